@@ -1,0 +1,146 @@
+"""The text encoder against CLIP's own 77-position computation, and the prompt learner."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from clip import clip
+
+from trainers.modules.prompts import TextTemplates
+from trainers.modules.text import TextEncoder, TextPrompt
+
+NAMES = ["dog", "a rather long class name of many words", "striped_texture", "x"]
+
+
+@pytest.fixture
+def encoder(small_clip):
+    return TextEncoder(small_clip)
+
+
+def plain(clip_model, ctx, names, deep=()):
+    """All 77 positions of every class and template through the clip package's own modules."""
+    features = []
+    for m in range(len(ctx)):
+        tokens = clip.tokenize(["X " * ctx.shape[1] + name.replace("_", " ") + "." for name in names])
+        embedded = clip_model.token_embedding(tokens)
+        n_ctx = ctx.shape[1]
+        x = torch.cat([embedded[:, :1], ctx[m].expand(len(names), -1, -1), embedded[:, 1 + n_ctx :]], dim=1)
+        x = (x + clip_model.positional_embedding).permute(1, 0, 2)
+        for layer, block in enumerate(clip_model.transformer.resblocks):
+            if 0 < layer <= len(deep):
+                replaced = deep[layer - 1][m][:, None].expand(-1, len(names), -1)
+                x = torch.cat([x[:1], replaced, x[1 + n_ctx :]])
+            x = block(x)
+        x = clip_model.ln_final(x.permute(1, 0, 2))
+        features.append(x[torch.arange(len(names)), tokens.argmax(dim=-1)] @ clip_model.text_projection)
+    return torch.stack(features)
+
+
+def relative(a, b):
+    return ((a - b).norm() / b.norm()).item()
+
+
+@pytest.mark.parametrize(("m", "n_ctx"), [(1, 1), (3, 4), (2, 16)])
+def test_equals_the_plain_computation(small_clip, encoder, m, n_ctx):
+    learner = TextTemplates(encoder, NAMES, m, n_ctx, std=0.5)
+    ctx = learner.ctx.detach().clone().requires_grad_()
+    fast, slow = encoder(learner()), plain(small_clip, ctx, NAMES)
+    weight = torch.randn_like(slow)
+    (fast * weight).sum().backward()
+    (slow * weight).sum().backward()
+    assert relative(fast, slow) < 1e-5
+    assert relative(learner.ctx.grad, ctx.grad) < 1e-5
+
+
+def test_deep_prompts_equal_the_plain_computation(small_clip, encoder):
+    learner = TextTemplates(encoder, NAMES, 2, 3, std=0.5)
+    deep = [torch.randn(2, 3, 64, requires_grad=True) for _ in range(2)]
+    copies = [tokens.detach().clone().requires_grad_() for tokens in deep]
+    fast = encoder(learner()._replace(deep=deep))
+    slow = plain(small_clip, learner.ctx.detach(), NAMES, copies)
+    fast.square().sum().backward()
+    slow.square().sum().backward()
+    assert relative(fast, slow) < 1e-5
+    for a, b in zip(deep, copies):
+        assert relative(a.grad, b.grad) < 1e-5
+
+
+def test_suffix_of_its_own_for_each_template(encoder):
+    """Where suffixes differ between templates, each template is as if it were alone."""
+    first, second = (TextTemplates(encoder, NAMES, 1, 2, std=0.5)() for _ in range(2))
+    other = second._replace(suffix=second.suffix.flip(0), end=second.end.flip(0))
+    length = first.suffix.shape[1]
+    both = TextPrompt(
+        torch.cat([first.prefix, second.prefix]), torch.stack([first.suffix, first.suffix + 0.0]), first.end
+    )
+    assert both.suffix.shape == (2, len(NAMES), length, 64)
+    assert relative(encoder(both)[0], encoder(first)[0]) < 1e-5
+    assert relative(encoder(both)[1].flip(0), encoder(other)[0]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "texts", [["a photo of a dog.", "a photo of a doggy dog."], ["a", "b c"], ["same", "same"], ["one alone"], [""]]
+)
+def test_plain_texts_equal_encode_text(small_clip, encoder, texts):
+    expected = F.normalize(small_clip.encode_text(clip.tokenize(texts)), dim=-1)
+    torch.testing.assert_close(encoder.encode_texts(texts), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_only_the_context_learns_and_is_kept(encoder):
+    learner = TextTemplates(encoder, NAMES, 2, 4, ["a photo of a"], 0.01)
+    assert [name for name, _ in learner.named_parameters()] == ["ctx"]
+    assert list(learner.state_dict()) == ["ctx"]
+    other = TextTemplates(encoder, ["quite", "other", "classes"], 2, 4)
+    other.load_state_dict(learner.state_dict())
+    assert encoder(other()).shape == (2, 3, 48)
+
+
+def test_words_are_where_templates_start(small_clip, encoder):
+    words = ["a photo of a", "this is one more"]
+    learner = TextTemplates(encoder, NAMES, 2, 4, words, 0.0)
+    torch.testing.assert_close(learner.ctx.data, small_clip.token_embedding(clip.tokenize(words))[:, 1:5])
+    expected = encoder.encode_texts([f"this is one more {name}." for name in NAMES])
+    torch.testing.assert_close(F.normalize(encoder(learner())[1], dim=-1), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_random_start_follows_the_seed(encoder):
+    learners = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        learners.append(TextTemplates(encoder, NAMES, 2, 4, std=0.02).ctx.data)
+    assert torch.equal(learners[0], learners[1])
+    assert not torch.equal(learners[0], learners[2])
+    assert learners[0].std().item() == pytest.approx(0.02, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((3, 4, ["a photo of a", "one more of it"], 0.1), "0, 1 or 3 wordings"),
+        ((1, 3, ["a photo of a"], 0.1), "4"),
+        ((2, 4, ["a photo of a"], 0.0), "without noise"),
+        ((2, 4, [], 0.0), "without noise"),
+        ((0, 4, [], 0.1), "at least 1"),
+        ((2, 0, [], 0.1), "at least 1"),
+    ],
+)
+def test_wrong_starts_are_told(encoder, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        TextTemplates(encoder, NAMES, *arguments)
+
+
+def test_class_name_that_is_too_long(encoder):
+    with pytest.raises(ValueError, match=r"class name too long.*'word word"):
+        TextTemplates(encoder, ["dog", "word " * 80], 1, 4)
+    fits = TextTemplates(encoder, ["dog", "word " * 70], 1, 4)
+    assert encoder(fits()).shape == (1, 2, 48)
+    with pytest.raises(ValueError, match=r"takes 77 tokens.* has 78"):
+        TextTemplates(encoder, ["dog", "word " * 71], 1, 4)
+    with pytest.raises(ValueError, match="77"):
+        encoder.encode_texts(["word " * 80])
+
+
+def test_encoder_refuses_prompts_beyond_its_positions(encoder):
+    with pytest.raises(ValueError, match="77 tokens"):
+        encoder(TextPrompt(torch.zeros(1, 70, 64), torch.zeros(1, 8, 64), torch.zeros(1, dtype=torch.long)))

@@ -1,0 +1,155 @@
+"""The one door to the `clip` package: a backbone's name or path -> frozen CLIP module, and its tokenizer.
+
+Works with OpenAI's package and its copies on PyPI, with CoOp's (`build_model(state_dict)`) and with MaPLe's
+(`build_model(state_dict, design_details)`).
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import inspect
+import io
+import os
+import urllib.error
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+with warnings.catch_warnings():
+    # PyPI's copies import pkg_resources, which warns of its own end on every import.
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+    from clip import clip
+    from clip.model import build_model
+    from clip.simple_tokenizer import SimpleTokenizer
+
+CACHE = "~/.cache/clip"
+PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "amp": torch.float32, "fp32": torch.float32}
+
+
+def load_clip(name: str, precision: str = "fp32", cache: str = CACHE) -> nn.Module:
+    """Build a frozen CLIP from OpenAI's file of it, or from any file in OpenAI's two formats.
+
+    Args:
+        name: one of OpenAI's names ("ViT-B/16", "RN50", ...), whose file is looked for in `cache` and else downloaded
+            there by the `clip` package, which checks its SHA-256; or the path of a file: a TorchScript archive, a
+            state dict, or a state dict compressed with gzip (".gz").
+        precision: a key of `PRECISIONS`: what convolutions, linear layers and projections compute in.
+        cache: folder of OpenAI's files.
+
+    Returns:
+        The `clip` package's module on the CPU, in eval mode, no parameter requiring a gradient.
+
+    Raises:
+        FileNotFoundError: the name is neither known nor a file, or the file cannot be downloaded.
+        ValueError: the file is not a CLIP, or `precision` is unknown.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    state_dict = read_state_dict(find_file(name, cache))
+    if "design_details" in inspect.signature(build_model).parameters:
+        # MaPLe's package: a trainer name other than its own, and no prompts inside the encoders, give the plain CLIP.
+        no_prompts = {"vision_depth": 0, "language_depth": 0, "vision_ctx": 0, "language_ctx": 0}
+        model = build_model(state_dict, {"trainer": "CoOp", **no_prompts})
+    else:
+        model = build_model(state_dict)
+    set_precision(model, precision)
+    return model.eval().requires_grad_(False)
+
+
+def set_precision(model: nn.Module, precision: str) -> None:
+    """Convert, in place, what `build_model` left in half precision (LayerNorm and embeddings stay in float32)."""
+    dtype = PRECISIONS[precision]
+    for parameter in model.parameters():
+        if parameter.dtype == torch.float16:
+            parameter.data = parameter.data.to(dtype)
+
+
+def find_file(name: str, cache: str = CACHE) -> Path:
+    """The file behind a backbone's name or path; see `load_clip`.
+
+    Raises:
+        FileNotFoundError: as `load_clip`.
+    """
+    if os.path.isfile(os.path.expanduser(name)):
+        return Path(name).expanduser()
+    folder = os.path.expanduser(cache)
+    if name not in clip._MODELS:
+        raise FileNotFoundError(
+            f"CLIP {name!r} is neither a file (seen from {os.getcwd()}) nor one of OpenAI's models: "
+            + ", ".join(clip._MODELS)
+        )
+    url = clip._MODELS[name]
+    try:
+        return Path(clip._download(url, folder))
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        raise FileNotFoundError(
+            f"CLIP {name}: {os.path.join(folder, os.path.basename(url))} is missing or not OpenAI's file, and the "
+            f"download failed ({error}); put the file there, or give a file's path as MODEL.BACKBONE.NAME"
+        ) from error
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read a CLIP's parameters from a TorchScript archive, a state dict, or a gzip-compressed state dict.
+
+    Raises:
+        ValueError: the file is empty, broken, or holds something else.
+    """
+    path = Path(path)
+    try:
+        data = io.BytesIO(gzip.decompress(path.read_bytes())) if path.suffix == ".gz" else path.open("rb")
+        with data:
+            state_dict = _read_archive(data) if _is_torchscript(data) else _read_plain(data)
+    except Exception as error:  # whatever the unpickler, zip or gzip reader stumbles over
+        raise ValueError(f"{path} cannot be read as a CLIP file: {type(error).__name__}: {error}") from error
+    wanted = ("token_embedding.weight", "text_projection", "ln_final.weight", "logit_scale", "visual.conv1.weight")
+    missing = [key for key in wanted if key not in state_dict]
+    if missing:
+        raise ValueError(f"{path} is not a CLIP file: it has no {', '.join(missing)}")
+    return state_dict
+
+
+def _is_torchscript(data: io.BufferedIOBase) -> bool:
+    found = False
+    if zipfile.is_zipfile(data):
+        with zipfile.ZipFile(data) as archive:
+            found = any(member.endswith("/constants.pkl") for member in archive.namelist())
+    data.seek(0)
+    return found
+
+
+def _read_archive(data: io.BufferedIOBase) -> dict[str, Tensor]:
+    with warnings.catch_warnings():
+        # Deprecated, yet the format that OpenAI's files are in.
+        warnings.filterwarnings("ignore", message=".*torch.jit.*")
+        return dict(torch.jit.load(data, map_location="cpu").state_dict())
+
+
+def _read_plain(data: io.BufferedIOBase) -> dict[str, Tensor]:
+    content = torch.load(data, map_location="cpu", weights_only=True)
+    content = content.get("state_dict", content)  # as training code wraps it
+    return {key[len("module.") :] if key.startswith("module.") else key: value for key, value in content.items()}
+
+
+@functools.lru_cache(maxsize=1)
+def _tokenizer() -> SimpleTokenizer:
+    return SimpleTokenizer()
+
+
+def tokenize(text: str, context_length: int = 77) -> list[int]:
+    """Byte-pair tokens of one text between the start- and the end-of-text token, without padding.
+
+    Underscores count as blanks, as in all CoOp-family code.
+
+    Raises:
+        ValueError: more tokens than the text encoder has positions.
+    """
+    tokenizer = _tokenizer()
+    start, end = tokenizer.encoder["<|startoftext|>"], tokenizer.encoder["<|endoftext|>"]
+    tokens = [start, *tokenizer.encode(text.replace("_", " ")), end]
+    if len(tokens) > context_length:
+        raise ValueError(f"CLIP's text encoder takes {context_length} tokens, {text!r} has {len(tokens)}")
+    return tokens

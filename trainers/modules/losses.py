@@ -1,0 +1,170 @@
+"""The losses of CDC (Zhang et al., NeurIPS 2024): eq. (2) diversity, (3) consistency, (7) trusted cross-entropy.
+
+Legend: M templates, B images, C classes, D embedding width. All of them compute in float32 or wider.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .evidence import log1p_exp, wide
+
+# Above this the asymptotic series below are exact to 1e-8 and better, and need only log(alpha).
+_LOG_LARGE = math.log(100.0)
+
+
+def trusted_cross_entropy(log_evidence: Tensor, target: Tensor) -> Tensor:
+    """Expected cross-entropy under each template's Dirichlet, eq. (7).
+
+    `sum_m psi(S^m) - psi(alpha_y^m)`, `alpha = e + 1`, mean over the batch. With `psi(a) = log a + correction(a)` it
+    is the plain cross-entropy of `log alpha` plus two small corrections, which holds for evidence of any size.
+
+    Args:
+        log_evidence: `(M, B, C)`, `-inf` for no evidence.
+        target: `(B,)`, class indices in [0, C).
+
+    Returns:
+        A scalar >= 0.
+
+    Raises:
+        ValueError: the shapes do not fit each other.
+    """
+    _check_target(log_evidence, target)
+    log_alpha = log1p_exp(wide(log_evidence))  # (M, B, C)
+    log_strength = torch.logsumexp(log_alpha, dim=2)  # (M, B)
+    log_alpha_y = _take(log_alpha, target)
+    cross_entropy = -_take(torch.log_softmax(log_alpha, dim=2), target)  # log S - log alpha_y
+    loss = cross_entropy + _digamma_minus_log(log_strength) - _digamma_minus_log(log_alpha_y)
+    return loss.sum(dim=0).mean()
+
+
+def dirichlet_kl(log_evidence: Tensor, target: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the Dirichlets without the target's evidence from the uniform one.
+
+    The regulariser of trusted multi-view classification (Han et al., ICLR 2021, eq. (8)): evidence for wrong classes
+    is driven to 0. With `h(a) = lgamma(a) - (a - 1) psi(a) + a` it reads
+    `h(S) - sum_c h(alpha_c) + (C - 1) psi(S) - lgamma(C)`, in which nothing cancels for large evidence.
+
+    Args:
+        log_evidence: `(M, B, C)`, `-inf` for no evidence.
+        target: `(B,)`, class indices in [0, C).
+
+    Returns:
+        A scalar >= 0: sum over templates, mean over the batch.
+
+    Raises:
+        ValueError: the shapes do not fit each other.
+    """
+    _check_target(log_evidence, target)
+    n_classes = log_evidence.shape[2]
+    is_target = F.one_hot(target, n_classes).bool()  # (B, C)
+    log_alpha = log1p_exp(wide(log_evidence)).masked_fill(is_target, 0.0)
+    log_strength = torch.logsumexp(log_alpha, dim=2)
+    kl = (
+        _entropy_term(log_strength)
+        - _entropy_term(log_alpha).sum(dim=2)
+        + (n_classes - 1) * (log_strength + _digamma_minus_log(log_strength))
+        - math.lgamma(n_classes)
+    )
+    return kl.sum(dim=0).mean()
+
+
+def decoupling_loss(text_features: Tensor, scale: Tensor | float) -> Tensor:
+    """Negative entropy of telling one template's classes by another's, eq. (2): the diversity loss.
+
+    `sum_m 1/(M-1) sum_{m' != m} 1/C sum_c sum_k P(k | w_c^m, w^m') log P(k | w_c^m, w^m')` with
+    `P(k | w, W) = softmax_k(scale * cos(w, W_k))`. The sum over m is our reading; the poster prints one m.
+
+    Args:
+        text_features: `(M, C, D)`, class embeddings under each template, of any length.
+        scale: CLIP's `logit_scale.exp()`.
+
+    Returns:
+        A scalar in [-M log C, 0]; 0 for one template.
+
+    Raises:
+        ValueError: `text_features` is not three-dimensional.
+    """
+    text_features = _unit(text_features, "text features", 3)
+    n_templates, n_classes, _ = text_features.shape
+    total = text_features.new_zeros(())
+    for m in range(n_templates):
+        for other in range(m):
+            logits = scale * text_features[m] @ text_features[other].T  # (C, C), and its transpose for (other, m)
+            total = total + _negative_entropy(logits, dim=1) + _negative_entropy(logits, dim=0)
+    return total / (max(n_templates - 1, 1) * n_classes)
+
+
+def consistency_loss(text_features: Tensor, anchor: Tensor, scale: Tensor | float) -> Tensor:
+    """Cross-entropy of finding each class among the hand-written template's, eq. (3).
+
+    `- sum_m 1/C sum_c log P(c | w_c^m, w^0)`.
+
+    Args:
+        text_features: `(M, C, D)`, class embeddings under each learned template, of any length.
+        anchor: `(C, D)`, class embeddings under the hand-written template.
+        scale: CLIP's `logit_scale.exp()`.
+
+    Returns:
+        A scalar >= 0.
+
+    Raises:
+        ValueError: the shapes do not fit each other.
+    """
+    text_features = _unit(text_features, "text features", 3)
+    anchor = _unit(anchor, "anchor", 2)
+    if text_features.shape[1:] != anchor.shape:
+        raise ValueError(
+            f"anchor must have the shape {tuple(text_features.shape[1:])} of one template's text features, "
+            f"got {tuple(anchor.shape)}"
+        )
+    log_prob = torch.log_softmax(scale * text_features @ anchor.T, dim=2)  # (M, C, C)
+    return -log_prob.diagonal(dim1=1, dim2=2).mean(dim=1).sum()
+
+
+def _check_target(log_evidence: Tensor, target: Tensor) -> None:
+    if log_evidence.ndim != 3 or target.shape != log_evidence.shape[1:2]:
+        raise ValueError(
+            "log-evidence must be (templates, images, classes) and target (images,), "
+            f"got {tuple(log_evidence.shape)} and {tuple(target.shape)}"
+        )
+
+
+def _take(x: Tensor, target: Tensor) -> Tensor:
+    """The target's entry: `(M, B, C)`, `(B,)` -> `(M, B)`."""
+    return x.gather(2, target.expand(len(x), -1)[:, :, None])[:, :, 0]
+
+
+def _unit(features: Tensor, name: str, ndim: int) -> Tensor:
+    if features.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} dimensions, got the shape {tuple(features.shape)}")
+    return F.normalize(wide(features), dim=-1)
+
+
+def _negative_entropy(logits: Tensor, dim: int) -> Tensor:
+    log_prob = torch.log_softmax(logits, dim=dim)
+    return (log_prob.exp() * log_prob).sum()
+
+
+def _split_by_size(log_a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where alpha is large, alpha with the large ones replaced by 1, and 1/alpha with the small ones replaced."""
+    large = log_a > _LOG_LARGE
+    return large, log_a.masked_fill(large, 0.0).exp(), (-log_a.clamp(min=_LOG_LARGE)).exp()
+
+
+def _digamma_minus_log(log_a: Tensor) -> Tensor:
+    """`psi(a) - log a` from log a >= 0, in (-0.578, 0)."""
+    large, a, inverse = _split_by_size(log_a)
+    series = -inverse / 2 - inverse**2 / 12 + inverse**4 / 120
+    return torch.where(large, series, torch.digamma(a) - a.log())
+
+
+def _entropy_term(log_a: Tensor) -> Tensor:
+    """`lgamma(a) - (a - 1) psi(a) + a` from log a >= 0."""
+    large, a, inverse = _split_by_size(log_a)
+    series = 0.5 * log_a + 0.5 * math.log(2 * math.pi) + 0.5 - inverse / 3 - inverse**2 / 12 - inverse**3 / 90
+    return torch.where(large, series, torch.lgamma(a) - (a - 1) * torch.digamma(a) + a)
