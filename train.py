@@ -1,0 +1,164 @@
+"""Train and test one trainer on one data set, with CoOp's command line.
+
+    python train.py --root data --trainer CDC --dataset-config-file configs/datasets/digits.yaml \\
+        --config-file configs/trainers/CDC/tiny.yaml --output-dir output/digits --seed 1 [KEY VALUE ...]
+
+What is wrong with the input (config, data, weights, checkpoint) is told in one sentence with exit status 2, and leaves
+no output folder behind; `--debug` shows the traceback instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import compat  # makes `import dassl` work; stands before it
+
+import torch
+from dassl.config import clean_cfg, get_cfg_default
+from dassl.engine import build_trainer
+from dassl.utils import collect_env_info, set_random_seed, setup_logger
+
+import datasets  # noqa: F401  registers the data sets
+import trainers  # noqa: F401  registers the trainers
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", default="", help="folder of the data sets")
+    parser.add_argument("--output-dir", default="", help="folder of this run's log, checkpoints and results.json")
+    parser.add_argument("--resume", default="", help="folder of the run to go on with, if not the output folder")
+    parser.add_argument("--seed", type=int, help="random seed; negative or none: not fixed")
+    parser.add_argument("--source-domains", nargs="+", help="source domains (domain generalisation)")
+    parser.add_argument("--target-domains", nargs="+", help="target domains (domain generalisation)")
+    parser.add_argument("--transforms", nargs="+", help="names of the training transforms")
+    parser.add_argument("--config-file", default="", help="YAML file of the method")
+    parser.add_argument("--dataset-config-file", default="", help="YAML file of the data set")
+    parser.add_argument("--trainer", default="", help="name of the trainer")
+    parser.add_argument("--backbone", default="", help="CLIP by OpenAI's name or by path")
+    parser.add_argument("--head", default="", help="name of the head (not used by CLIP's trainers)")
+    parser.add_argument("--eval-only", action="store_true", help="test without training")
+    parser.add_argument("--model-dir", default="", help="folder of the run to test")
+    parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint to test; none: the best")
+    parser.add_argument("--no-train", action="store_true", help="build everything, then stop")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that override the config")
+    return parser.parse_args(arguments)
+
+
+def setup_cfg(args: argparse.Namespace):
+    """Dassl's defaults, then the data set's file, the method's file, the options, and the KEY VALUE pairs.
+
+    Raises:
+        FileNotFoundError: a config file is missing.
+        ValueError: an unknown key, a value of the wrong type, or a key without a value.
+    """
+    cfg = get_cfg_default()
+    for path in (args.dataset_config_file, args.config_file):
+        if path:
+            if not Path(path).is_file():
+                raise FileNotFoundError(f"no config file {path}")
+            _merge(path, cfg.merge_from_file, path)
+    given = {
+        "DATASET.ROOT": args.root,
+        "OUTPUT_DIR": args.output_dir,
+        "RESUME": args.resume,
+        "SEED": args.seed,
+        "DATASET.SOURCE_DOMAINS": args.source_domains,
+        "DATASET.TARGET_DOMAINS": args.target_domains,
+        "INPUT.TRANSFORMS": args.transforms,
+        "TRAINER.NAME": args.trainer,
+        "MODEL.BACKBONE.NAME": args.backbone,
+        "MODEL.HEAD.NAME": args.head,
+    }
+    for key, value in given.items():
+        if value not in ("", None):
+            node, _, name = key.rpartition(".")
+            target = cfg
+            for part in node.split(".") if node else ():
+                target = target[part]
+            target[name] = value
+    if len(args.opts) % 2:
+        raise ValueError(f"options come as KEY VALUE pairs, got {' '.join(args.opts)}")
+    _merge("the command line", cfg.merge_from_list, args.opts)
+    clean_cfg(cfg, cfg.TRAINER.NAME)  # other trainers' options would only fill the log
+    cfg.freeze()
+    return cfg
+
+
+def _merge(source: str, merge, content) -> None:
+    """yacs reports unknown keys as KeyError or AssertionError; both are wrong input here."""
+    try:
+        merge(content)
+    except (KeyError, AssertionError, ValueError) as error:
+        raise ValueError(f"{source}: {error.args[0] if error.args else error}") from error
+
+
+def print_settings(args: argparse.Namespace, cfg) -> None:
+    """The arguments, the config and the machine, in the words of CoOp's logs."""
+    stars = "***************"
+    print(f"{stars}\n** Arguments **\n{stars}")
+    for key, value in sorted(vars(args).items()):
+        print(f"{key}: {value}")
+    stars = "************"
+    print(f"{stars}\n** Config **\n{stars}")
+    print(cfg)
+    print("Collecting env info ...")
+    print(f"** System info **\n{collect_env_info()}\n        Dassl: {compat.which()}\n")
+
+
+def build(args: argparse.Namespace):
+    """Config, log and a trainer that is ready to train, or to test with its checkpoint loaded."""
+    cfg = setup_cfg(args)
+    if cfg.SEED >= 0:
+        print(f"Setting fixed seed: {cfg.SEED}")
+        set_random_seed(cfg.SEED)
+    setup_logger(cfg.OUTPUT_DIR)
+    if torch.cuda.is_available() and cfg.USE_CUDA:
+        torch.backends.cudnn.benchmark = True
+    print_settings(args, cfg)
+    trainer = build_trainer(cfg)
+    if args.eval_only:
+        trainer.load_model(args.model_dir, epoch=args.load_epoch)
+    return trainer
+
+
+def main(args: argparse.Namespace) -> None:
+    new_folders = _missing_folders(args.output_dir)
+    try:
+        trainer = build(args)
+    except (FileNotFoundError, ValueError) as error:
+        if args.debug:
+            raise
+        _remove_log(new_folders)
+        sys.exit(_tell(error))
+    if args.eval_only:
+        trainer.test()
+    elif not args.no_train:
+        trainer.train()
+
+
+def _missing_folders(output_dir: str) -> list[Path]:
+    """Of the output folder and those around it the ones that are not there yet, innermost first."""
+    folder = Path(output_dir).absolute()
+    return [path for path in (folder, *folder.parents) if not path.exists()] if output_dir else []
+
+
+def _remove_log(new_folders: list[Path]) -> None:
+    """Take back the folders that this run made, if its log is all that they hold."""
+    if new_folders:
+        (new_folders[0] / "log.txt").unlink(missing_ok=True)
+    for folder in new_folders:
+        if not folder.exists() or any(folder.iterdir()):
+            break
+        folder.rmdir()
+
+
+def _tell(error: Exception) -> int:
+    print(f"train.py: {error}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main(parse_arguments())

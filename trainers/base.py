@@ -1,0 +1,326 @@
+"""What trainers share on Dassl's side: loading CLIP, one training step, checkpoints, testing, `results.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import random
+import time
+import warnings
+from collections import defaultdict
+from contextlib import contextmanager
+from pathlib import Path
+
+import dassl
+import numpy as np
+import torch
+from dassl.engine import TrainerX
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import load_pretrained_weights
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .modules.loading import PRECISIONS, load_clip
+
+
+class ClipTrainer(TrainerX):
+    """A frozen CLIP and its test.
+
+    A subclass says in `build_clip` what it makes of CLIP, and in `model_inference` how it classifies images. Its own
+    config is `cfg.TRAINER.<its name in capitals>`, with at least `PREC`.
+    """
+
+    @property
+    def options(self):
+        """The method's own config node."""
+        return self.cfg.TRAINER[type(self).__name__.upper()]
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.dm.dataset.classnames
+
+    def check_cfg(self, cfg) -> None:
+        """Check the config once, at the start.
+
+        Raises:
+            ValueError: with all that is wrong in it.
+        """
+        problems = self.config_problems(cfg, cfg.TRAINER[type(self).__name__.upper()])
+        if problems:
+            raise ValueError("the config cannot run: " + "; ".join(problems))
+
+    def config_problems(self, cfg, options) -> list[str]:
+        """What is wrong in the config, a sentence each; a subclass adds its own."""
+        if options.PREC not in PRECISIONS:
+            return [f"PREC must be one of {', '.join(PRECISIONS)}, got {options.PREC!r}"]
+        return []
+
+    def build_model(self) -> None:
+        cfg = self.cfg
+        print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME})")
+        clip_model = load_clip(cfg.MODEL.BACKBONE.NAME, self.options.PREC)
+        size = clip_model.visual.input_resolution
+        if tuple(cfg.INPUT.SIZE) != (size, size):
+            raise ValueError(f"INPUT.SIZE must be ({size}, {size}) for this CLIP, got {tuple(cfg.INPUT.SIZE)}")
+        self.build_clip(clip_model)
+
+    def build_clip(self, clip_model: nn.Module) -> None:
+        """Make the method's model of a frozen CLIP on the CPU, and move it to `self.device`."""
+        raise NotImplementedError
+
+    def autocast(self):
+        """The context in which the encoders compute: mixed precision where `PREC` is amp."""
+        dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype=dtype, enabled=self.options.PREC == "amp")
+
+    @torch.no_grad()
+    def test(self, split: str | None = None) -> float:
+        """Evaluate on `split`, by default `cfg.TEST.SPLIT`, and write `results.json` unless it is for choosing a model.
+
+        Returns:
+            Accuracy in percent, the evaluator's first figure.
+        """
+        started = time.time()
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        self.totals = defaultdict(float)
+        choosing = split == "val"
+        split = split or self.cfg.TEST.SPLIT
+        loader = self.val_loader if split == "val" else None
+        if loader is None:
+            split, loader = "test", self.test_loader
+
+        print(f"Evaluate on the *{split}* set")
+        for batch in tqdm(loader):
+            self.test_step(*self.parse_batch_test(batch))
+        figures = dict(self.evaluator.evaluate())
+        figures.update({name: total / len(loader.dataset) for name, total in self.totals.items()})
+        for name, value in figures.items():
+            self.write_scalar(f"{split}/{name}", value, self.epoch)
+        if not choosing:
+            self.write_results(split, figures, len(loader.dataset), time.time() - started)
+        return next(iter(figures.values()))
+
+    def test_step(self, images: Tensor, label: Tensor) -> None:
+        """Classify one batch; a subclass may also add to `self.totals` sums of further figures over images."""
+        self.evaluator.process(self.model_inference(images), label)
+
+    def write_results(self, split: str, figures: dict, n_images: int, seconds: float) -> None:
+        """`results.json` beside log.txt: what was run, on what, and every figure."""
+        cfg = self.cfg
+        results = {
+            "trainer": cfg.TRAINER.NAME,
+            "dataset": cfg.DATASET.NAME,
+            "backbone": cfg.MODEL.BACKBONE.NAME,
+            "seed": cfg.SEED,
+            "shots": cfg.DATASET.NUM_SHOTS,
+            "classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
+            "class_names": list(self.class_names),
+            "split": split,
+            "images": n_images,
+            "epoch": self.tested_epoch,
+            "figures": {name: float(value) for name, value in figures.items()},
+            "test_seconds": seconds,
+            "train_seconds": self.train_seconds,
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "dassl": dassl.__version__,
+            },
+            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
+            "config": json.loads(json.dumps(cfg)),
+        }
+        Path(self.output_dir).mkdir(parents=True, exist_ok=True)
+        with replacing(Path(self.output_dir, "results.json")) as path:
+            path.write_text(json.dumps(results, indent=1) + "\n")
+
+    @property
+    def tested_epoch(self) -> int:
+        """The epoch whose parameters are tested; 0 where nothing is trained."""
+        return 0
+
+    @property
+    def train_seconds(self) -> float | None:
+        """How long training took in this process; None where there was none."""
+        return None
+
+
+class PromptTrainer(ClipTrainer):
+    """A frozen CLIP under learnable prompts.
+
+    A subclass's `build_clip` sets `self.model`, whose `prompt_learner` alone is trained and kept in checkpoints, and
+    its `loss` says what is minimised.
+    """
+
+    model: nn.Module
+
+    def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of one training batch, and what to log of it by name."""
+        raise NotImplementedError
+
+    def build_model(self) -> None:
+        super().build_model()
+        cfg, learner = self.cfg, self.model.prompt_learner
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name.startswith("prompt_learner."))
+        if cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(learner, cfg.MODEL.INIT_WEIGHTS)
+        print(f"Learnable parameters: {sum(p.numel() for p in learner.parameters()):,}")
+        self.optim = build_optimizer(learner, cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.register_model("prompt_learner", learner, self.optim, self.sched)
+        # On a CPU amp means bfloat16, which needs no scaling.
+        scaled = self.options.PREC == "amp" and self.device.type == "cuda"
+        self.scaler = torch.cuda.amp.GradScaler() if scaled else None
+        self._loaded_epoch = None
+
+    def forward_backward(self, batch: dict) -> dict[str, Tensor]:
+        loss, summary = self.loss(batch)
+        if self.scaler is None:
+            self.model_backward_and_update(loss)
+        else:
+            self.detect_anomaly(loss)
+            self.optim.zero_grad()
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optim)
+            self.scaler.update()
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return {"loss": loss, **summary}
+
+    @property
+    def tested_epoch(self) -> int:
+        return self.epoch + 1 if self._loaded_epoch is None else self._loaded_epoch
+
+    @property
+    def train_seconds(self) -> float | None:
+        return time.time() - self.time_start if hasattr(self, "time_start") else None
+
+    def save_model(self, epoch, directory, is_best=False, val_result=None, model_name="") -> None:
+        """Write `<directory>/prompt_learner/model.pth.tar-<epoch + 1>` in Dassl's layout.
+
+        Beside Dassl's keys stands `resume`: the random states and what else a resumed run needs to end as if it had
+        not been cut. An older checkpoint is replaced only once the new one is complete.
+        """
+        state = {
+            "state_dict": self.model.prompt_learner.state_dict(),
+            "epoch": epoch + 1,
+            "optimizer": self.optim.state_dict(),
+            "scheduler": {"last_epoch": epoch + 1},
+            "val_result": None if val_result is None else float(val_result),
+            "resume": {
+                "random": _random_state(),
+                "scaler": self.scaler.state_dict() if self.scaler else None,
+                "best_result": float(self.best_result),
+            },
+        }
+        folder = Path(directory, "prompt_learner")
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [model_name or f"model.pth.tar-{epoch + 1}"] + ["model-best.pth.tar"] * is_best
+        for name in names:
+            with replacing(folder / name) as path:
+                torch.save(state, path)
+            print(f"Checkpoint saved to {folder / name}")
+        with replacing(folder / "checkpoint") as path:
+            path.write_text(f"{names[0]}\n")
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load the trained parameters for testing, under whatever class names this run has.
+
+        Raises:
+            FileNotFoundError: no such checkpoint, with those that there are.
+            ValueError: it is broken or of another trainer.
+        """
+        if not directory:
+            print("Note that load_model() is skipped as no pretrained model is given")
+            return
+        folder = Path(directory, "prompt_learner")
+        path = folder / ("model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}")
+        if not path.is_file():
+            there = sorted(file.name for file in folder.glob("model*")) or "nothing"
+            raise FileNotFoundError(f"no checkpoint at {path}; that folder holds {there}")
+        checkpoint = self._read_checkpoint(path)
+        self._loaded_epoch = checkpoint["epoch"]
+        print(f"Loaded {path} (epoch {self._loaded_epoch})")
+
+    def resume_model_if_exist(self, directory: str) -> int:
+        """Go on from the last checkpoint in `directory`, if there is one.
+
+        Returns:
+            The epoch to start with.
+
+        Raises:
+            ValueError: the checkpoint is broken or of another trainer.
+        """
+        pointer = Path(directory, "prompt_learner", "checkpoint")
+        path = pointer.parent / pointer.read_text().strip() if pointer.is_file() else None
+        if path is None or not path.is_file():
+            print("No checkpoint found, train from scratch")
+            return 0
+        checkpoint = self._read_checkpoint(path)
+        epoch = checkpoint["epoch"]
+        with warnings.catch_warnings():
+            # A scheduler is a function of how often it stepped; torch warns of steps without the optimizer's.
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            for _ in range(epoch):
+                self.sched.step()
+        self.optim.load_state_dict(checkpoint["optimizer"])
+        resume = checkpoint.get("resume")
+        if resume:
+            self.best_result = resume["best_result"]
+            if self.scaler and resume["scaler"]:
+                self.scaler.load_state_dict(resume["scaler"])
+            _set_random_state(resume["random"])
+        print(f"Found {path}, training goes on behind epoch {epoch}")
+        return epoch
+
+    def _read_checkpoint(self, path: Path) -> dict:
+        try:
+            checkpoint = torch.load(path, map_location=self.device, weights_only=True)
+            state = checkpoint["state_dict"]
+        except Exception as error:  # whatever the unpickler or zip reader stumbles over
+            raise ValueError(f"{path} is not a whole checkpoint: {type(error).__name__}: {error}") from error
+        own = self.model.prompt_learner.state_dict()
+        problems = [f"has no {key}" for key in own.keys() - state.keys()]
+        problems += [f"has {key}, which is not known" for key in state.keys() - own.keys()]
+        problems += [
+            f"has {key} of shape {tuple(state[key].shape)} where this run has {tuple(own[key].shape)}"
+            for key in own.keys() & state.keys()
+            if own[key].shape != state[key].shape
+        ]
+        if problems:
+            raise ValueError(
+                f"{path} is no checkpoint of this {type(self).__name__}: it {'; it '.join(sorted(problems))}"
+            )
+        self.model.prompt_learner.load_state_dict(state)
+        return checkpoint
+
+
+@contextmanager
+def replacing(path: Path):
+    """A path beside `path` to write to, which takes its place once written; a failed write leaves the old file."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _random_state() -> dict:
+    name, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _set_random_state(state: dict) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"].cpu())
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
