@@ -228,8 +228,12 @@ def _augmentation_problems(options: CfgNode, transforms: list[str]) -> list[str]
         )
     for m, names in enumerate(options.AUGMENTATIONS, 1):
         unknown = [name for name in names if name not in AVAI_CHOICES]
-        if isinstance(names, str) or unknown:
-            problems.append(f"AUGMENTATIONS of template {m}: {unknown or names} not among {', '.join(AVAI_CHOICES)}")
+        if isinstance(names, str):
+            problems.append(f"AUGMENTATIONS of template {m} must be a list of transforms, got {names!r}")
+        elif unknown:
+            problems.append(
+                f"AUGMENTATIONS of template {m} has {', '.join(map(repr, unknown))} not among {', '.join(AVAI_CHOICES)}"
+            )
         elif ("normalize" in names) != ("normalize" in transforms):
             problems.append(f"AUGMENTATIONS of template {m} and INPUT.TRANSFORMS must both normalize or both not")
     return problems

@@ -1,0 +1,164 @@
+"""Files, images, seeds and names."""
+
+from __future__ import annotations
+
+import json
+import os
+import os.path as osp
+import random
+import urllib.request
+import warnings
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+__all__ = [
+    "check_availability",
+    "check_isfile",
+    "collect_env_info",
+    "download_url",
+    "get_most_similar_str_to_a_from_b",
+    "listdir_nohidden",
+    "mkdir_if_missing",
+    "read_image",
+    "read_json",
+    "set_random_seed",
+    "tolist_if_not",
+    "write_json",
+]
+
+
+def mkdir_if_missing(dirname: str) -> None:
+    """Create a folder and its parents where they do not exist; "" is the current folder."""
+    if dirname:
+        os.makedirs(dirname, exist_ok=True)
+
+
+def check_isfile(fpath: str) -> bool:
+    """Say whether ``fpath`` is a file, with a warning when it is not."""
+    isfile = osp.isfile(fpath)
+    if not isfile:
+        warnings.warn(f"There is no file {fpath}", stacklevel=2)
+    return isfile
+
+
+def read_json(fpath: str) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not JSON.
+    """
+    with open(fpath, encoding="utf-8") as file:
+        try:
+            return json.load(file)
+        except ValueError as error:
+            raise ValueError(f"{fpath} is not a JSON file: {error}") from error
+
+
+def write_json(obj: Any, fpath: str) -> None:
+    """Write ``obj`` to a JSON file, indented by four spaces, and create its folder."""
+    mkdir_if_missing(osp.dirname(fpath))
+    with open(fpath, "w", encoding="utf-8") as file:
+        json.dump(obj, file, indent=4, separators=(",", ": "))
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed Python, NumPy and PyTorch (CPU and every GPU).
+
+    Args:
+        seed: 0 to 2**32 - 1.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.cuda.manual_seed_all(seed)
+
+
+def download_url(url: str, dst: str) -> None:
+    """Download ``url`` to the file ``dst``, with a progress bar; ``dst`` appears only when it is complete."""
+    print(f'* url="{url}"')
+    print(f'* destination="{dst}"')
+    partial = dst + ".part"
+    try:
+        with tqdm(unit="B", unit_scale=True, desc=osp.basename(dst)) as bar:
+
+            def report(count: int, block_size: int, total_size: int) -> None:
+                bar.total = total_size if total_size > 0 else None
+                bar.update(count * block_size - bar.n)
+
+            urllib.request.urlretrieve(url, partial, report)
+        os.replace(partial, dst)
+    finally:
+        if osp.exists(partial):
+            os.remove(partial)
+
+
+def read_image(path: str) -> Image.Image:
+    """Return an image file as an RGB PIL image.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it is not an image, or a damaged one.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"There is no image file {path}") from error
+    except (
+        Exception
+    ) as error:  # damaged files make PIL's decoders raise almost anything, mostly without the file's name
+        raise OSError(f"The image file {path} cannot be read: {error}") from error
+
+
+def collect_env_info() -> str:
+    """Return the versions of PyTorch, CUDA, Pillow and so on, as text."""
+    from torch.utils.collect_env import get_pretty_env_info
+
+    return f"{get_pretty_env_info()}\n        Pillow ({PIL.__version__})"
+
+
+def listdir_nohidden(path: str, sort: bool = False) -> list[str]:
+    """Return the names in a folder that do not start with a dot.
+
+    Args:
+        path: the folder.
+        sort: by name; otherwise in the order of ``os.listdir``, which differs between machines.
+    """
+    names = [name for name in os.listdir(path) if not name.startswith(".")]
+    return sorted(names) if sort else names
+
+
+def get_most_similar_str_to_a_from_b(a: str, b: Iterable[str]) -> str | None:
+    """Return the string of ``b`` that is most similar to ``a`` (the last of equals), None when ``b`` is empty."""
+    best, best_ratio = None, 0.0
+    for candidate in b:
+        ratio = SequenceMatcher(None, a, candidate).ratio()
+        if ratio >= best_ratio:
+            best, best_ratio = candidate, ratio
+    return best
+
+
+def check_availability(requested: str, available: Iterable[str]) -> None:
+    """Check that a name is one of those that exist.
+
+    Raises:
+        ValueError: it is not; the message lists the names and guesses which one was meant.
+    """
+    available = list(available)
+    if requested not in available:
+        guess = get_most_similar_str_to_a_from_b(requested, available)
+        hint = f" (did you mean {guess!r}?)" if guess is not None else ""
+        raise ValueError(f"{requested!r} is not one of {available}{hint}")
+
+
+def tolist_if_not(x: Any) -> list:
+    """Return ``x`` when it is a list, else a list of it."""
+    return x if isinstance(x, list) else [x]

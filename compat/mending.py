@@ -1,0 +1,90 @@
+"""What an installed Dassl (2022) needs to run with today's PyTorch, put right in memory; its files stay as they are.
+
+- Its warm-up schedulers hand ``verbose`` to PyTorch's base class, which no longer takes it.
+- Its checkpoints hold the scheduler that follows the warm-up as an object, which ``torch.load`` refuses by default. New ones
+  hold that scheduler's state as plain data; older ones are read with an allow-list of exactly what they hold.
+- Its data package imports gdown, wilds and pandas, for downloads and for three data sets that CoOp-family code does not use.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import _LRScheduler
+
+__all__ = ["mend"]
+
+
+def mend() -> list[str]:
+    """Mend the installed Dassl and return what was mended, for the log."""
+    mended = []
+    if _stand_in_for_missing_packages():
+        mended.append("imports of packages that are not installed")
+    if _mend_warmup():
+        mended.append("warm-up schedulers")
+    if _mend_checkpoints():
+        mended.append("checkpoints")
+    return mended
+
+
+def _stand_in_for_missing_packages() -> bool:
+    """Import Dassl's data package once with stand-ins for what it needs and does not find; nobody else sees them."""
+    stand_ins = {}
+    if importlib.util.find_spec("gdown") is None:
+        stand_ins["gdown"] = ModuleType("gdown")
+        stand_ins["gdown"].download = _refuse_download
+    if any(importlib.util.find_spec(name) is None for name in ("wilds", "pandas")):
+        stand_ins["dassl.data.datasets.dg.wilds"] = ModuleType("dassl.data.datasets.dg.wilds")
+    if not stand_ins:
+        return False
+    sys.modules.update(stand_ins)
+    try:
+        importlib.import_module("dassl.data")
+    finally:
+        for name in stand_ins:
+            del sys.modules[name]
+    return True
+
+
+def _refuse_download(url: str, *_: Any, **__: Any) -> None:
+    raise ModuleNotFoundError(f"Downloading {url} needs the package gdown, which is not installed: pip install gdown")
+
+
+def _mend_warmup() -> bool:
+    module = importlib.import_module("dassl.optim.lr_scheduler")
+    if "verbose" in inspect.signature(_LRScheduler.__init__).parameters:
+        return False
+
+    def init(
+        self: Any, optimizer: Any, successor: Any, warmup_epoch: int, last_epoch: int = -1, verbose: bool = False
+    ) -> None:
+        self.successor = successor
+        self.warmup_epoch = warmup_epoch
+        _LRScheduler.__init__(self, optimizer, last_epoch)
+
+    module._BaseWarmupScheduler.__init__ = init
+    return True
+
+
+def _mend_checkpoints() -> bool:
+    if not hasattr(torch.serialization, "safe_globals"):  # before PyTorch 2.5, whose torch.load takes all
+        return False
+    # The embedded Dassl's modules under another name, for three of their functions.
+    from compat.dassl.optim.lr_scheduler import _BaseWarmupScheduler
+    from compat.dassl.utils.torchtools import load_checkpoint
+
+    upstream = importlib.import_module("dassl.optim.lr_scheduler")._BaseWarmupScheduler
+    upstream.state_dict = _BaseWarmupScheduler.state_dict
+    upstream.load_state_dict = _BaseWarmupScheduler.load_state_dict
+
+    replaced = importlib.import_module("dassl.utils.torchtools").load_checkpoint
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] == "dassl" and getattr(module, "load_checkpoint", None) is replaced:
+            module.load_checkpoint = load_checkpoint
+    return True

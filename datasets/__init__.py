@@ -1,0 +1,13 @@
+"""The data set readers: importing this package registers them in Dassl's DATASET_REGISTRY."""
+
+from __future__ import annotations
+
+from . import (
+    digits,
+    dtd,
+)
+
+__all__ = [
+    "digits",
+    "dtd",
+]

@@ -1,0 +1,367 @@
+"""The trainer CDC on a small CLIP: what learns, what a checkpoint holds, resuming, wrong input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from dassl.engine import build_trainer
+from dassl.utils import set_random_seed
+from PIL import Image
+
+import train
+
+ROOT = Path(__file__).resolve().parent.parent
+CLASSES = ["red", "green", "blue", "yellow"]
+COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)]
+AUGMENTATIONS = [["random_resized_crop", "normalize"], ["random_flip", "colorjitter", "normalize"]]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Four classes of ten noisy pictures in DTD's layout."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for name, colour in zip(CLASSES, COLOURS):
+        folder = root / "dtd" / "images" / name
+        folder.mkdir(parents=True)
+        for n in range(10):
+            pixels = np.clip(np.array(colour) + rng.normal(0, 20, (36, 40, 3)), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{name}_{n:04d}.jpg")
+    return root
+
+
+@pytest.fixture
+def arguments(data, clip_files):
+    """Command line of a run, without its output folder."""
+
+    def make(output, *opts, trainer="CDC", flags=()):
+        given = {
+            "OPTIM.MAX_EPOCH": 3,
+            "OPTIM.LR": 0.1,
+            "DATASET.NUM_SHOTS": 4,
+            "DATASET.SUBSAMPLE_CLASSES": "base",
+            "DATALOADER.NUM_WORKERS": 0,
+            "DATALOADER.TRAIN_X.BATCH_SIZE": 4,
+            "INPUT.SIZE": (32, 32),
+            "VERBOSE": False,
+        }
+        if trainer == "CDC":
+            given.update(
+                {
+                    "TRAINER.CDC.N_TEMPLATES": 2,
+                    "TRAINER.CDC.CTX_INIT": ["a photo of a", "one picture of a"],
+                    "TRAINER.CDC.AUGMENTATIONS": AUGMENTATIONS,
+                    "TRAINER.CDC.EVIDENCE_SCALE": 10.0,
+                }
+            )
+        given.update(zip(opts[::2], opts[1::2]))
+        return train.parse_arguments(
+            ["--root", str(data), "--trainer", trainer, "--output-dir", str(output), "--seed", "1", *flags]
+            + ["--backbone", str(clip_files["plain"])]
+            + ["--dataset-config-file", str(ROOT / "configs/datasets/dtd.yaml")]
+            + ["--config-file", str(ROOT / f"configs/trainers/{trainer}/tiny.yaml")]
+            + [str(x) for pair in given.items() for x in pair]
+        )
+
+    return make
+
+
+@pytest.fixture
+def build(arguments):
+    """A trainer, without the log file that the command line would make of stdout."""
+
+    def make(*args, **kwargs):
+        cfg = train.setup_cfg(arguments(*args, **kwargs))
+        set_random_seed(cfg.SEED)
+        return build_trainer(cfg)
+
+    return make
+
+
+def results_of(folder):
+    return json.loads((Path(folder) / "results.json").read_text())
+
+
+def test_run_writes_its_results(build, tmp_path, capsys):
+    trainer = build(tmp_path)
+    start = trainer.model.prompt_learner.ctx.detach().clone()
+    frozen = {k: v.clone() for k, v in trainer.model.state_dict().items() if not k.startswith("prompt_learner.")}
+    trainer.train()
+
+    assert not torch.equal(trainer.model.prompt_learner.ctx, start)
+    after = trainer.model.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in frozen.items())
+    learning = [name for name, p in trainer.model.named_parameters() if p.requires_grad or p.grad is not None]
+    assert learning == ["prompt_learner.ctx"]
+
+    results = results_of(tmp_path)
+    printed = capsys.readouterr().out
+    assert f"* accuracy: {results['figures']['accuracy']:.1f}%" in printed
+    for name in ("loss_tce", "loss_de", "loss_con", "acc", "uncertainty"):
+        assert f" {name} " in printed
+    assert (results["trainer"], results["dataset"], results["seed"]) == ("CDC", "DescribableTextures", 1)
+    assert (results["shots"], results["classes"], results["epoch"], results["images"]) == (4, "base", 3, 6)
+    assert results["class_names"] == ["blue", "green"]
+    assert 0 < results["figures"]["uncertainty"] < 1
+    assert {"template1_accuracy", "template2_accuracy", "conflict"} <= results["figures"].keys()
+    assert results["config"]["TRAINER"]["CDC"]["N_TEMPLATES"] == 2
+
+
+def test_checkpoint_holds_what_was_trained_and_loads_under_other_classes(build, tmp_path):
+    trained = build(tmp_path / "base")
+    trained.train()
+    path = tmp_path / "base/prompt_learner/model.pth.tar-3"
+    checkpoint = torch.load(path, weights_only=True)
+    assert list(checkpoint["state_dict"]) == ["ctx"]
+    assert {"state_dict", "epoch", "optimizer", "scheduler", "val_result"} <= checkpoint.keys()
+    assert (path.parent / "checkpoint").read_text() == "model.pth.tar-3\n"
+
+    tested = build(tmp_path / "new", "DATASET.SUBSAMPLE_CLASSES", "new", flags=["--eval-only"])
+    tested.load_model(str(tmp_path / "base"), epoch=3)
+    tested.test()
+    assert torch.equal(tested.model.prompt_learner.ctx, trained.model.prompt_learner.ctx)
+    results = results_of(tmp_path / "new")
+    assert results["class_names"] == ["red", "yellow"]
+    assert results["epoch"] == 3
+
+
+@pytest.mark.parametrize("cut_after", [1, 2])
+def test_resumed_run_ends_as_if_not_cut(build, tmp_path, cut_after):
+    whole = build(tmp_path / "whole")
+    whole.train()
+
+    cut = build(tmp_path / "cut")
+    before_epoch = cut.before_epoch
+
+    def stop():
+        if cut.epoch == cut_after:
+            raise KeyboardInterrupt
+        before_epoch()
+
+    cut.before_epoch = stop
+    with pytest.raises(KeyboardInterrupt):
+        cut.train()
+    assert not (tmp_path / "cut/results.json").exists()
+
+    torch.rand(7)  # whatever the new process has drawn until then
+    resumed = build(tmp_path / "cut")
+    resumed.train()
+    assert torch.equal(resumed.model.prompt_learner.ctx, whole.model.prompt_learner.ctx)
+    assert resumed.optim.state_dict()["param_groups"] == whole.optim.state_dict()["param_groups"]
+    figures = [results_of(tmp_path / name)["figures"] for name in ("whole", "cut")]
+    assert figures[0] == figures[1]
+
+
+def test_run_cut_in_its_first_epoch_starts_again(build, tmp_path):
+    (tmp_path / "prompt_learner").mkdir()
+    trainer = build(tmp_path, "OPTIM.MAX_EPOCH", 1)
+    trainer.train()
+    assert results_of(tmp_path)["epoch"] == 1
+
+
+def test_full_disk_leaves_the_old_checkpoint(build, tmp_path, monkeypatch):
+    trainer = build(tmp_path)
+    trainer.save_model(0, str(tmp_path))
+    kept = (tmp_path / "prompt_learner/model.pth.tar-1").read_bytes()
+
+    def fill_disk(state, path):
+        Path(path).write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", fill_disk)
+    with pytest.raises(OSError, match="No space left"):
+        trainer.save_model(0, str(tmp_path))
+    monkeypatch.undo()
+    assert (tmp_path / "prompt_learner/model.pth.tar-1").read_bytes() == kept
+    assert sorted(p.name for p in (tmp_path / "prompt_learner").iterdir()) == ["checkpoint", "model.pth.tar-1"]
+    assert build(tmp_path).resume_model_if_exist(str(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a whole checkpoint"),
+        (b"no checkpoint", "not a whole checkpoint"),
+        ({"state_dict": {"ctx": torch.zeros(2, 4, 8)}, "epoch": 3}, r"ctx of shape \(2, 4, 8\) where.*\(2, 4, 64\)"),
+        ({"state_dict": {"token_prefix": torch.zeros(1)}, "epoch": 3}, "has no ctx; it has token_prefix, which is not"),
+        ({"epoch": 3}, "not a whole checkpoint"),
+    ],
+)
+def test_wrong_checkpoint_is_told(build, tmp_path, content, message):
+    trainer = build(tmp_path)
+    path = tmp_path / "prompt_learner/model.pth.tar-3"
+    path.parent.mkdir()
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    (path.parent / "checkpoint").write_text("model.pth.tar-3\n")
+    before = trainer.model.prompt_learner.ctx.clone()
+    with pytest.raises(ValueError, match=message):
+        trainer.load_model(str(tmp_path), epoch=3)
+    with pytest.raises(ValueError, match=message):
+        trainer.resume_model_if_exist(str(tmp_path))
+    assert torch.equal(trainer.model.prompt_learner.ctx, before)
+
+
+def test_missing_checkpoint_is_told(build, tmp_path):
+    trainer = build(tmp_path)
+    trainer.save_model(1, str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"model\.pth\.tar-7.*model\.pth\.tar-2"):
+        trainer.load_model(str(tmp_path), epoch=7)
+
+
+def test_seed_decides_the_run(build, tmp_path):
+    """Seed 0 counts as a seed: the same twice, another than seed 1."""
+    ends = []
+    for n, seed in enumerate((0, 0, 1)):
+        trainer = build(tmp_path / str(n), "OPTIM.MAX_EPOCH", 2, "SEED", seed)
+        trainer.train()
+        ends.append(trainer.model.prompt_learner.ctx.detach())
+    assert torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[0], ends[2])
+
+
+def test_inference_gives_log_probabilities(build, tmp_path):
+    trainer = build(tmp_path)
+    trainer.set_model_mode("eval")
+    with torch.no_grad():
+        log_prob = trainer.model_inference(torch.randn(5, 3, 32, 32))
+    assert log_prob.shape == (5, 2)
+    assert log_prob.dtype == torch.float32
+    torch.testing.assert_close(log_prob.exp().sum(1), torch.ones(5))
+
+
+def test_text_features_are_kept_and_never_stale(build, tmp_path):
+    model = build(tmp_path).model
+    with torch.no_grad():
+        first = model.text_features()
+        assert model.text_features() is first
+        model.prompt_learner.ctx.add_(1.0)
+        second = model.text_features()
+        assert second is not first
+        model.prompt_learner.load_state_dict({"ctx": model.prompt_learner.ctx - 1.0})
+        torch.testing.assert_close(model.text_features(), first, rtol=1e-4, atol=1e-4)
+    assert model.text_features().requires_grad
+
+
+def test_every_template_sees_its_own_view(build, tmp_path):
+    trainer = build(tmp_path, "TRAINER.CDC.TEST_VIEWS", True)
+    views = trainer._views(next(iter(trainer.train_loader_x)))
+    assert views.shape == (2, 4, 3, 32, 32)
+    assert not torch.equal(views[0], views[1])
+    seen = []
+    trainer.model.image_encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    trainer.test()
+    assert seen == [12]  # six images, two views
+
+
+def test_views_and_text_features_meet_template_by_template(build, tmp_path):
+    model = build(tmp_path).model
+    views = torch.randn(2, 3, 3, 32, 32)
+    text = model.text_features().detach()
+    both = model(views, text)
+    for m in range(2):
+        torch.testing.assert_close(both[m], model(views[m], text)[m], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "amp", "bf16", "fp16"])
+def test_precisions(build, tmp_path, precision):
+    trainer = build(tmp_path, "TRAINER.CDC.PREC", precision, "OPTIM.MAX_EPOCH", 2)
+    trainer.train()
+    assert trainer.model.prompt_learner.ctx.dtype == torch.float32
+    assert trainer.model.prompt_learner.ctx.isfinite().all()
+    images, _ = trainer.parse_batch_test(next(iter(trainer.test_loader)))
+    with torch.no_grad():
+        evidence = trainer.model(images, trainer.model.text_features())
+    assert evidence.dtype == torch.float32
+    exact = build(tmp_path / "exact", "TRAINER.CDC.PREC", "fp32").model
+    exact.prompt_learner.load_state_dict(trainer.model.prompt_learner.state_dict())
+    with torch.no_grad():
+        expected = exact(images, exact.text_features())
+    torch.testing.assert_close(evidence, expected, rtol=0, atol=0.5)  # 10 times a cosine that half precision blurs
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("TRAINER.CDC.EVIDENCE", "softplus"),
+        ("TRAINER.CDC.EVIDENCE", "relu", "TRAINER.CDC.EVIDENCE_SHIFT", -1.0),
+        ("TRAINER.CDC.FUSED_LOSS", True, "TRAINER.CDC.KL_WEIGHT", 0.1),
+        ("TRAINER.CDC.AUGMENTATIONS", [], "TRAINER.CDC.N_TEMPLATES", 1, "TRAINER.CDC.CTX_INIT", ["a photo of a"]),
+        ("TRAINER.CDC.CTX_INIT", [], "TRAINER.CDC.CTX_STD", 0.02, "TRAINER.CDC.N_CTX", 2),
+        ("TEST.FINAL_MODEL", "best_val"),
+    ],
+)
+def test_options_train(build, tmp_path, options):
+    trainer = build(tmp_path, *options)
+    start = trainer.model.prompt_learner.ctx.detach().clone()
+    trainer.train()
+    assert not torch.equal(trainer.model.prompt_learner.ctx, start)
+    assert results_of(tmp_path)["figures"]["accuracy"] >= 0
+
+
+@pytest.mark.parametrize(("key", "name"), [("BETA", "loss_de"), ("GAMMA", "loss_con")])
+def test_losses_do_what_they_are_for(build, tmp_path, key, name):
+    """The loss that a weight belongs to goes down when the weight is large."""
+    trainer = build(tmp_path, f"TRAINER.CDC.{key}", 100.0, "OPTIM.LR", 1e-3, "OPTIM.MOMENTUM", 0.0)
+    trainer.model.scale = 100.0  # as CLIP's; the small CLIP's own tells hardly any classes apart
+    batch = next(iter(trainer.train_loader_x))
+    trainer.epoch, trainer.batch_idx, trainer.num_batches = 0, 0, 100
+    values = [trainer.forward_backward(batch)[name].item() for _ in range(20)]
+    assert values[-1] < values[0] - 0.01
+
+
+@pytest.mark.parametrize(
+    ("options", "messages"),
+    [
+        (("TRAINER.CDC.PREC", "fp8", "TRAINER.CDC.EVIDENCE", "tanh"), ["fp16, bf16", "EVIDENCE must be one of exp"]),
+        (("TRAINER.CDC.N_TEMPLATES", 3), ["each of the 3 templates", "got 2", "0, 1 or 3 wordings"]),
+        (
+            ("TRAINER.CDC.AUGMENTATIONS", [["normalize"], ["flip", "normalize"]]),
+            ["template 2", "'flip'", "random_flip"],
+        ),
+        (("TRAINER.CDC.AUGMENTATIONS", [["normalize"], ["random_flip"]]), ["template 2", "both normalize"]),
+        (("TRAINER.CDC.AUGMENTATIONS", ["normalize", "normalize"]), ["template 1 must be a list"]),
+        (("TRAINER.CDC.ANCHOR", "a photo."), ["{} once"]),
+        (("TRAINER.CDC.PROMPT", "deep"), ["PROMPT"]),
+        (("TRAINER.CDC.BETA", -1.0), ["BETA must not be negative"]),
+        (("INPUT.SIZE", (48, 48)), ["(32, 32)", "(48, 48)"]),
+    ],
+)
+def test_wrong_config_is_told_at_once(build, tmp_path, options, messages):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  the messages are checked below
+        build(tmp_path, *options)
+    for message in messages:
+        assert message in str(caught.value)
+
+
+def test_zero_shot(build, tmp_path, small_clip):
+    trainer = build(tmp_path, trainer="ZeroshotCLIP", flags=["--eval-only"])
+    trainer.load_model("")
+    trainer.test()
+    from clip import clip
+
+    image = torch.randn(3, 3, 32, 32)
+    half = small_clip.encode_text(clip.tokenize(["blue texture.", "green texture."]))
+    expected = torch.nn.functional.normalize(small_clip.encode_image(image)) @ torch.nn.functional.normalize(half).T
+    logits = trainer.model_inference(image) / trainer.scale
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-2)  # weights went through half precision
+    assert results_of(tmp_path)["trainer"] == "ZeroshotCLIP"
+    assert results_of(tmp_path)["epoch"] == 0
+
+
+def test_broken_image_is_named(build, tmp_path, data):
+    path = data / "dtd/images/green/green_0000.jpg"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200])
+    try:
+        trainer = build(tmp_path, "DATASET.NUM_SHOTS", -1, "TEST.FINAL_MODEL", "best_val")  # reads all three parts
+        with pytest.raises((OSError, ValueError), match=r"green_0000\.jpg"):
+            trainer.train()
+    finally:
+        path.write_bytes(whole)
