@@ -1,0 +1,25 @@
+# make demo    train CDC on the embedded data over the embedded CLIP, compare with zero-shot CLIP
+# make test    the tests
+# make lint    ruff
+# All of them first make .venv and install what setup.py names, once.
+
+VENV ?= .venv
+READY := $(VENV)/.installed
+
+.PHONY: demo test lint
+
+demo: $(READY)
+	$(VENV)/bin/python -m tools.demo
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+$(READY): setup.py
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --upgrade pip
+	$(VENV)/bin/pip install --quiet -e '.[test]'
+	touch $@
