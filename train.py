@@ -128,7 +128,7 @@ def main(args: argparse.Namespace) -> None:
     new_folders = _missing_folders(args.output_dir)
     try:
         trainer = build(args)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         if args.debug:
             raise
         _remove_log(new_folders)

@@ -1,0 +1,228 @@
+# shellcheck shell=bash
+# What the protocol scripts share. They source this file and are called from any directory as
+#
+#     bash scripts/cdc/base2new_train.sh DATASET SEED [KEY VALUE ...]
+#
+# DATASET names configs/datasets/DATASET.yaml; KEY VALUE pairs are passed on to the config (paths in them are seen from
+# the checkout). Environment variables:
+#
+#     DATA      folder of the data sets (default: data in the checkout)
+#     OUTPUT    folder of the runs (default: output in the checkout)
+#     SHOTS     training images a class (default: 16; -1: all of them)
+#     TRAINER   configs/trainers/TRAINER (default: CDC)
+#     CFG       configs/trainers/TRAINER/CFG.yaml (default: tiny for the data sets in GENERATED below, else vit_b16)
+#     PYTHON    default: .venv/bin/python in the checkout if it is there, else python
+#     TAG       see below
+#
+# A run lies where CoOp puts it: OUTPUT/<protocol>/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k>. CoOp has no rule for runs
+# with other settings than the config's; in one folder they would be taken for finished, or resumed, in place of each
+# other. So KEY VALUE pairs become part of the folder's name, <cfg>+KEY=VALUE,..., and training and test find each other
+# when given the same pairs. TAG=name puts <cfg>+name instead, and an empty TAG leaves <cfg> alone (for pairs that do not
+# change results, or differ between training and test): then it is up to the caller to keep settings apart.
+#
+# A run is finished when its folder holds results.json, and is not run again. An unfinished one is run again, and the
+# trainer goes on from its last checkpoint. A run that fails before it has written more than its log leaves no folder.
+
+ROOT=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+GENERATED="digits shapes textures" # written into DATA on first use, in sizes that suit the small CLIP
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# absolute PATH: seen from the caller's directory; "~/" is resolved as it may come quoted.
+absolute() {
+    case $1 in
+        /*) printf '%s' "$1" ;;
+        \~ | \~/*) printf '%s' "$HOME${1#\~}" ;;
+        *) printf '%s' "$PWD/$1" ;;
+    esac
+}
+
+# listing PATH...: the last parts of the paths that exist, without .yaml, in one line.
+listing() {
+    local path names=""
+    for path in "$@"; do
+        if [[ -e $path ]]; then
+            path=${path%/}
+            path=${path##*/}
+            names+=", ${path%.yaml}"
+        fi
+    done
+    names=${names#, }
+    printf '%s' "${names:-none}"
+}
+
+# settings_suffix KEY VALUE...: the folder name's part for these settings, the same in whatever order they come.
+settings_suffix() {
+    local plain safe
+    plain=$(printf '%s=%s\n' "$@" | LC_ALL=C sort | paste -sd , -)
+    safe=$(printf '%s' "$plain" | LC_ALL=C tr -c 'A-Za-z0-9._=,-' '_')
+    if [[ $safe != "$plain" || ${#safe} -gt 120 ]]; then
+        safe=${safe:0:100}~$(printf '%s' "$plain" | cksum | cut -d ' ' -f 1) # tells apart what now looks the same
+    fi
+    printf '+%s' "$safe"
+}
+
+# has_training: whether TRAINER is one that is trained before it is tested.
+has_training() {
+    case $TRAINER in
+        ZeroshotCLIP | ZeroshotCLIP2) return 1 ;;
+    esac
+}
+
+# configure DATASET SEED [KEY VALUE ...]: check all that the caller gave, and set DATASET, SEED, SETTINGS (the pairs), the
+# variables above with absolute paths, and RUN, the run's folder below <protocol>.
+configure() {
+    local key keys=" " suffix=""
+    if [[ $# -lt 2 ]]; then
+        die "call it as ${0##*/} DATASET SEED [KEY VALUE ...], where DATASET is one of" \
+            "$(listing "$ROOT"/configs/datasets/*.yaml)"
+    fi
+    DATASET=$1 SEED=$2
+    shift 2
+    SETTINGS=("$@")
+
+    [[ -f $ROOT/configs/datasets/$DATASET.yaml ]] ||
+        die "there is no data set config $ROOT/configs/datasets/$DATASET.yaml; there are" \
+            "$(listing "$ROOT"/configs/datasets/*.yaml)"
+    [[ $SEED =~ ^(0|[1-9][0-9]*)$ ]] || die "SEED must be a whole number from 0 on, got '$SEED'"
+    [[ $(($# % 2)) == 0 ]] || die "settings must come as pairs of KEY VALUE, but the last of '$*' has no partner"
+    while [[ $# -gt 0 ]]; do
+        key=$1
+        shift 2
+        [[ $key =~ ^[A-Za-z0-9_.]+$ ]] || die "'$key' is not a config KEY, as OPTIM.MAX_EPOCH is"
+        [[ $keys != *" $key "* ]] || die "$key is given twice"
+        keys+="$key "
+        case $key in
+            DATASET.ROOT) die "set DATA=... in place of $key" ;;
+            DATASET.NAME) die "give the data set as first argument in place of $key" ;;
+            DATASET.NUM_SHOTS) die "set SHOTS=... in place of $key" ;;
+            DATASET.SUBSAMPLE_CLASSES) die "$key is what the protocol says (in a test: SUB=...)" ;;
+            OUTPUT_DIR) die "set OUTPUT=... in place of $key" ;;
+            SEED) die "give the seed as second argument in place of $key" ;;
+            TRAINER.NAME) die "set TRAINER=... in place of $key" ;;
+        esac
+    done
+
+    SHOTS=${SHOTS:-16}
+    [[ $SHOTS =~ ^([1-9][0-9]*|-1)$ ]] || die "SHOTS must be a whole number from 1 on, or -1 for all, got '$SHOTS'"
+
+    TRAINER=${TRAINER:-CDC}
+    [[ -d $ROOT/configs/trainers/$TRAINER ]] ||
+        die "there is no folder $ROOT/configs/trainers/$TRAINER; there are $(listing "$ROOT"/configs/trainers/*/)"
+    if [[ -z ${CFG:-} ]]; then
+        case " $GENERATED " in
+            *" $DATASET "*) CFG=tiny ;;
+            *) CFG=vit_b16 ;;
+        esac
+        echo "CFG is not given: taking configs/trainers/$TRAINER/$CFG.yaml, the default for $DATASET"
+    fi
+    [[ -f $ROOT/configs/trainers/$TRAINER/$CFG.yaml ]] ||
+        die "there is no trainer config $ROOT/configs/trainers/$TRAINER/$CFG.yaml; there are" \
+            "$(listing "$ROOT/configs/trainers/$TRAINER"/*.yaml)"
+
+    if [[ -z ${PYTHON:-} ]]; then
+        PYTHON=python
+        [[ ! -x $ROOT/.venv/bin/python ]] || PYTHON=$ROOT/.venv/bin/python
+    fi
+    case $PYTHON in
+        */*) PYTHON=$(absolute "$PYTHON") ;;
+    esac
+    command -v "$PYTHON" > /dev/null ||
+        die "there is no program $PYTHON, and $ROOT/.venv/bin/python is not there either: set PYTHON to the one to use"
+
+    DATA=$(absolute "${DATA:-$ROOT/data}")
+    case " $GENERATED " in
+        *" $DATASET "*) ;;
+        *) [[ -d $DATA ]] || die "there is no data folder $DATA: set DATA to the folder that holds the data sets" ;;
+    esac
+    OUTPUT=$(absolute "${OUTPUT:-$ROOT/output}")
+
+    if [[ -n ${TAG-} ]]; then
+        [[ $TAG =~ ^[A-Za-z0-9._=,+-]+$ ]] || die "TAG must consist of letters, digits and . _ = , + -, got '$TAG'"
+        suffix=+$TAG
+    elif [[ -z ${TAG+set} && ${#SETTINGS[@]} -gt 0 ]]; then
+        suffix=$(settings_suffix "${SETTINGS[@]}")
+    fi
+    RUN_CFG=$CFG$suffix
+    place_run
+}
+
+# place_run [SUFFIX]: set RUN, the run's folder below <protocol>.
+place_run() {
+    # shellcheck disable=SC2034 # the scripts use it
+    RUN=$DATASET/shots_$SHOTS/$TRAINER/$RUN_CFG${1-}/seed$SEED
+}
+
+# epochs FOLDER: the epochs of the checkpoints in a run's folder, in order, one a line.
+epochs() {
+    local path
+    for path in "$1"/*/model.pth.tar-*; do
+        [[ ! -f $path ]] || echo "${path##*-}"
+    done | sort -n
+}
+
+# find_model FOLDER: set LOADEP (default: the last epoch of a finished training) and MODEL_FILE, and if LOADEP is not the
+# last epoch, give the test a folder of its own.
+find_model() {
+    local saved last train="bash ${BASH_SOURCE[0]%/*}/base2new_train.sh $DATASET $SEED ${SETTINGS[*]-}"
+    saved=$(epochs "$1")
+    last=${saved##*$'\n'}
+    [[ -n $saved ]] ||
+        die "there is no trained model in $1: run \`${train% }\` first; seeds trained with these settings are" \
+            "$(listing "${1%/*}"/seed*), data sets trained at all $(listing "${1%/*/*/*/*/*}"/*)"
+    if [[ -z ${LOADEP:-} ]]; then
+        [[ -f $1/results.json ]] ||
+            die "the training in $1 is not finished (it is at epoch $last, without results.json):" \
+                "run \`${train% }\` again, or set LOADEP to test one of the epochs ${saved//$'\n'/, }"
+        LOADEP=$last
+    fi
+    for MODEL_FILE in "$1"/*/"model.pth.tar-$LOADEP"; do
+        [[ -f $MODEL_FILE ]] || die "there is no epoch LOADEP=$LOADEP in $1; there are the epochs ${saved//$'\n'/, }"
+    done
+    [[ $LOADEP == "$last" ]] || place_run "+epoch$LOADEP"
+}
+
+# skip_if_finished FOLDER [FILE]: end the script if the run is finished; FILE is what it was made from, and if that is
+# newer than the results, they are out of date.
+skip_if_finished() {
+    if [[ -f $1/results.json && ! ${2:-/dev/null} -nt $1/results.json ]]; then
+        echo "Finished already, not run again: $1/results.json"
+        exit 0
+    fi
+}
+
+# launch FOLDER CLASSES [ARGUMENT ...]: run train.py, with its output in FOLDER and these further arguments.
+launch() {
+    local folder=$1 classes=$2 above=$1 status=0
+    shift 2
+    # Published train.py files take seed 0 for none (`if args.seed`), but not as a setting.
+    [[ $SEED != 0 ]] || SETTINGS+=(SEED 0)
+    while [[ -n $above && ! -e $above ]]; do
+        above=${above%/*}
+    done
+
+    cd "$ROOT" || exit
+    "$PYTHON" train.py \
+        --root "$DATA" \
+        --seed "$SEED" \
+        --trainer "$TRAINER" \
+        --dataset-config-file "configs/datasets/$DATASET.yaml" \
+        --config-file "configs/trainers/$TRAINER/$CFG.yaml" \
+        --output-dir "$folder" \
+        "$@" \
+        DATASET.NUM_SHOTS "$SHOTS" \
+        DATASET.SUBSAMPLE_CLASSES "$classes" \
+        ${SETTINGS[@]+"${SETTINGS[@]}"} || status=$?
+
+    if [[ $status != 0 && $above != "$folder" && -d $folder && -z $(find "$folder" -type f ! -name 'log.txt*') ]]; then
+        rm -r "$folder"
+        folder=${folder%/*}
+        while [[ $folder != "$above" ]] && rmdir "$folder" 2> /dev/null; do # not what another run has put something in
+            folder=${folder%/*}
+        done
+    fi
+    return "$status"
+}

@@ -1,0 +1,396 @@
+"""The protocol scripts, in a small checkout of their own, with a program for Python that records how it is called."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RECORDER = """#!/usr/bin/env bash
+pwd > "$RECORD"
+printf '%s\\n' "$@" >> "$RECORD"
+while [[ $# -gt 0 && $1 != --output-dir ]]; do shift; done
+eval "${DO:-true}"
+"""  # DO is run with the output folder as $2
+
+
+class Checkout:
+    """A folder with the scripts, some configs and a recording Python; `run` calls a script in it."""
+
+    def __init__(self, folder):
+        self.root = folder / "checkout"
+        self.home = folder / "home"
+        self.record = folder / "record"
+        self.output = self.root / "output" / "base2new"
+        self.home.mkdir(parents=True)
+        shutil.copytree(REPOSITORY / "scripts", self.root / "scripts")
+        for config in ("datasets/dtd", "datasets/digits", "trainers/CDC/vit_b16", "trainers/CDC/tiny"):
+            self.add_config(config)
+        self.add_config("trainers/ZeroshotCLIP/vit_b16")
+        (self.root / "data").mkdir()
+        self.python = self.add_program(self.root / ".venv" / "bin" / "python")
+
+    def add_config(self, name):
+        path = self.root / "configs" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def add_program(self, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(RECORDER)
+        path.chmod(0o755)
+        return path
+
+    def run(self, script, *arguments, cwd=None, **environment):
+        """Call a script; return its result, with `called`, how Python was called, or None."""
+        self.record.unlink(missing_ok=True)
+        env = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.home),
+            "RECORD": str(self.record),
+            **environment,
+        }
+        done = subprocess.run(
+            ["bash", str(self.root / "scripts" / script), *arguments],
+            cwd=cwd or self.root,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        done.called = self.record.read_text().splitlines() if self.record.exists() else None
+        return done
+
+    def train(self, *arguments, **options):
+        return self.run("cdc/base2new_train.sh", *arguments, **options)
+
+    def test(self, *arguments, **options):
+        return self.run("cdc/base2new_test.sh", *arguments, **options)
+
+    def add_model(self, run="dtd/shots_16/CDC/vit_b16/seed1", epochs=(5,), finished=True):
+        """Leave behind what a training does; return its folder."""
+        folder = self.output / "train_base" / run
+        (folder / "prompt_learner").mkdir(parents=True)
+        for epoch in epochs:
+            (folder / "prompt_learner" / f"model.pth.tar-{epoch}").touch()
+        if finished:
+            (folder / "results.json").touch()
+        return folder
+
+    def output_folder(self, done):
+        """Return the output folder that Python was given, below base2new."""
+        return os.path.relpath(done.called[done.called.index("--output-dir") + 1], self.output)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    return Checkout(tmp_path)
+
+
+def refused(done, *words):
+    """Check that a script stopped with one sentence on stderr, before it called Python."""
+    assert done.returncode != 0
+    assert done.called is None
+    assert done.stderr.count("\n") == 1
+    for word in words:
+        assert word in done.stderr
+    return True
+
+
+# ---- what train.py is called with
+
+
+def test_training_is_called_as_in_coop(checkout):
+    done = checkout.train("dtd", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.called == [
+        str(checkout.root),
+        "train.py",
+        *("--root", f"{checkout.root}/data"),
+        *("--seed", "1"),
+        *("--trainer", "CDC"),
+        *("--dataset-config-file", "configs/datasets/dtd.yaml"),
+        *("--config-file", "configs/trainers/CDC/vit_b16.yaml"),
+        *("--output-dir", f"{checkout.root}/output/base2new/train_base/dtd/shots_16/CDC/vit_b16/seed1"),
+        *("DATASET.NUM_SHOTS", "16"),
+        *("DATASET.SUBSAMPLE_CLASSES", "base"),
+    ]
+
+
+def test_testing_is_called_as_in_coop(checkout):
+    model = checkout.add_model(epochs=(1, 2, 10))
+    done = checkout.test("dtd", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.called == [
+        str(checkout.root),
+        "train.py",
+        *("--root", f"{checkout.root}/data"),
+        *("--seed", "1"),
+        *("--trainer", "CDC"),
+        *("--dataset-config-file", "configs/datasets/dtd.yaml"),
+        *("--config-file", "configs/trainers/CDC/vit_b16.yaml"),
+        *("--output-dir", f"{checkout.root}/output/base2new/test_new/dtd/shots_16/CDC/vit_b16/seed1"),
+        *("--model-dir", str(model)),
+        *("--load-epoch", "10"),
+        "--eval-only",
+        *("DATASET.NUM_SHOTS", "16"),
+        *("DATASET.SUBSAMPLE_CLASSES", "new"),
+    ]
+
+
+def test_zero_shot_needs_no_model(checkout):
+    for sub in ("new", "base"):
+        done = checkout.run("zsclip/base2new_test.sh", "dtd", "1", SUB=sub)
+        assert done.returncode == 0, done.stderr
+        assert checkout.output_folder(done) == f"test_{sub}/dtd/shots_16/ZeroshotCLIP/vit_b16/seed1"
+        assert done.called[-5:] == ["--eval-only", "DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", sub]
+        assert "--model-dir" not in done.called
+    assert refused(checkout.train("dtd", "1", TRAINER="ZeroshotCLIP"), "ZeroshotCLIP has nothing to train")
+
+
+def test_environment_variables(checkout):
+    checkout.add_config("trainers/CoOp/rn50")
+    python = checkout.add_program(checkout.root / "other python")
+    data = checkout.root / "some data"
+    data.mkdir()
+    options = {"DATA": str(data), "OUTPUT": "/nowhere", "SHOTS": "4", "CFG": "rn50", "TRAINER": "CoOp"}
+    done = checkout.train("dtd", "0", PYTHON=str(python), **options)
+    assert done.returncode == 0, done.stderr
+    assert done.called[2:4] == ["--root", str(data)]
+    assert "/nowhere/base2new/train_base/dtd/shots_4/CoOp/rn50/seed0" in done.called
+    assert "configs/trainers/CoOp/rn50.yaml" in done.called
+    assert "CFG" not in done.stdout
+
+
+def test_seed_zero_is_given_as_a_setting_too(checkout):
+    """Published train.py files drop `--seed 0`."""
+    done = checkout.train("dtd", "0")
+    assert done.called[-2:] == ["SEED", "0"]
+    assert checkout.output_folder(done) == "train_base/dtd/shots_16/CDC/vit_b16/seed0"
+
+
+def test_from_any_directory(checkout, tmp_path):
+    elsewhere = tmp_path / "else where"
+    (elsewhere / "sets").mkdir(parents=True)
+    (checkout.home / "sets").mkdir()
+    python = checkout.add_program(elsewhere / "bin" / "python")
+    done = checkout.train(
+        "dtd", "1", cwd=elsewhere, DATA="sets", OUTPUT="../runs", PYTHON="bin/python", CDPATH=str(tmp_path)
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.called[0] == str(checkout.root)
+    assert done.called[3] == f"{elsewhere}/sets"
+    assert f"{elsewhere}/../runs/base2new/train_base/dtd/shots_16/CDC/vit_b16/seed1" in done.called
+    done = checkout.train("dtd", "1", cwd=elsewhere, DATA="~/sets", PYTHON=str(python))
+    assert done.called[3] == f"{checkout.home}/sets"
+    done = subprocess.run(
+        ["bash", "base2new_train.sh", "dtd", "1"],
+        cwd=checkout.root / "scripts" / "cdc",
+        env={"PATH": os.environ["PATH"], "HOME": "/", "RECORD": str(checkout.record)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_default_config_goes_with_the_data_set(checkout):
+    done = checkout.train("digits", "1")
+    assert checkout.output_folder(done) == "train_base/digits/shots_16/CDC/tiny/seed1"
+    assert "configs/trainers/CDC/tiny.yaml" in done.stdout
+    done = checkout.train("digits", "1", CFG="vit_b16")
+    assert checkout.output_folder(done) == "train_base/digits/shots_16/CDC/vit_b16/seed1"
+
+
+# ---- settings of one's own, and folders
+
+
+def test_settings_are_passed_on_and_have_their_own_folder(checkout):
+    settings = ("OPTIM.MAX_EPOCH", "2", "TRAINER.CDC.M", "8")
+    done = checkout.train("dtd", "1", *settings)
+    assert done.called[-6:] == ["DATASET.SUBSAMPLE_CLASSES", "base", *settings][-6:]
+    run = "dtd/shots_16/CDC/vit_b16+OPTIM.MAX_EPOCH=2,TRAINER.CDC.M=8/seed1"
+    assert checkout.output_folder(done) == f"train_base/{run}"
+    swapped = checkout.train("dtd", "1", *settings[2:], *settings[:2])
+    assert checkout.output_folder(swapped) == f"train_base/{run}"
+
+    assert refused(checkout.test("dtd", "1", *settings), "no trained model", run)
+    checkout.add_model(run, epochs=(2,))
+    done = checkout.test("dtd", "1", *settings)
+    assert checkout.output_folder(done) == f"test_new/{run}"
+    assert str(checkout.output / "train_base" / run) in done.called
+
+
+def test_settings_that_no_folder_can_be_named_after(checkout):
+    folders = set()
+    for value in ("['a b', 'c']", "['a_b', 'c']", "/x/../y", "/x/___y", "x" * 300, "x" * 301):
+        done = checkout.train("dtd", "1", "INPUT.TRANSFORMS", value)
+        assert done.called[-1] == value
+        (cfg,) = Path(checkout.output_folder(done)).parts[4:5]
+        assert len(os.fsencode(cfg)) < 200
+        assert Path(checkout.output_folder(done)).parts[5:] == ("seed1",)
+        folders.add(cfg)
+    assert len(folders) == 6
+
+
+def test_tag_names_the_folder(checkout):
+    settings = ("OPTIM.MAX_EPOCH", "2")
+    done = checkout.train("dtd", "1", *settings, TAG="short")
+    assert checkout.output_folder(done) == "train_base/dtd/shots_16/CDC/vit_b16+short/seed1"
+    done = checkout.train("dtd", "1", *settings, TAG="")
+    assert checkout.output_folder(done) == "train_base/dtd/shots_16/CDC/vit_b16/seed1"
+    assert refused(checkout.train("dtd", "1", *settings, TAG="a/b"), "TAG", "'a/b'")
+
+
+def test_finished_training_is_not_run_again(checkout):
+    folder = checkout.add_model()
+    done = checkout.train("dtd", "1")
+    assert (done.returncode, done.called) == (0, None)
+    assert f"{folder}/results.json" in done.stdout
+    (folder / "results.json").unlink()
+    assert checkout.train("dtd", "1").called is not None
+
+
+def test_finished_test_is_run_again_only_after_a_new_training(checkout):
+    folder = checkout.add_model()
+    assert checkout.test("dtd", "1", DO='mkdir -p "$2"; touch "$2/results.json"').called is not None
+    done = checkout.test("dtd", "1")
+    assert (done.returncode, done.called) == (0, None)
+    assert "Finished already" in done.stdout
+
+    results = checkout.output / "test_new/dtd/shots_16/CDC/vit_b16/seed1/results.json"
+    os.utime(results, ns=(10**18, 10**18))
+    os.utime(folder / "prompt_learner" / "model.pth.tar-5", ns=(10**18 + 10**9, 10**18 + 10**9))
+    assert checkout.test("dtd", "1").called is not None
+
+
+def test_zero_shot_is_not_run_again(checkout):
+    done = checkout.run("zsclip/base2new_test.sh", "dtd", "1", DO='mkdir -p "$2"; touch "$2/results.json"')
+    assert done.called is not None
+    assert checkout.run("zsclip/base2new_test.sh", "dtd", "1").called is None
+
+
+def test_other_epochs_have_their_own_folder(checkout):
+    checkout.add_model(epochs=(3, 5))
+    done = checkout.test("dtd", "1", LOADEP="3")
+    assert done.called[done.called.index("--load-epoch") + 1] == "3"
+    assert checkout.output_folder(done) == "test_new/dtd/shots_16/CDC/vit_b16+epoch3/seed1"
+    done = checkout.test("dtd", "1", LOADEP="5", SUB="base")
+    assert checkout.output_folder(done) == "test_base/dtd/shots_16/CDC/vit_b16/seed1"
+
+
+# ---- failures
+
+
+@pytest.mark.parametrize(
+    "leaves", ["true", 'mkdir -p "$2"', 'mkdir -p "$2"; touch "$2/log.txt" "$2/log.txt-2030-01-01"']
+)
+def test_failed_run_leaves_no_folder(checkout, leaves):
+    done = checkout.train("dtd", "1", DO=f"{leaves}; exit 7")
+    assert done.returncode == 7
+    assert not (checkout.root / "output").exists()
+
+
+def test_failed_run_leaves_what_others_wrote(checkout):
+    other = checkout.add_model("dtd/shots_16/CDC/vit_b16/seed2")
+    assert checkout.train("dtd", "1", DO='mkdir -p "$2"; touch "$2/log.txt"; exit 1').returncode == 1
+    assert [path.name for path in other.parent.iterdir()] == ["seed2"]
+
+
+@pytest.mark.parametrize("file", ["prompt_learner/model.pth.tar-1", "results.json"])
+def test_failed_run_keeps_more_than_a_log(checkout, file):
+    done = checkout.train("dtd", "1", DO=f'mkdir -p "$2/prompt_learner"; touch "$2/log.txt" "$2/{file}"; exit 1')
+    assert done.returncode == 1
+    assert (checkout.output / "train_base/dtd/shots_16/CDC/vit_b16/seed1" / file).exists()
+
+
+def test_failed_second_try_keeps_the_first_ones_folder(checkout):
+    folder = checkout.output / "train_base/dtd/shots_16/CDC/vit_b16/seed1"
+    folder.mkdir(parents=True)
+    (folder / "log.txt").touch()
+    assert checkout.train("dtd", "1", DO="exit 1").returncode == 1
+    assert (folder / "log.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        ((), {}, ("DATASET SEED", "digits, dtd")),
+        (("dtd",), {}, ("DATASET SEED", "digits, dtd")),
+        (("DTD", "1"), {}, ("configs/datasets/DTD.yaml", "there are digits, dtd")),
+        (("dtd", "one"), {}, ("SEED", "'one'")),
+        (("dtd", "-1"), {}, ("SEED", "'-1'")),
+        (("dtd", "01"), {}, ("SEED", "'01'")),
+        (("dtd", ""), {}, ("SEED", "''")),
+        (("dtd", "1", "OPTIM.LR"), {}, ("pairs", "OPTIM.LR")),
+        (("dtd", "1", "OPTIM.LR", "1", "OPTIM.LR", "2"), {}, ("OPTIM.LR is given twice",)),
+        (("dtd", "1", "--resume", "x"), {}, ("'--resume' is not a config KEY",)),
+        (("dtd", "1", "DATASET.NUM_SHOTS", "4"), {}, ("SHOTS=",)),
+        (("dtd", "1", "DATASET.SUBSAMPLE_CLASSES", "all"), {}, ("protocol",)),
+        (("dtd", "1", "SEED", "2"), {}, ("second argument",)),
+        (("dtd", "1"), {"SHOTS": "0"}, ("SHOTS", "'0'")),
+        (("dtd", "1"), {"SHOTS": "many"}, ("SHOTS", "'many'")),
+        (("dtd", "1"), {"TRAINER": "CoOp"}, ("configs/trainers/CoOp", "there are CDC, ZeroshotCLIP")),
+        (("dtd", "1"), {"CFG": "vit_l14"}, ("configs/trainers/CDC/vit_l14.yaml", "there are tiny, vit_b16")),
+        (("dtd", "1"), {"DATA": "/no/such/folder"}, ("no data folder /no/such/folder", "DATA")),
+        (("dtd", "1"), {"PYTHON": "/no/such/python"}, ("no program /no/such/python", "PYTHON")),
+        (("dtd", "1"), {"PYTHON": "no-such-python"}, ("no program no-such-python",)),
+    ],
+)
+@pytest.mark.parametrize("script", ["cdc/base2new_train.sh", "cdc/base2new_test.sh"])
+def test_wrong_call(checkout, script, arguments, environment, words):
+    assert refused(checkout.run(script, *arguments, **environment), *words)
+    assert not (checkout.root / "output").exists()
+
+
+def test_missing_python(checkout):
+    shutil.rmtree(checkout.root / ".venv")
+    tools = checkout.root / "tools"  # what the scripts call, and no Python
+    tools.mkdir()
+    for tool in ("bash", "dirname", "sort", "paste", "tr", "cksum", "cut", "find", "rm", "rmdir"):
+        (tools / tool).symlink_to(shutil.which(tool))
+    assert refused(
+        checkout.train("dtd", "1", PATH=str(tools)), "no program python", f"{checkout.root}/.venv/bin/python"
+    )
+
+
+def test_generated_sets_need_no_data_folder(checkout):
+    assert checkout.train("digits", "1", DATA=f"{checkout.root}/not/yet").called[3] == f"{checkout.root}/not/yet"
+
+
+def test_missing_model(checkout):
+    assert refused(checkout.test("dtd", "1"), "no trained model", "base2new_train.sh dtd 1`", "settings are none")
+    assert not (checkout.root / "output").exists()
+    checkout.add_model("digits/shots_16/CDC/tiny/seed1")
+    checkout.add_model("dtd/shots_16/CDC/vit_b16/seed2")
+    checkout.add_model("dtd/shots_16/CDC/vit_b16/seed3")
+    assert refused(checkout.test("dtd", "1"), "settings are seed2, seed3", "trained at all digits, dtd")
+    assert not (checkout.output / "test_new").exists()
+
+
+def test_unfinished_training_is_tested_only_when_asked_to(checkout):
+    folder = checkout.add_model(epochs=(1, 2), finished=False)
+    assert refused(checkout.test("dtd", "1"), f"training in {folder} is not finished", "epoch 2", "epochs 1, 2")
+    assert checkout.test("dtd", "1", LOADEP="2").returncode == 0
+
+
+@pytest.mark.parametrize("epoch", ["4", "last", "*"])
+def test_missing_epoch(checkout, epoch):
+    checkout.add_model(epochs=(3, 5, 10))
+    assert refused(checkout.test("dtd", "1", LOADEP=epoch), f"LOADEP={epoch}", "there are the epochs 3, 5, 10")
+
+
+def test_wrong_classes(checkout):
+    checkout.add_model()
+    assert refused(checkout.test("dtd", "1", SUB="all"), "SUB must be new or base, got 'all'")
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
+def test_shellcheck():
+    scripts = sorted(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "scripts").rglob("*.sh"))
+    done = subprocess.run(["shellcheck", "-x", *scripts], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
