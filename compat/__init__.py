@@ -1,9 +1,9 @@
 """Makes ``import dassl`` work on this machine; import it before anything that imports Dassl.
 
-Where Dassl is installed, that one is used, and :mod:`compat.mending` puts right at run time what today's PyTorch broke in
-it. Where none is installed, this folder goes last on ``sys.path`` and ``dassl`` is the one embedded here. The path is also
-what worker processes get that are spawned and not forked; with an installed Dassl their main module imports ``compat``
-anew.
+Where Dassl is installed, that one is used, and :mod:`compat.mending` puts right at run time what today's PyTorch broke
+in it. Where none is installed, this folder goes last on ``sys.path`` and ``dassl`` is the one embedded here. Worker
+processes that are spawned, not forked, inherit that path; with an installed Dassl they import ``compat`` anew with the
+main module.
 """
 
 from __future__ import annotations

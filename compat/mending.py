@@ -1,9 +1,10 @@
 """What an installed Dassl (2022) needs to run with today's PyTorch, put right in memory; its files stay as they are.
 
 - Its warm-up schedulers hand ``verbose`` to PyTorch's base class, which no longer takes it.
-- Its checkpoints hold the scheduler that follows the warm-up as an object, which ``torch.load`` refuses by default. New ones
-  hold that scheduler's state as plain data; older ones are read with an allow-list of exactly what they hold.
-- Its data package imports gdown, wilds and pandas, for downloads and for three data sets that CoOp-family code does not use.
+- Its checkpoints hold the scheduler that follows the warm-up as an object, which ``torch.load`` refuses by default. New
+  ones hold that scheduler's state as plain data; older ones are read with an allow-list of exactly what they hold.
+- Its data package imports gdown, wilds and pandas, for downloads and three data sets that CoOp-family code leaves
+  alone.
 """
 
 from __future__ import annotations
@@ -73,11 +74,11 @@ def _mend_warmup() -> bool:
 
 
 def _mend_checkpoints() -> bool:
-    if not hasattr(torch.serialization, "safe_globals"):  # before PyTorch 2.5, whose torch.load takes all
+    if torch.__version__ < "2.6":  # torch.load takes all by default
         return False
-    # The embedded Dassl's modules under another name, for three of their functions.
-    from compat.dassl.optim.lr_scheduler import _BaseWarmupScheduler
-    from compat.dassl.utils.torchtools import load_checkpoint
+    # Modules of the embedded Dassl under another name, for three of their functions.
+    from .dassl.optim.lr_scheduler import _BaseWarmupScheduler
+    from .dassl.utils.torchtools import load_checkpoint
 
     upstream = importlib.import_module("dassl.optim.lr_scheduler")._BaseWarmupScheduler
     upstream.state_dict = _BaseWarmupScheduler.state_dict

@@ -1,8 +1,9 @@
 """The training loop of iterative trainers.
 
 ``train()`` calls the hooks in this order: ``before_train``, then for each epoch ``before_epoch``, ``run_epoch`` and
-``after_epoch``, then ``after_train``. A method derives from :class:`TrainerX`, builds its model in ``build_model`` and takes one
-step in ``forward_backward``, which returns the values to log and, at the epoch's last batch, calls ``update_lr``.
+``after_epoch``, then ``after_train``. A method derives from :class:`TrainerX`, builds its model in ``build_model`` and
+takes one step in ``forward_backward``, which returns the values to log and, at the epoch's last batch, calls
+``update_lr``.
 """
 
 from __future__ import annotations
@@ -183,7 +184,8 @@ class TrainerBase:
         """
         if not directory:
             print(
-                "Note that load_model() is skipped as no pretrained model is given (ignore this if it's done on purpose)"
+                "Note that load_model() is skipped as no pretrained "
+                "model is given (ignore this if it's done on purpose)"
             )
             return
 
@@ -252,7 +254,7 @@ class TrainerBase:
         self.max_epoch = max_epoch
 
         self.before_train()
-        for self.epoch in range(self.start_epoch, self.max_epoch):
+        for self.epoch in range(self.start_epoch, self.max_epoch):  # noqa: B020 (of self an attribute is set, only)
             self.before_epoch()
             self.run_epoch()
             self.after_epoch()
@@ -399,7 +401,7 @@ class SimpleTrainer(TrainerBase):
         self.close_writer()
 
     def after_epoch(self) -> None:
-        """Keep the best model by validation, for ``best_val``; save every ``TRAIN.CHECKPOINT_FREQ`` epochs and at the end."""
+        """Keep the best model by validation, for ``best_val``; save every ``CHECKPOINT_FREQ`` epochs and at the end."""
         cfg, done = self.cfg, self.epoch + 1
         if not cfg.TEST.NO_TEST and cfg.TEST.FINAL_MODEL == "best_val":
             result = self.test(split="val")

@@ -1,4 +1,4 @@
-"""Evaluation of classifiers; the printed lines are parsed by people's scripts, so they keep Dassl's form to the character."""
+"""Evaluation of classifiers. People's scripts parse the printed lines, so these keep Dassl's form to the character."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from torch.optim import Optimizer
@@ -12,11 +13,23 @@ __all__ = ["AVAI_SCHEDS", "ConstantWarmupScheduler", "LinearWarmupScheduler", "b
 AVAI_SCHEDS = ["single_step", "multi_step", "cosine"]
 
 
+class _PlainMultiStepLR(MultiStepLR):
+    """PyTorch's, with a state of plain data: before 2.5 ``torch.load(weights_only=True)`` refuses its ``Counter``."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, the milestones as a dictionary."""
+        return {**super().state_dict(), "milestones": dict(self.milestones)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a state with milestones of either kind."""
+        super().load_state_dict({**state_dict, "milestones": Counter(state_dict["milestones"])})
+
+
 class _BaseWarmupScheduler(_LRScheduler):
     """A first phase of ``warmup_epoch`` epochs before another scheduler, the successor.
 
-    The successor stands still during the warm-up. In epoch ``warmup_epoch`` the learning rate is the one that the successor
-    started with; each later step is the successor's.
+    The successor stands still during the warm-up. In epoch ``warmup_epoch`` the learning rate is the one that the
+    successor started with; each later step is the successor's.
     """
 
     def __init__(self, optimizer: Optimizer, successor: _LRScheduler, warmup_epoch: int, last_epoch: int = -1) -> None:
@@ -46,8 +59,8 @@ class _BaseWarmupScheduler(_LRScheduler):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a state; the successor goes on with this scheduler's optimiser.
 
-        Upstream puts the saved successor in the place of its own, with the optimiser that was saved along, so that after
-        resuming no step reaches the learning rate that is in use.
+        Upstream puts the saved successor in the place of its own, with the optimiser that was saved along, so that
+        after resuming no step reaches the learning rate that is in use.
         """
         state = dict(state_dict)
         self.successor.load_state_dict(state.pop("successor"))
@@ -110,7 +123,7 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg: Any) -> _LRScheduler:
     elif cfg.LR_SCHEDULER == "multi_step":
         if not isinstance(cfg.STEPSIZE, (list, tuple)):
             raise TypeError(f"For multi_step OPTIM.STEPSIZE must be a list of epochs, got {cfg.STEPSIZE!r}")
-        scheduler = MultiStepLR(optimizer, milestones=cfg.STEPSIZE, gamma=cfg.GAMMA)
+        scheduler = _PlainMultiStepLR(optimizer, milestones=cfg.STEPSIZE, gamma=cfg.GAMMA)
     else:
         scheduler = CosineAnnealingLR(optimizer, float(cfg.MAX_EPOCH))
 

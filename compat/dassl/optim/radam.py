@@ -12,10 +12,10 @@ __all__ = ["RAdam"]
 
 
 class RAdam(torch.optim.Optimizer):
-    """Rectified Adam (Liu et al., ICLR 2020) with decoupled weight decay, in float32 whatever the parameters' precision.
+    """Rectified Adam (Liu et al., ICLR 2020) with decoupled weight decay, in float32 for parameters of any precision.
 
-    PyTorch's own RAdam keeps half-precision parameters' averages in half precision, where ``eps`` is zero, so its numbers
-    are others.
+    PyTorch's own RAdam keeps the averages of half-precision parameters in half precision, where ``eps`` is zero, so its
+    numbers are others.
 
     Args:
         params: parameters or parameter groups.
@@ -86,7 +86,7 @@ class RAdam(torch.optim.Optimizer):
 
 
 def _rectification(step: int, beta2: float) -> float | None:
-    """Return the factor of the step size (with the second average's bias correction), None for an intractable variance."""
+    """Return the step size's factor, the second average's bias correction in it; None for an intractable variance."""
     decay = beta2**step
     length_max = 2 / (1 - beta2) - 1
     length = length_max - 2 * step * decay / (1 - decay)

@@ -15,9 +15,9 @@ __all__ = ["Logger", "setup_logger"]
 class Logger:
     """A stand-in for ``sys.stdout`` that writes to the console and to a file.
 
-    What it does not define itself (``isatty``, ``encoding``, ``fileno``, ...) is the console's, since tqdm and others ask.
-    The file is written line by line, so that a killed run leaves its log. Closing closes the file alone: the console is
-    not ours.
+    What it does not define itself (``isatty``, ``encoding``, ``fileno``, ...) is the console's, since tqdm and others
+    ask. The file is written line by line, so that a killed run leaves its log. Closing closes the file alone: the
+    console is not ours.
 
     Args:
         fpath: the log file, overwritten when it exists; None writes to the console only.

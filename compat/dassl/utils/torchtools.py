@@ -1,8 +1,8 @@
 """Checkpoints and small operations on modules.
 
-A checkpoint is ``<folder>/model.pth.tar-<epoch>`` with the keys ``state_dict``, ``epoch``, ``optimizer``, ``scheduler`` and
-``val_result``; the file ``<folder>/checkpoint`` holds the name of the last one. Files are written beside their place and
-then renamed, so a full disk or a kill leaves the older file whole.
+A checkpoint is ``<folder>/model.pth.tar-<epoch>`` with the keys ``state_dict``, ``epoch``, ``optimizer``,
+``scheduler`` and ``val_result``; the file ``<folder>/checkpoint`` holds the name of the last one. Files are written
+beside their place and then renamed, so a full disk or a kill leaves the older file whole.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os.path as osp
 import shutil
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, BinaryIO
 
@@ -47,9 +47,9 @@ _STORED_OBJECTS = (
 
 
 @contextmanager
-def replacing(fpath: str) -> Iterable[BinaryIO]:
+def replacing(fpath: str) -> Iterator[BinaryIO]:
     """Open a file for writing that takes the place of ``fpath`` once it is complete and on the disk, or not at all."""
-    beside = fpath + ".tmp"
+    beside = osp.join(osp.dirname(fpath), f".{osp.basename(fpath)}.tmp")
     try:
         with open(beside, "wb") as file:
             yield file
@@ -89,8 +89,13 @@ def save_checkpoint(
         state["state_dict"] = _without_module(state["state_dict"])
 
     fpath = osp.join(save_dir, model_name or f"model.pth.tar-{state['epoch']}")
-    with replacing(fpath) as file:
-        torch.save(state, file)
+    try:
+        with replacing(fpath) as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:
+        # PyTorch hides a full disk behind a complaint about positions in the file.
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise OSError(f"The checkpoint {fpath} cannot be written, an older one is kept: {reason}") from error
     print(f"Checkpoint saved to {fpath}")
 
     with replacing(osp.join(save_dir, "checkpoint")) as file:
@@ -112,10 +117,10 @@ def _stored_defaultdict(*_: Any) -> OrderedDict:
 
 
 def _allowing_older_checkpoints() -> AbstractContextManager:
-    """Let ``torch.load(weights_only=True)`` read exactly what upstream's checkpoints hold beside tensors and plain data.
+    """Let ``torch.load(weights_only=True)`` read what upstream's checkpoints hold beside tensors and plain data.
 
-    With a warm-up upstream stored the scheduler that follows as an object, and through it the optimiser; and a validation
-    result may be a NumPy scalar.
+    With a warm-up upstream stored the scheduler that follows as an object, and through it the optimiser; and a
+    validation result may be a NumPy scalar.
     """
     if torch.__version__ < "2.6":  # from then on the list takes stand-ins
         return nullcontext()
@@ -141,16 +146,16 @@ def load_checkpoint(fpath: str) -> dict[str, Any]:
         raise FileNotFoundError(f"There is no checkpoint file {fpath}")
 
     map_location = None if torch.cuda.is_available() else "cpu"
-    try:
-        with _allowing_older_checkpoints():
-            checkpoint = torch.load(fpath, map_location=map_location, weights_only=True)
-    except (OSError, torch.cuda.OutOfMemoryError):
-        raise
-    except Exception as error:  # damaged bytes make the reader raise almost anything, without the file's name
-        raise ValueError(
-            f"The checkpoint {fpath} ({osp.getsize(fpath)} bytes) cannot be read; it is empty, damaged, or holds more than "
-            f"tensors and plain data: {error or type(error).__name__}"
-        ) from error
+    with open(fpath, "rb") as file, _allowing_older_checkpoints():
+        try:
+            checkpoint = torch.load(file, map_location=map_location, weights_only=True)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:  # damaged bytes make the reader raise almost anything, without the file's name
+            raise ValueError(
+                f"The checkpoint {fpath} ({osp.getsize(fpath)} bytes) cannot be read: it is empty, damaged, or holds "
+                f"more than tensors and plain data ({type(error).__name__})"
+            ) from error
 
     scheduler = checkpoint.get("scheduler") if isinstance(checkpoint, dict) else None
     if isinstance(scheduler, dict) and isinstance(scheduler.get("successor"), _StoredObject):
@@ -231,7 +236,9 @@ def require_keys(checkpoint: Any, keys: Iterable[str], fpath: str) -> None:
     Raises:
         ValueError: it is not.
     """
-    missing = [key for key in keys if not isinstance(checkpoint, dict) or key not in checkpoint]
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"{fpath} is not a checkpoint: it holds a {type(checkpoint).__name__}, not a dictionary")
+    missing = [key for key in keys if key not in checkpoint]
     if missing:
         raise ValueError(f"{fpath} is not a trainer's checkpoint: it lacks {', '.join(missing)}")
 
@@ -291,10 +298,15 @@ def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
     Warns where nothing fits; prints the names that were left out.
     """
     checkpoint = load_checkpoint(weight_path)
+    require_keys(checkpoint, (), weight_path)
     state_dict = _without_module(checkpoint.get("state_dict", checkpoint))
 
     own = model.state_dict()
-    fitting = {key: v for key, v in state_dict.items() if key in own and own[key].size() == v.size()}
+    fitting = {
+        key: v
+        for key, v in state_dict.items()
+        if key in own and isinstance(v, torch.Tensor) and own[key].size() == v.size()
+    }
     model.load_state_dict({**own, **fitting})
 
     if not fitting:
