@@ -5,9 +5,13 @@ from __future__ import annotations
 from . import (
     digits,
     dtd,
+    shapes,
+    textures,
 )
 
 __all__ = [
     "digits",
     "dtd",
+    "shapes",
+    "textures",
 ]

@@ -1,0 +1,225 @@
+"""The tiny CLIP: its file, what it knows without training, and the tool that makes it."""
+
+from __future__ import annotations
+
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from clip import tokenize
+from torch.nn import functional
+
+from datasets import world
+from tools import pretrain_tiny
+from trainers.modules.loading import load_clip
+
+WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return load_clip(str(WEIGHTS / "tiny_clip.pt.gz"))
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    return pretrain_tiny.Vocabulary()
+
+
+# -------------------------------------------------------------------------------------------- the weights
+def test_the_file_is_small_and_makes_clips_own_model(tiny):
+    assert (WEIGHTS / "tiny_clip.pt.gz").stat().st_size < 10 * 2**20
+    assert tiny.visual.input_resolution == 48
+    assert tiny.context_length == 77
+    assert tiny.vocab_size == 49408
+    assert all(parameter.isfinite().all() for parameter in tiny.parameters())
+
+
+def test_rows_of_words_that_the_world_does_not_use_are_zero(tiny, vocabulary):
+    used = torch.zeros(49408, dtype=torch.bool)
+    used[torch.tensor(vocabulary.tokens)] = True
+    norms = tiny.token_embedding.weight.norm(dim=1)
+    assert norms[~used].max() == 0
+    assert norms[used].min() > 0
+
+
+def test_the_record_tells_how_the_weights_were_made():
+    record = json.loads((WEIGHTS / "tiny_clip.json").read_text())
+    args = pretrain_tiny.parse(record["made by"].split()[3:])
+    assert args.steps == record["steps done"]
+    assert set(record["zero-shot"]) == set(pretrain_tiny.probes(each=2))
+    assert all(row["accuracy"] > 1.5 * row["chance"] for row in record["zero-shot"].values())
+
+
+def accuracy(model, prompts, pictures, labels):
+    """Zero-shot accuracy by CLIP's own two encoders and tokenizer, and nothing of the tool's."""
+    with torch.no_grad():
+        text = functional.normalize(model.encode_text(tokenize(prompts)), dim=-1)
+        image = functional.normalize(model.encode_image(pretrain_tiny.to_input(pictures)), dim=-1)
+    return (image @ text.T).argmax(dim=-1).eq(labels).float().mean().item()
+
+
+@pytest.mark.parametrize(
+    ("task", "times_chance"),
+    [
+        ("shapes", 3),
+        ("colour + shape, unseen", 3),
+        ("texture + shape, unseen", 3),
+        ("textures, full frame", 2),
+        ("digits, real handwriting", 2),
+    ],
+)
+def test_zero_shot_is_clearly_above_chance(tiny, task, times_chance):
+    probe = pretrain_tiny.handwritten_digits() if "real" in task else pretrain_tiny.probes(each=4, seed=5)[task]
+    rows = torch.from_numpy(np.random.default_rng(0).permutation(len(probe.labels))[:300])
+    got = accuracy(tiny, probe.prompts, probe.pictures[rows], probe.labels[rows])
+    chance = 1 / len(probe.prompts)
+    # Four standard deviations of guessing above the mark cannot happen by luck.
+    assert got > times_chance * chance + 4 * math.sqrt(chance * (1 - chance) / len(rows))
+
+
+# -------------------------------------------------------------------------------------------- the tool's parts
+def test_the_cut_text_encoder_is_clips_own(tiny, vocabulary):
+    model = pretrain_tiny.make_model(vocabulary, seed=1).eval()
+    texts = [
+        "a photo of a red circle.",
+        "striped texture.",
+        "a star",
+        "the handwritten digit seven on a black plain background",
+    ]
+    short = vocabulary.batch(texts)
+    long = functional.pad(short, (0, 77 - short.shape[1]))
+    with torch.no_grad():
+        cut = pretrain_tiny.encode_text(model, short)
+        for block in model.transformer.resblocks:
+            block.attn_mask = model.build_attention_mask()
+        assert torch.allclose(cut, model.encode_text(long), atol=1e-5)
+
+
+def test_without_other_true_pairs_the_loss_is_clips():
+    generator = torch.Generator().manual_seed(0)
+    image, text = torch.randn(2, 6, 8, generator=generator)
+    logits = 5 * functional.normalize(image, dim=-1) @ functional.normalize(text, dim=-1).T
+    by_hand = -(logits.log_softmax(1).diag().mean() + logits.log_softmax(0).diag().mean()) / 2
+    own = torch.eye(6, dtype=torch.bool)
+    assert torch.allclose(pretrain_tiny.contrastive_loss(image, text, torch.tensor(5.0), own), by_hand)
+
+
+def test_a_true_pair_that_is_not_the_pictures_own_does_not_count():
+    generator = torch.Generator().manual_seed(0)
+    image, text = torch.randn(2, 4, 8, generator=generator)
+    true = torch.eye(4, dtype=torch.bool)
+    true[0, 2] = True
+    logits = 5 * functional.normalize(image, dim=-1) @ functional.normalize(text, dim=-1).T
+    rows = [logits[i, [j for j in range(4) if not (i == 0 and j == 2)]].logsumexp(0) - logits[i, i] for i in range(4)]
+    columns = [
+        logits[[i for i in range(4) if not (i == 0 and j == 2)], j].logsumexp(0) - logits[j, j] for j in range(4)
+    ]
+    by_hand = (sum(rows) / 4 + sum(columns) / 4) / 2
+    assert torch.allclose(pretrain_tiny.contrastive_loss(image, text, torch.tensor(5.0), true), by_hand)
+
+
+def test_the_step_in_two_threads_has_the_plain_gradient(vocabulary, monkeypatch):
+    monkeypatch.setattr(pretrain_tiny, "CHUNK", 16)
+    batches = pretrain_tiny.Batches(*pretrain_tiny.render_pictures(0, 16, 1), vocabulary, 16, seed=0)
+    pictures, tokens, true = batches(0)
+    model = pretrain_tiny.make_model(vocabulary, seed=0)
+    image, text = model.encode_image(pictures), pretrain_tiny.encode_text(model, tokens)
+    loss = pretrain_tiny.contrastive_loss(image, text, model.logit_scale.exp(), true)
+    loss.backward()
+    plain = [parameter.grad.clone() for parameter in model.parameters()]
+    factor = min(1.0, 1 / torch.nn.utils.get_total_norm(plain).item())  # gradients are clipped to norm 1
+    optimiser = pretrain_tiny.make_optimiser(model, decay=0.1)
+    with ThreadPoolExecutor(2) as pool:
+        assert pretrain_tiny.train_step(model, optimiser, 0.0, batches(0), pool) == pytest.approx(loss.item(), rel=1e-5)
+    for parameter, gradient in zip(model.parameters(), plain):
+        assert torch.allclose(parameter.grad, factor * gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_which_pairs_are_true_is_as_the_world_says(vocabulary, monkeypatch):
+    monkeypatch.setattr(pretrain_tiny, "CHUNK", 32)
+    pictures, scenes = pretrain_tiny.render_pictures(3, 32, 1)
+    batches = pretrain_tiny.Batches(pictures, scenes, vocabulary, 32, seed=3)
+    _, tokens, true = batches(0)
+    assert not any(world.held_out(scene) for scene in scenes)
+    rng = np.random.default_rng([3, 2, 0])
+    rows = rng.choice(32, 32, replace=False)
+    captions = [world.describe(scenes[row], rng) for row in rows]
+    by_hand = [[world.is_true(caption.named, scenes[row]) for caption in captions] for row in rows]
+    assert true.tolist() == by_hand
+    assert 32 < true.sum() < 32 * 16
+    assert tokens.tolist() == vocabulary.batch([caption.text for caption in captions]).tolist()
+
+
+def test_the_learning_rate_leaves_the_number_of_steps_open_until_it_falls():
+    for done in range(200, 3000, 7):
+        steps = math.ceil(done * 5 / 3)
+        assert pretrain_tiny.fall_begins(steps) >= done
+        assert pretrain_tiny.rate_at(done, steps, 1.0) == pretrain_tiny.rate_at(done, 10 * steps, 1.0) == 1.0
+    rates = [pretrain_tiny.rate_at(step, 1000, 1e-3) for step in range(1000)]
+    assert rates[0] == pytest.approx(1e-3 / 200)
+    assert rates[600] == 1e-3
+    assert rates[800] == pytest.approx(5e-4)
+    assert 0 < rates[999] < 1e-5
+
+
+# -------------------------------------------------------------------------------------------- whole runs
+@pytest.fixture
+def small_tool(monkeypatch, vocabulary):
+    """The tool on few pictures, and without its figures' many."""
+    digits = pretrain_tiny.handwritten_digits()
+    probe = digits._replace(pictures=digits.pictures[:20], labels=digits.labels[:20])
+    monkeypatch.setattr(pretrain_tiny, "CHUNK", 16)
+    monkeypatch.setattr(pretrain_tiny, "probes", lambda: {"digits": probe})
+    monkeypatch.setattr(pretrain_tiny, "Vocabulary", lambda: vocabulary)
+    threads = torch.get_num_threads()
+    few = ["--steps", "2", "--batch", "8", "--pictures", "16", "--workers", "1", "--save-every", "1"]
+    yield lambda folder, *more: pretrain_tiny.main(
+        [*few, "--checkpoint", str(folder / "checkpoint.pt"), "--out", str(folder / "weights"), *more]
+    )
+    torch.set_num_threads(threads)
+
+
+def test_a_run_is_deterministic_and_a_cut_one_ends_as_if_it_had_not_been(small_tool, tmp_path, monkeypatch):
+    small_tool(tmp_path / "whole")
+    small_tool(tmp_path / "other_seed", "--seed", "1")
+
+    step, calls = pretrain_tiny.train_step, []
+
+    def cut(*arguments):
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return step(*arguments)
+
+    monkeypatch.setattr(pretrain_tiny, "train_step", cut)
+    with pytest.raises(KeyboardInterrupt):
+        small_tool(tmp_path / "cut")
+    assert not (tmp_path / "cut" / "weights").exists()
+    monkeypatch.setattr(pretrain_tiny, "train_step", step)
+    small_tool(tmp_path / "cut")
+
+    weights = {
+        name: (tmp_path / name / "weights" / "tiny_clip.pt.gz").read_bytes() for name in ("whole", "cut", "other_seed")
+    }
+    assert weights["whole"] == weights["cut"] != weights["other_seed"]
+    record = json.loads((tmp_path / "cut" / "weights" / "tiny_clip.json").read_text())
+    assert record["steps done"] == 2
+    assert load_clip(str(tmp_path / "cut" / "weights" / "tiny_clip.pt.gz")).vocab_size == 49408
+
+
+def test_a_checkpoint_of_another_run_is_refused(small_tool, tmp_path):
+    small_tool(tmp_path)
+    with pytest.raises(ValueError, match=r"holds 2 steps of a run with steps 2.*but this run has steps 2.*'seed': 1"):
+        small_tool(tmp_path, "--seed", "1")
+
+
+def test_arguments_out_of_range_are_refused(capsys):
+    for arguments, message in ((["--steps", "0"], "--steps must be 1"), (["--pictures", "5"], "must be --batch")):
+        with pytest.raises(SystemExit):
+            pretrain_tiny.parse(arguments)
+        assert message in capsys.readouterr().err

@@ -1,0 +1,528 @@
+"""Pre-train the tiny CLIP of the embedded world, and write `weights/tiny_clip.pt.gz` and `weights/tiny_clip.json`.
+
+    python -m tools.pretrain_tiny                        # the committed weights; resumes from output/pretrain_tiny
+    python -m tools.pretrain_tiny --steps 20 --pictures 1000 --out /elsewhere --checkpoint /elsewhere/tiny.pt
+
+The model is the `clip` package's own class, small. Its loss is CLIP's symmetric contrastive loss, with one change: in a
+world of few words, captions of one batch often hold for several of its pictures, so a pair that is true but not the
+picture's own counts neither as positive nor as negative.
+
+Every batch follows from the seed and the number of its step, so that an interrupted run goes on exactly as if it had
+not been cut. Pictures are rendered once, in all processes, and shown again with fresh captions and shifted by a few
+pixels. The learning rate is level until the last two fifths, so that until then the number of steps is open:
+`--minutes` chooses it by the clock, and the record beside the weights names it, for a run that gives the same weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import gzip
+import io
+import itertools
+import json
+import math
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import compat  # noqa: F401  (makes `dassl`, which the readers beside the world need, importable)
+
+import numpy as np
+import torch
+from clip.model import CLIP, build_model
+from clip.simple_tokenizer import SimpleTokenizer
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from datasets import world
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZE = 48
+CONTEXT_LENGTH = 77
+ARCHITECTURE = {
+    "embed_dim": 128,
+    "image_resolution": SIZE,
+    "vision_layers": 4,
+    "vision_width": 128,
+    "vision_patch_size": 8,
+    "context_length": CONTEXT_LENGTH,
+    "transformer_width": 128,
+    "transformer_heads": 2,
+    "transformer_layers": 4,
+}
+VOCABULARY = 49408
+CHUNK = 500
+MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
+STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+# Words of prompts that captions do not use, so that hand-written templates of other sets find all their words.
+PROMPT_WORDS = (
+    "something type of centered cropped bright dark good bad satellite itap origami sketch cartoon many low resolution "
+    "X"
+)
+
+
+# ---------------------------------------------------------------------------------------------- text
+class Vocabulary:
+    """CLIP's tokens that the world uses, numbered without gaps while training.
+
+    The order of CLIP's numbers is kept, so end-of-text stays the largest, which is how CLIP finds it.
+    """
+
+    def __init__(self) -> None:
+        self.tokenizer = SimpleTokenizer()
+        rng = np.random.default_rng(0)
+        # The wordings are few, so that a large draw of captions has all of them; names are added in full below.
+        texts = [world.caption(world.sample_scene(rng, world.FONTS), rng) for _ in range(4000)]
+        names = [*world.COLOURS, *world.TEXTURES, *world.BACKGROUNDS, *world.STYLES, *world.UNSEEN_STYLES, *world.SIZES]
+        subjects = itertools.chain(world.SHAPES, *world.CHARACTERS.values())
+        texts += [*names, *subjects, *world.CHARACTERS, PROMPT_WORDS]
+        used = {0, VOCABULARY - 2, VOCABULARY - 1}
+        for text in texts:
+            used.update(self.tokenizer.encode(text))
+        self.tokens = sorted(used)
+        self._number = {token: k for k, token in enumerate(self.tokens)}
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @functools.lru_cache(maxsize=100_000)  # noqa: B019  (one vocabulary lives as long as the program)
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Numbers of the text's tokens between start and end of text."""
+        tokens = (VOCABULARY - 2, *self.tokenizer.encode(text), VOCABULARY - 1)
+        return tuple(self._number[token] for token in tokens)
+
+    def batch(self, texts: list[str]) -> torch.Tensor:
+        """``(B, longest)`` numbers, padded with zeros."""
+        rows = [self.encode(text) for text in texts]
+        longest = max(map(len, rows))
+        return torch.tensor([row + (0,) * (longest - len(row)) for row in rows])
+
+
+class FastQuickGELU(nn.Module):
+    """CLIP's ``x * sigmoid(1.702 x)`` in one pass."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Elementwise."""
+        return functional.silu(1.702 * x) * (1 / 1.702)
+
+
+def _encode_cut(model: CLIP, tokens: torch.Tensor) -> torch.Tensor:
+    end = tokens.argmax(dim=-1)
+    length = int(end.max()) + 1
+    mask = torch.full((length, length), -math.inf).triu_(1)
+    for block in model.transformer.resblocks:
+        block.attn_mask = mask
+    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+    x = model.ln_final(model.transformer(x.transpose(0, 1)).transpose(0, 1))
+    return x[torch.arange(len(x)), end] @ model.text_projection
+
+
+def encode_text(model: CLIP, tokens: torch.Tensor) -> torch.Tensor:
+    """``CLIP.encode_text``, tokens ``(B, L)`` to features ``(B, D)``, without computing what lies past the texts' ends.
+
+    Short and long texts go separately, so that the short ones are not padded to the longest.
+    """
+    order = tokens.argmax(dim=-1).argsort(stable=True)
+    features = torch.cat([_encode_cut(model, tokens[rows]) for rows in order.chunk(2)])
+    return features[order.argsort()]
+
+
+# ---------------------------------------------------------------------------------------------- pictures
+def _render_chunk(seed: int, chunk: int) -> tuple[np.ndarray, list[world.Scene]]:
+    rng = np.random.default_rng([seed, 1, chunk])
+    scenes = [world.sample_pretraining_scene(rng, world.FONTS) for _ in range(CHUNK)]
+    return np.stack([np.asarray(world.render(scene, SIZE, rng)) for scene in scenes]), scenes
+
+
+def render_pictures(seed: int, count: int, workers: int) -> tuple[torch.Tensor, list[world.Scene]]:
+    """``count`` pictures (rounded up to whole chunks) as ``(count, 3, 48, 48)`` bytes, and their scenes."""
+    chunks = math.ceil(count / CHUNK)
+    with ProcessPoolExecutor(workers) as pool:
+        parts = pool.map(_render_chunk, itertools.repeat(seed, chunks), range(chunks))
+        parts = list(tqdm(parts, total=chunks, desc="rendering", unit_scale=CHUNK, unit="picture"))
+    pictures = torch.from_numpy(np.concatenate([part[0] for part in parts])).permute(0, 3, 1, 2)
+    return pictures, [scene for part in parts for scene in part[1]]
+
+
+def to_input(pictures: torch.Tensor) -> torch.Tensor:
+    """Bytes ``(B, 3, H, W)`` to CLIP's normalised floats."""
+    return (pictures.float() / 255 - MEAN) / STD
+
+
+def _codes(scenes: list[world.Scene]) -> tuple[np.ndarray, dict[str, dict[str | None, int]]]:
+    """Each scene's named factors as small numbers ``(N, factors)``, and the table of numbers."""
+    table: dict[str, dict[str | None, int]] = {factor: {} for factor in world.NAMED}
+    codes = [[table[f].setdefault(getattr(s, f), len(table[f])) for f in world.NAMED] for s in scenes]
+    return np.array(codes, dtype=np.int16), table
+
+
+class Batches:
+    """Batch number ``step`` of picture-caption pairs, made from seed and step alone."""
+
+    def __init__(self, pictures: torch.Tensor, scenes: list[world.Scene], vocabulary: Vocabulary, size: int, seed: int):
+        self.pictures, self.scenes, self.vocabulary = pictures, scenes, vocabulary
+        self.size, self.seed = size, seed
+        self.codes, self.table = _codes(scenes)
+
+    def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pictures ``(B, 3, 48, 48)``, tokens ``(B, L)``, and which caption (column) holds for which picture (row)."""
+        rng = np.random.default_rng([self.seed, 2, step])
+        rows = rng.choice(len(self.scenes), self.size, replace=False)
+        captions = [world.describe(self.scenes[row], rng) for row in rows]
+        named = np.full((self.size, len(world.NAMED)), -1, dtype=np.int16)
+        for k, caption in enumerate(captions):
+            for factor, value in caption.named.items():
+                named[k, world.NAMED.index(factor)] = self.table[factor][value]
+        true = ((named[None] == -1) | (named[None] == self.codes[rows][:, None])).all(axis=-1)
+
+        pictures = torch.empty((self.size, 3, SIZE, SIZE), dtype=torch.uint8)
+        padded = functional.pad(self.pictures[torch.from_numpy(rows)].float(), (3, 3, 3, 3), mode="replicate").byte()
+        for k, (dx, dy) in enumerate(rng.integers(0, 7, (self.size, 2)).tolist()):
+            pictures[k] = padded[k, :, dy : dy + SIZE, dx : dx + SIZE]
+        tokens = self.vocabulary.batch([caption.text for caption in captions])
+        return to_input(pictures), tokens, torch.from_numpy(true)
+
+
+def contrastive_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """CLIP's symmetric loss; true pairs off the diagonal are left out.
+
+    Args:
+        image, text: features ``(B, D)``, of any length.
+        scale: factor of the cosines.
+        true: ``(B, B)`` booleans, whether caption (column) holds for picture (row); the diagonal is not read.
+    """
+    logits = scale * functional.normalize(image, dim=-1) @ functional.normalize(text, dim=-1).T
+    own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    logits = logits.masked_fill(true & ~own, -math.inf)
+    target = torch.arange(len(logits), device=logits.device)
+    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+
+
+# ---------------------------------------------------------------------------------------------- zero-shot figures
+class Probe(NamedTuple):
+    """A zero-shot task: prompts of its classes, pictures ``(N, 3, 48, 48)`` and their labels ``(N,)``."""
+
+    prompts: list[str]
+    pictures: torch.Tensor
+    labels: torch.Tensor
+
+
+def _probe(prompt: str, names: list[str], scenes: list[dict], each: int, seed: int, fonts: tuple[str, ...]) -> Probe:
+    rng = np.random.default_rng([seed, 3])
+    pictures, labels = [], []
+    for label, fixed in enumerate(scenes):
+        for _ in range(each):
+            picture = world.render(world.sample_scene(rng, fonts, **fixed), SIZE, rng)
+            pictures.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
+            labels.append(label)
+    return Probe([prompt.format(name) for name in names], torch.stack(pictures), torch.tensor(labels))
+
+
+def handwritten_digits() -> Probe:
+    """scikit-learn's scans, bright on black, enlarged to 48 pixels."""
+    scans = load_digits()
+    pictures = [
+        np.array(Image.fromarray(np.round(scan * (255 / 16)).astype(np.uint8)).resize((SIZE, SIZE), Image.BICUBIC))
+        for scan in scans.images
+    ]
+    prompts = [f"a photo of the digit {word}." for word in world.DIGITS]
+    grey = torch.from_numpy(np.stack(pictures))[:, None].expand(-1, 3, -1, -1).contiguous()
+    return Probe(prompts, grey, torch.from_numpy(scans.target))
+
+
+def probes(each: int = 12, seed: int = 0) -> dict[str, Probe]:
+    """The zero-shot tasks whose accuracy is recorded with the weights; ``each`` pictures a class.
+
+    All pictures are as disturbed as in pre-training. "unseen" tasks have only held-out combinations as classes.
+    """
+    plain = {"kind": "object", "texture": None}
+    shapes, textures, colours = list(world.SHAPES), list(world.TEXTURES), list(world.COLOURS)
+    seen_colours = [(s, c) for s in shapes for c in colours if (s, c) not in world.HELD_OUT_COLOURS][::5]
+    seen_textures = [(s, t) for s in shapes for t in textures if (s, t) not in world.HELD_OUT_TEXTURES][::9]
+    unseen_colours, unseen_textures = sorted(world.HELD_OUT_COLOURS), sorted(world.HELD_OUT_TEXTURES)
+    grounds = [(c, b) for b in list(world.BACKGROUNDS)[1:] for c in colours][::2]
+    photo = "a photo of a {}."
+
+    def coloured(pairs: list[tuple[str, str]], many: int) -> Probe:
+        scenes = [{**plain, "subject": s, "colour": c} for s, c in pairs]
+        return _probe(photo, [f"{c} {s}" for s, c in pairs], scenes, many, seed, world.FONTS)
+
+    def textured(pairs: list[tuple[str, str]], many: int) -> Probe:
+        scenes = [{"kind": "object", "subject": s, "texture": t} for s, t in pairs]
+        return _probe(photo, [f"{t} {s}" for s, t in pairs], scenes, many, seed, world.FONTS)
+
+    def characters(kind: str, fonts: tuple[str, ...]) -> Probe:
+        names = list(world.CHARACTERS[kind])
+        scenes = [{"kind": kind, "subject": name, "writing": "printed"} for name in names]
+        return _probe(f"a photo of the {kind} {{}}.", names, scenes, each, seed, fonts)
+
+    return {
+        "shapes": _probe(photo, shapes, [{**plain, "subject": s} for s in shapes], each, seed, world.FONTS),
+        "colour + shape, seen": coloured(seen_colours, each // 2),
+        "colour + shape, unseen": coloured(unseen_colours, each // 2),
+        "texture + shape, seen": textured(seen_textures, each // 2),
+        "texture + shape, unseen": textured(unseen_textures, each // 2),
+        "textures on shapes": _probe(
+            "{} texture.", textures, [{"kind": "object", "texture": t} for t in textures], each, seed, world.FONTS
+        ),
+        "textures, full frame": _probe(
+            "{} texture.", textures, [{"kind": "texture", "texture": t} for t in textures], each, seed, world.FONTS
+        ),
+        "digits, printed": characters("digit", world.FONTS),
+        "digits, real handwriting": handwritten_digits(),
+        "letters, unseen fonts": characters("letter", world.UNSEEN_TEXT_FONTS),
+        "symbols, unseen fonts": characters("symbol", world.UNSEEN_FONTS),
+        "backgrounds": _probe(
+            "a photo of something on a {} background.",
+            [f"{c} {b}" for c, b in grounds],
+            [{"background": b, "background_colour": c} for c, b in grounds],
+            each // 2,
+            seed,
+            world.FONTS,
+        ),
+    }
+
+
+@torch.no_grad()
+def zero_shot(model: CLIP, probe: Probe, tokens: torch.Tensor) -> float:
+    """Accuracy in percent; ``tokens`` are the prompts' ``(C, L)``."""
+    text = functional.normalize(encode_text(model, tokens), dim=-1)
+    hits = 0
+    for pictures, labels in zip(probe.pictures.split(500), probe.labels.split(500)):
+        image = functional.normalize(model.encode_image(to_input(pictures)), dim=-1)
+        hits += int((image @ text.T).argmax(dim=-1).eq(labels).sum())
+    return 100 * hits / len(probe.labels)
+
+
+def figures(model: CLIP, vocabulary: Vocabulary, tasks: dict[str, Probe]) -> dict[str, dict[str, float]]:
+    """Zero-shot accuracy and chance, in percent, of each task."""
+    model.eval()
+    table = {
+        name: {
+            "classes": len(probe.prompts),
+            "chance": round(100 / len(probe.prompts), 1),
+            "accuracy": round(zero_shot(model, probe, vocabulary.batch(probe.prompts)), 1),
+        }
+        for name, probe in tasks.items()
+    }
+    model.train()
+    return table
+
+
+# ---------------------------------------------------------------------------------------------- training
+def make_model(vocabulary: Vocabulary, seed: int) -> CLIP:
+    """A fresh tiny CLIP whose vocabulary is only what the world uses."""
+    torch.manual_seed(seed)
+    model = CLIP(**ARCHITECTURE, vocab_size=len(vocabulary)).float()
+    for block in (*model.visual.transformer.resblocks, *model.transformer.resblocks):
+        block.mlp.gelu = FastQuickGELU()
+    return model
+
+
+def make_optimiser(model: CLIP, decay: float) -> torch.optim.AdamW:
+    """AdamW, with weight decay on matrices alone."""
+    matrices = [p for n, p in model.named_parameters() if p.ndim >= 2 and "embedding" not in n]
+    others = [p for n, p in model.named_parameters() if p.ndim < 2 or "embedding" in n]
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
+
+
+def fall_begins(steps: int) -> int:
+    """The step from which the learning rate of a run of ``steps`` steps falls."""
+    return steps - steps * 2 // 5
+
+
+def rate_at(step: int, steps: int, peak: float) -> float:
+    """One cycle with a flat top: up in 200 steps, level, and down to zero over the last two fifths.
+
+    Up to ``fall_begins`` it does not depend on ``steps``, so until then a run can still be made longer or shorter.
+    """
+    falling = (steps - step) / max(1, steps - fall_begins(steps))
+    return peak * min(1.0, (step + 1) / 200, falling)
+
+
+def train_step(
+    model: CLIP,
+    optimiser: torch.optim.Optimizer,
+    rate: float,
+    batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    pool: ThreadPoolExecutor,
+) -> float:
+    """One step on one batch at one learning rate, its encoders in two threads; returns the loss.
+
+    One thread takes the first 5/8 of the pictures, the other one the rest and the texts, which is as much work. This
+    keeps both cores busy even where others use them too, and gives the same bits whatever their number.
+    """
+    pictures, tokens, true = batch
+    parameters = [p for p in model.parameters() if p is not model.logit_scale]
+    cut = len(pictures) * 5 // 8
+    halves = (
+        lambda: (model.encode_image(pictures[:cut]),),
+        lambda: (model.encode_image(pictures[cut:]), encode_text(model, tokens)),
+    )
+    (first,), (second, text) = pool.map(lambda half: half(), halves)
+    leaves = [feature.detach().requires_grad_() for feature in (first, second, text)]
+    loss = contrastive_loss(torch.cat(leaves[:2]), leaves[2], model.logit_scale.exp(), true)
+    optimiser.zero_grad()
+    loss.backward()
+
+    def backward(outputs: tuple[torch.Tensor, ...], inputs: list[torch.Tensor]) -> tuple[torch.Tensor | None, ...]:
+        return torch.autograd.grad(outputs, parameters, [leaf.grad for leaf in inputs], allow_unused=True)
+
+    gradients = pool.map(backward, ((first,), (second, text)), (leaves[:1], leaves[1:]))
+    for parameter, *parts in zip(parameters, *gradients):
+        parameter.grad = sum(part for part in parts if part is not None)
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.step()
+    with torch.no_grad():
+        model.logit_scale.clamp_(max=math.log(100))
+    return loss.item()
+
+
+def full_state(model: CLIP, vocabulary: Vocabulary) -> dict[str, torch.Tensor]:
+    """The model's state in half precision with CLIP's whole vocabulary; rows of tokens never used are zero."""
+    state = {name: tensor.detach().half() for name, tensor in model.state_dict().items()}
+    table = torch.zeros(VOCABULARY, ARCHITECTURE["transformer_width"], dtype=torch.float16)
+    table[torch.tensor(vocabulary.tokens)] = state["token_embedding.weight"]
+    state["token_embedding.weight"] = table
+    return state
+
+
+def write_beside(path: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old or the new one, never half of it."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_bytes(content)
+    os.replace(beside, path)
+
+
+def write_weights(folder: Path, state: dict[str, torch.Tensor], record: dict) -> None:
+    """Write `tiny_clip.pt.gz` (the same bytes for the same state) and `tiny_clip.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plain, packed = io.BytesIO(), io.BytesIO()
+    torch.save(state, plain)
+    with gzip.GzipFile(filename="", fileobj=packed, mode="wb", compresslevel=9, mtime=0) as file:
+        file.write(plain.getvalue())
+    write_beside(folder / "tiny_clip.pt.gz", packed.getvalue())
+    write_beside(folder / "tiny_clip.json", (json.dumps(record, indent=2) + "\n").encode())
+
+
+def read_weights(path: Path) -> CLIP:
+    """The tiny CLIP from its file, in float32, as `clip.model.build_model` makes it."""
+    with gzip.open(path) as file:
+        state = torch.load(io.BytesIO(file.read()), map_location="cpu", weights_only=True)
+    return build_model(state).float()
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--minutes", type=float, help="choose fewer steps than --steps, to be done in about this time")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--pictures", type=int, default=30_000, help="rendered once, then shown again and again")
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak of the one-cycle learning rate")
+    parser.add_argument("--decay", type=float, default=0.1, help="weight decay")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that render")
+    parser.add_argument("--save-every", type=int, default=100, help="steps between checkpoints")
+    parser.add_argument("--look-every", type=int, default=500, help="steps between weights with figures")
+    parser.add_argument("--checkpoint", type=Path, default=ROOT / "output" / "pretrain_tiny" / "checkpoint.pt")
+    parser.add_argument("--out", type=Path, default=ROOT / "weights", help="folder of the weights")
+    args = parser.parse_args(arguments)
+    for name in ("steps", "batch", "pictures", "workers", "save_every", "look_every"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be 1 or more, but is {getattr(args, name)}")
+    if args.pictures < args.batch:
+        parser.error(f"--pictures must be --batch ({args.batch}) or more, but is {args.pictures}")
+    return args
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train from the last checkpoint, or from the start, and write the weights."""
+    args = parse(arguments)
+    recipe = {name: getattr(args, name) for name in ("batch", "pictures", "rate", "decay", "seed")}
+    vocabulary = Vocabulary()
+    model = make_model(vocabulary, args.seed)
+    optimiser = make_optimiser(model, args.decay)
+    done, seconds, losses = 0, 0.0, []
+    if args.checkpoint.exists():
+        saved = torch.load(args.checkpoint, weights_only=True)
+        done, seconds, losses = saved["done"], saved["seconds"], saved["losses"]
+        if args.minutes is not None and done > fall_begins(saved["steps"]):
+            args.steps = saved["steps"]
+        undecided = done <= min(fall_begins(args.steps), fall_begins(saved["steps"]))
+        if saved["recipe"] != recipe or (saved["steps"] != args.steps and not undecided):
+            raise ValueError(
+                f"{args.checkpoint} holds {done} steps of a run with steps {saved['steps']}, {saved['recipe']}, "
+                f"but this run has steps {args.steps}, {recipe}: "
+                "give the same arguments, or another --checkpoint, or delete the file"
+            )
+        model.load_state_dict(saved["model"])
+        optimiser.load_state_dict(saved["optimiser"])
+
+    started = time.perf_counter() - seconds
+    batches = Batches(*render_pictures(args.seed, args.pictures, args.workers), vocabulary, args.batch, args.seed)
+    tasks = probes()
+
+    def write(step: int) -> None:
+        record = {
+            "made by": f"python -m tools.pretrain_tiny --steps {steps} "
+            + " ".join(f"--{name} {value}" for name, value in recipe.items()),
+            "steps done": step,
+            "seconds": round(time.perf_counter() - started),
+            "cores": os.cpu_count(),
+            "torch": torch.__version__,
+            "architecture": ARCHITECTURE,
+            "tokens in use": len(vocabulary),
+            "held-out combinations": len(world.HELD_OUT_COLOURS) + len(world.HELD_OUT_TEXTURES),
+            "loss, mean of the last 50 steps": round(float(np.mean(losses[-50:])), 4),
+            "zero-shot": figures(model, vocabulary, tasks),
+        }
+        write_weights(args.out, full_state(model, vocabulary), record)
+        print(json.dumps(record["zero-shot"]), flush=True)
+
+    torch.set_num_threads(1)  # in each of the two threads of a step
+    pool = ThreadPoolExecutor(2)
+    steps, first, resumed = args.steps, done, time.perf_counter()
+    progress = tqdm(initial=done, total=steps, desc="training", unit="step")
+    while done < steps:
+        if args.minutes is not None and done - first >= 200 and done <= fall_begins(steps):
+            shortest = math.ceil(done * 5 / 3)  # of the runs whose learning rate has not fallen yet
+            now = time.perf_counter()
+            if now - started + (shortest - done) * (now - resumed) / (done - first) >= 60 * args.minutes:
+                steps = progress.total = min(steps, shortest)
+        rate = rate_at(done, steps, args.rate)
+        losses.append(train_step(model, optimiser, rate, batches(done), pool))
+        done += 1
+        progress.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", refresh=False)
+        progress.update()
+        if done % args.save_every == 0 or done == steps:
+            content = io.BytesIO()
+            state = {
+                "steps": steps,
+                "recipe": recipe,
+                "model": model.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "done": done,
+                "seconds": time.perf_counter() - started,
+                "losses": losses,
+            }
+            torch.save(state, content)
+            args.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            write_beside(args.checkpoint, content.getvalue())
+        if done % args.look_every == 0 or done == steps:
+            write(done)
+    if done == first:
+        write(done)
+
+
+if __name__ == "__main__":
+    main()
