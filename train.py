@@ -10,12 +10,13 @@ no output folder behind; `--debug` shows the traceback instead.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
 import compat  # makes `import dassl` work; stands before it
 
-import torch
+import yaml
 from dassl.config import clean_cfg, get_cfg_default
 from dassl.engine import build_trainer
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
@@ -88,11 +89,12 @@ def setup_cfg(args: argparse.Namespace):
 
 
 def _merge(source: str, merge, content) -> None:
-    """yacs reports unknown keys as KeyError or AssertionError; both are wrong input here."""
+    """Merge, and tell of wrong content, which yacs meets with errors of many kinds, in one."""
     try:
         merge(content)
-    except (KeyError, AssertionError, ValueError) as error:
-        raise ValueError(f"{source}: {error.args[0] if error.args else error}") from error
+    except (KeyError, AssertionError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        message = str(error.args[0] if len(error.args) == 1 else error)
+        raise ValueError(f"{source}: {' '.join(message.split())}") from error
 
 
 def print_settings(args: argparse.Namespace, cfg) -> None:
@@ -108,15 +110,12 @@ def print_settings(args: argparse.Namespace, cfg) -> None:
     print(f"** System info **\n{collect_env_info()}\n        Dassl: {compat.which()}\n")
 
 
-def build(args: argparse.Namespace):
-    """Config, log and a trainer that is ready to train, or to test with its checkpoint loaded."""
-    cfg = setup_cfg(args)
+def build(args: argparse.Namespace, cfg):
+    """Log and a trainer that is ready to train, or to test with its checkpoint loaded."""
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
     setup_logger(cfg.OUTPUT_DIR)
-    if torch.cuda.is_available() and cfg.USE_CUDA:
-        torch.backends.cudnn.benchmark = True
     print_settings(args, cfg)
     trainer = build_trainer(cfg)
     if args.eval_only:
@@ -125,39 +124,38 @@ def build(args: argparse.Namespace):
 
 
 def main(args: argparse.Namespace) -> None:
-    new_folders = _missing_folders(args.output_dir)
+    new_folders: list[Path] = []
     try:
-        trainer = build(args)
+        cfg = setup_cfg(args)
+        new_folders = _missing_folders(cfg.OUTPUT_DIR)
+        trainer = build(args, cfg)
+        if args.eval_only:
+            trainer.test()
+        elif not args.no_train:
+            trainer.train()
     except (OSError, ValueError) as error:
         if args.debug:
             raise
-        _remove_log(new_folders)
-        sys.exit(_tell(error))
-    if args.eval_only:
-        trainer.test()
-    elif not args.no_train:
-        trainer.train()
+        _take_back(new_folders)
+        # Of an error in a process that reads images, PyTorch hands on the traceback, its sentence last.
+        print(f"train.py: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _missing_folders(output_dir: str) -> list[Path]:
     """Of the output folder and those around it the ones that are not there yet, innermost first."""
     folder = Path(output_dir).absolute()
-    return [path for path in (folder, *folder.parents) if not path.exists()] if output_dir else []
+    return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
-def _remove_log(new_folders: list[Path]) -> None:
-    """Take back the folders that this run made, if its log is all that they hold."""
-    if new_folders:
-        (new_folders[0] / "log.txt").unlink(missing_ok=True)
-    for folder in new_folders:
-        if not folder.exists() or any(folder.iterdir()):
-            break
-        folder.rmdir()
-
-
-def _tell(error: Exception) -> int:
-    print(f"train.py: {error}", file=sys.stderr)
-    return 2
+def _take_back(new_folders: list[Path]) -> None:
+    """Remove the folders that this run made, unless they hold more than logs."""
+    for folder in new_folders[:1]:
+        if folder.exists() and {path.name for path in folder.iterdir()} <= {"log.txt", "tensorboard"}:
+            shutil.rmtree(folder)
+    for folder in new_folders[1:]:
+        if folder.exists() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 if __name__ == "__main__":

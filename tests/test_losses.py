@@ -60,6 +60,14 @@ def test_finite_for_any_evidence(function, m, c):
     assert logs.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("n_classes", [2, 2214, 21_000])
+def test_dirichlet_kl_of_little_evidence(n_classes):
+    target = torch.zeros(1, dtype=torch.long)
+    assert dirichlet_kl(torch.full((1, 1, n_classes), -math.inf), target).item() == pytest.approx(0.0, abs=1e-6)
+    little = torch.full((1, 1, n_classes), -5.0)
+    assert dirichlet_kl(little, target).item() == pytest.approx(dirichlet_kl(little.double(), target).item(), rel=1e-6)
+
+
 @pytest.mark.parametrize("function", [trusted_cross_entropy, dirichlet_kl])
 def test_gradient_and_no_evidence(function):
     logs = 3 * torch.randn(2, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

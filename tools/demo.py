@@ -28,6 +28,8 @@ STEPS = (
     ("zsclip/base2new_test.sh", "base"),
     ("zsclip/base2new_test.sh", "new"),
 )
+# What would make the scripts run something else
+SCRIPT_VARIABLES = ("CFG", "LOADEP", "SHOTS", "SUB", "TAG", "TRAINER")
 EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\]")
 
 
@@ -68,7 +70,8 @@ def main() -> None:
     parser.add_argument("--output", default=str(ROOT / "output"), help="output folder")
     args = parser.parse_args()
 
-    environment = {**os.environ, "PYTHON": sys.executable, "OUTPUT": os.path.abspath(args.output)}
+    kept = {name: value for name, value in os.environ.items() if name not in SCRIPT_VARIABLES}
+    environment = {**kept, "PYTHON": sys.executable, "OUTPUT": os.path.abspath(args.output)}
     steps = [(seed, *step) for seed in args.seeds for step in STEPS]
     with tqdm(total=len(steps), bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
         for seed, script, half in steps:

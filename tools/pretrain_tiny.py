@@ -237,7 +237,7 @@ def handwritten_digits() -> Probe:
 
 
 def probes(each: int = 12, seed: int = 0) -> dict[str, Probe]:
-    """The zero-shot tasks whose accuracy is recorded with the weights; ``each`` pictures a class.
+    """The zero-shot tasks whose accuracy is recorded with the weights; ``each`` pictures a class, half of it for pairs.
 
     All pictures are as disturbed as in pre-training. "unseen" tasks have only held-out combinations as classes.
     """
@@ -424,7 +424,7 @@ def read_weights(path: Path) -> CLIP:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1929)
     parser.add_argument("--minutes", type=float, help="choose fewer steps than --steps, to be done in about this time")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--pictures", type=int, default=30_000, help="rendered once, then shown again and again")
@@ -469,7 +469,9 @@ def main(arguments: list[str] | None = None) -> None:
         optimiser.load_state_dict(saved["optimiser"])
 
     started = time.perf_counter() - seconds
-    batches = Batches(*render_pictures(args.seed, args.pictures, args.workers), vocabulary, args.batch, args.seed)
+    if done < args.steps:
+        pictures = render_pictures(args.seed, args.pictures, args.workers)
+        batches = Batches(*pictures, vocabulary, args.batch, args.seed)
     tasks = probes()
 
     def write(step: int) -> None:

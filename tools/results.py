@@ -46,6 +46,8 @@ def read_runs(output: str | Path) -> dict[str, dict[Run, float]]:
             top = Path(output, "base2new", folder)
             for path in sorted(top.glob("*/shots_*/*/*/seed*/results.json")):
                 dataset, shots, trainer, config, seed = path.parent.relative_to(top).parts
+                if not seed.removeprefix("seed").isdecimal():
+                    continue  # a folder set aside
                 run = Run(dataset, shots.removeprefix("shots_"), trainer, config, int(seed.removeprefix("seed")))
                 try:
                     accuracy = json.loads(path.read_text())["figures"]["accuracy"]

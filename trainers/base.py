@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import load_pretrained_weights
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -164,8 +163,9 @@ class PromptTrainer(ClipTrainer):
         cfg, learner = self.cfg, self.model.prompt_learner
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name.startswith("prompt_learner."))
+        self.trained_epochs = 0
         if cfg.MODEL.INIT_WEIGHTS:
-            load_pretrained_weights(learner, cfg.MODEL.INIT_WEIGHTS)
+            self._load_learner(Path(cfg.MODEL.INIT_WEIGHTS))
         print(f"Learnable parameters: {sum(p.numel() for p in learner.parameters()):,}")
         self.optim = build_optimizer(learner, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
@@ -173,7 +173,6 @@ class PromptTrainer(ClipTrainer):
         # On a CPU amp means bfloat16, which needs no scaling.
         scaled = self.options.PREC == "amp" and self.device.type == "cuda"
         self.scaler = torch.cuda.amp.GradScaler() if scaled else None
-        self._loaded_epoch = None
 
     def forward_backward(self, batch: dict) -> dict[str, Tensor]:
         loss, summary = self.loss(batch)
@@ -189,9 +188,13 @@ class PromptTrainer(ClipTrainer):
             self.update_lr()
         return {"loss": loss, **summary}
 
+    def after_epoch(self) -> None:
+        self.trained_epochs = self.epoch + 1
+        super().after_epoch()
+
     @property
     def tested_epoch(self) -> int:
-        return self.epoch + 1 if self._loaded_epoch is None else self._loaded_epoch
+        return self.trained_epochs
 
     @property
     def train_seconds(self) -> float | None:
@@ -219,8 +222,11 @@ class PromptTrainer(ClipTrainer):
         folder.mkdir(parents=True, exist_ok=True)
         names = [model_name or f"model.pth.tar-{epoch + 1}"] + ["model-best.pth.tar"] * is_best
         for name in names:
-            with replacing(folder / name) as path:
-                torch.save(state, path)
+            try:
+                with replacing(folder / name) as path:
+                    torch.save(state, path)
+            except (OSError, RuntimeError) as error:  # PyTorch tells of a full disk by a RuntimeError
+                raise OSError(f"{folder / name} cannot be written, older checkpoints are kept: {error}") from error
             print(f"Checkpoint saved to {folder / name}")
         with replacing(folder / "checkpoint") as path:
             path.write_text(f"{names[0]}\n")
@@ -240,9 +246,8 @@ class PromptTrainer(ClipTrainer):
         if not path.is_file():
             there = sorted(file.name for file in folder.glob("model*")) or "nothing"
             raise FileNotFoundError(f"no checkpoint at {path}; that folder holds {there}")
-        checkpoint = self._read_checkpoint(path)
-        self._loaded_epoch = checkpoint["epoch"]
-        print(f"Loaded {path} (epoch {self._loaded_epoch})")
+        self.trained_epochs = self._load_learner(path)["epoch"]
+        print(f"Loaded {path} (epoch {self.trained_epochs})")
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Go on from the last checkpoint in `directory`, if there is one.
@@ -251,15 +256,18 @@ class PromptTrainer(ClipTrainer):
             The epoch to start with.
 
         Raises:
+            FileNotFoundError: the checkpoint that `directory` names is not there, or `cfg.RESUME` holds none.
             ValueError: the checkpoint is broken or of another trainer.
         """
         pointer = Path(directory, "prompt_learner", "checkpoint")
-        path = pointer.parent / pointer.read_text().strip() if pointer.is_file() else None
-        if path is None or not path.is_file():
+        if not pointer.is_file() and not self.cfg.RESUME:
             print("No checkpoint found, train from scratch")
             return 0
-        checkpoint = self._read_checkpoint(path)
-        epoch = checkpoint["epoch"]
+        path = pointer.parent / pointer.read_text().strip() if pointer.is_file() else pointer
+        if not path.is_file():
+            raise FileNotFoundError(f"training cannot go on from {directory}: there is no checkpoint {path}")
+        checkpoint = self._load_learner(path, "optimizer")
+        epoch = self.trained_epochs = checkpoint["epoch"]
         with warnings.catch_warnings():
             # A scheduler is a function of how often it stepped; torch warns of steps without the optimizer's.
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
@@ -275,12 +283,18 @@ class PromptTrainer(ClipTrainer):
         print(f"Found {path}, training goes on behind epoch {epoch}")
         return epoch
 
-    def _read_checkpoint(self, path: Path) -> dict:
+    def _load_learner(self, path: Path, *needed: str) -> dict:
+        """Load a checkpoint's parameters, and return it; nothing changes unless all of it is right."""
+        if not path.is_file():
+            raise FileNotFoundError(f"no checkpoint at {path}")
         try:
             checkpoint = torch.load(path, map_location=self.device, weights_only=True)
-            state = checkpoint["state_dict"]
+            missing = [key for key in ("state_dict", "epoch", *needed) if key not in checkpoint]
+            state = dict(checkpoint.get("state_dict", {}))
         except Exception as error:  # whatever the unpickler or zip reader stumbles over
             raise ValueError(f"{path} is not a whole checkpoint: {type(error).__name__}: {error}") from error
+        if missing or not all(isinstance(value, Tensor) for value in state.values()):
+            raise ValueError(f"{path} is not a whole checkpoint: it lacks {', '.join(missing) or 'tensors'}")
         own = self.model.prompt_learner.state_dict()
         problems = [f"has no {key}" for key in own.keys() - state.keys()]
         problems += [f"has {key}, which is not known" for key in state.keys() - own.keys()]
@@ -300,9 +314,11 @@ class PromptTrainer(ClipTrainer):
 @contextmanager
 def replacing(path: Path):
     """A path beside `path` to write to, which takes its place once written; a failed write leaves the old file."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.part")
     try:
         yield beside
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

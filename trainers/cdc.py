@@ -79,18 +79,19 @@ class CDCModel(nn.Module):
         function, scale, shift = evidence
         self.evidence = (function, scale or self.scale, shift)
         self.autocast = autocast
-        self._kept = (None, None)
+        self._kept: tuple[list[Tensor], Tensor] | None = None
 
     def text_features(self) -> Tensor:
         """L2-normalised class embeddings `(M, C, D)` under each template, float32.
 
-        Without gradient they are computed once and kept until a parameter changes.
+        Without gradient they are computed once and kept until a parameter changes. Parameters are compared by value:
+        some optimisers change them without PyTorch's version counter noticing.
         """
         if torch.is_grad_enabled():
             return self._encode_text()
-        state = [(p.data_ptr(), p._version) for p in self.prompt_learner.parameters()]
-        if self._kept[0] != state:
-            self._kept = (state, self._encode_text())
+        parameters = list(self.prompt_learner.parameters())
+        if self._kept is None or not all(map(torch.equal, self._kept[0], parameters)):
+            self._kept = ([p.detach().clone() for p in parameters], self._encode_text())
         return self._kept[1]
 
     def _encode_text(self) -> Tensor:
@@ -120,6 +121,8 @@ class CDC(PromptTrainer):
         problems = super().config_problems(cfg, options)
         if options.PROMPT != "text":
             problems.append(f"PROMPT must be text, got {options.PROMPT!r}")
+        if cfg.INPUT.NO_TRANSFORM or cfg.DATALOADER.K_TRANSFORMS != 1:
+            problems.append("INPUT.NO_TRANSFORM must be False and DATALOADER.K_TRANSFORMS 1: views are AUGMENTATIONS'")
         if options.EVIDENCE not in EVIDENCE_FUNCTIONS:
             problems.append(f"EVIDENCE must be one of {', '.join(EVIDENCE_FUNCTIONS)}, got {options.EVIDENCE!r}")
         negative = [k for k in ("EVIDENCE_SCALE", "BETA", "GAMMA", "KL_WEIGHT", "KL_EPOCHS") if options[k] < 0]
@@ -227,13 +230,14 @@ def _augmentation_problems(options: CfgNode, transforms: list[str]) -> list[str]
             f"got {len(options.AUGMENTATIONS)}"
         )
     for m, names in enumerate(options.AUGMENTATIONS, 1):
-        unknown = [name for name in names if name not in AVAI_CHOICES]
-        if isinstance(names, str):
+        if not isinstance(names, (list, tuple)):
             problems.append(f"AUGMENTATIONS of template {m} must be a list of transforms, got {names!r}")
-        elif unknown:
+            continue
+        unknown = [name for name in names if name not in AVAI_CHOICES]
+        if unknown:
             problems.append(
                 f"AUGMENTATIONS of template {m} has {', '.join(map(repr, unknown))} not among {', '.join(AVAI_CHOICES)}"
             )
-        elif ("normalize" in names) != ("normalize" in transforms):
+        if ("normalize" in names) != ("normalize" in transforms):
             problems.append(f"AUGMENTATIONS of template {m} and INPUT.TRANSFORMS must both normalize or both not")
     return problems

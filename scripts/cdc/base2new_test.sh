@@ -7,7 +7,7 @@
 # those in common.sh (DATA, OUTPUT, SHOTS, TRAINER, CFG, PYTHON, TAG):
 #
 #     SUB       classes to test on: new (default), or base, in test_base/...
-#     LOADEP    epoch to test (default: the last one; another one is tested in <cfg>+epoch<n>/...)
+#     LOADEP    epoch to test (default: what the training run tested; another one is tested in <cfg>+epoch<n>/...)
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -21,7 +21,7 @@ if has_training; then
     find_model "$model_dir"
     folder=$OUTPUT/base2new/test_$SUB/$RUN
     skip_if_finished "$folder" "$MODEL_FILE"
-    launch "$folder" "$SUB" --model-dir "$model_dir" --load-epoch "$LOADEP" --eval-only
+    launch "$folder" "$SUB" --model-dir "$model_dir" ${LOADEP:+--load-epoch "$LOADEP"} --eval-only
 else
     folder=$OUTPUT/base2new/test_$SUB/$RUN
     skip_if_finished "$folder"

@@ -164,8 +164,9 @@ epochs() {
     done | sort -n
 }
 
-# find_model FOLDER: set LOADEP (default: the last epoch of a finished training) and MODEL_FILE, and if LOADEP is not the
-# last epoch, give the test a folder of its own.
+# find_model FOLDER: set MODEL_FILE and LOADEP, by default those of the model that a finished training has tested: the
+# best one in validation, for which LOADEP stays empty, if it kept one, else the last. Another LOADEP gives the test a
+# folder of its own.
 find_model() {
     local saved last train="bash ${BASH_SOURCE[0]%/*}/base2new_train.sh $DATASET $SEED ${SETTINGS[*]-}"
     saved=$(epochs "$1")
@@ -177,6 +178,9 @@ find_model() {
         [[ -f $1/results.json ]] ||
             die "the training in $1 is not finished (it is at epoch $last, without results.json):" \
                 "run \`${train% }\` again, or set LOADEP to test one of the epochs ${saved//$'\n'/, }"
+        for MODEL_FILE in "$1"/*/model-best.pth.tar; do
+            [[ ! -f $MODEL_FILE ]] || return 0
+        done
         LOADEP=$last
     fi
     for MODEL_FILE in "$1"/*/"model.pth.tar-$LOADEP"; do
@@ -217,7 +221,7 @@ launch() {
         DATASET.SUBSAMPLE_CLASSES "$classes" \
         ${SETTINGS[@]+"${SETTINGS[@]}"} || status=$?
 
-    if [[ $status != 0 && $above != "$folder" && -d $folder && -z $(find "$folder" -type f ! -name 'log.txt*') ]]; then
+    if [[ $status != 0 && $above != "$folder" && -d $folder && -z $(find "$folder" -type f ! -name 'log.txt*' ! -path '*/tensorboard/*') ]]; then
         rm -r "$folder"
         folder=${folder%/*}
         while [[ $folder != "$above" ]] && rmdir "$folder" 2> /dev/null; do # not what another run has put something in

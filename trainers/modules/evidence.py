@@ -94,7 +94,7 @@ def fuse(log_evidence: Tensor) -> Opinion:
         belief=torch.exp(log_ratio - log_norm[:, None]),
         uncertainty=torch.exp(-shift[:, 0] - log_norm),
         log_prob=torch.log_softmax(log_ratio, dim=1),
-        conflict=-torch.expm1(log_kept.clamp(max=0.0)),
+        conflict=-torch.expm1(log_kept.clamp(max=0.0)) + 0.0,
     )
 
 
@@ -105,7 +105,7 @@ def fused_log_evidence(log_evidence: Tensor) -> Tensor:
         log_evidence: `(M, B, C)` as in `fuse`.
 
     Returns:
-        `(B, C)`; for one template its own log-evidence.
+        `(B, C)`; for one template its own log-evidence, -1e30 standing for none.
 
     Raises:
         ValueError: as `fuse`.

@@ -49,23 +49,31 @@ def load_clip(name: str, precision: str = "fp32", cache: str = CACHE) -> nn.Modu
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    state_dict = read_state_dict(find_file(name, cache))
-    if "design_details" in inspect.signature(build_model).parameters:
-        # MaPLe's package: a trainer name other than its own, and no prompts inside the encoders, give the plain CLIP.
-        no_prompts = {"vision_depth": 0, "language_depth": 0, "vision_ctx": 0, "language_ctx": 0}
-        model = build_model(state_dict, {"trainer": "CoOp", **no_prompts})
-    else:
-        model = build_model(state_dict)
-    set_precision(model, precision)
+    path = find_file(name, cache)
+    state_dict = read_state_dict(path)
+    model = _build(dict(state_dict), path)
+    for key, parameter in model.named_parameters():
+        if parameter.dtype == torch.float16:  # LayerNorm and embeddings stay in float32
+            parameter.data = state_dict[key].to(PRECISIONS[precision])
     return model.eval().requires_grad_(False)
 
 
-def set_precision(model: nn.Module, precision: str) -> None:
-    """Convert, in place, what `build_model` left in half precision (LayerNorm and embeddings stay in float32)."""
-    dtype = PRECISIONS[precision]
-    for parameter in model.parameters():
-        if parameter.dtype == torch.float16:
-            parameter.data = parameter.data.to(dtype)
+def _build(state_dict: dict[str, Tensor], path: Path) -> nn.Module:
+    """The `clip` package's module of a state dict, which it changes."""
+    arguments = []
+    if "design_details" in inspect.signature(build_model).parameters:
+        # MaPLe's package: a trainer name other than its own, and no prompts inside the encoders, give the plain CLIP.
+        no_prompts = {"vision_depth": 0, "language_depth": 0, "vision_ctx": 0, "language_ctx": 0}
+        arguments = [{"trainer": "CoOp", **no_prompts}]
+    keys = set(state_dict) - {"input_resolution", "context_length", "vocab_size"}
+    try:
+        model = build_model(state_dict, *arguments)
+        differing = keys ^ set(model.state_dict())  # MaPLe's passes over what is missing
+    except (KeyError, RuntimeError, AssertionError, ZeroDivisionError) as error:
+        raise ValueError(f"{path} is not a whole CLIP file: {type(error).__name__}: {error}") from error
+    if differing:
+        raise ValueError(f"{path} is not a whole CLIP file: missing or not known are {', '.join(sorted(differing))}")
+    return model
 
 
 def find_file(name: str, cache: str = CACHE) -> Path:

@@ -47,7 +47,8 @@ def dirichlet_kl(log_evidence: Tensor, target: Tensor) -> Tensor:
 
     The regulariser of trusted multi-view classification (Han et al., ICLR 2021, eq. (8)): evidence for wrong classes
     is driven to 0. With `h(a) = lgamma(a) - (a - 1) psi(a) + a` it reads
-    `h(S) - sum_c h(alpha_c) + (C - 1) psi(S) - lgamma(C)`, in which nothing cancels for large evidence.
+    `h(S) - sum_c h(alpha_c) + (C - 1) psi(S) - lgamma(C)`, in which nothing cancels for large evidence; for small
+    evidence on many classes it does, so it is computed in float64.
 
     Args:
         log_evidence: `(M, B, C)`, `-inf` for no evidence.
@@ -62,7 +63,7 @@ def dirichlet_kl(log_evidence: Tensor, target: Tensor) -> Tensor:
     _check_target(log_evidence, target)
     n_classes = log_evidence.shape[2]
     is_target = F.one_hot(target, n_classes).bool()  # (B, C)
-    log_alpha = log1p_exp(wide(log_evidence)).masked_fill(is_target, 0.0)
+    log_alpha = log1p_exp(log_evidence.double()).masked_fill(is_target, 0.0)
     log_strength = torch.logsumexp(log_alpha, dim=2)
     kl = (
         _entropy_term(log_strength)
@@ -70,7 +71,7 @@ def dirichlet_kl(log_evidence: Tensor, target: Tensor) -> Tensor:
         + (n_classes - 1) * (log_strength + _digamma_minus_log(log_strength))
         - math.lgamma(n_classes)
     )
-    return kl.sum(dim=0).mean()
+    return kl.sum(dim=0).mean().to(wide(log_evidence).dtype)
 
 
 def decoupling_loss(text_features: Tensor, scale: Tensor | float) -> Tensor:

@@ -70,6 +70,8 @@ def check_start(words: Sequence[str], n_templates: int, n_ctx: int, std: float) 
             "templates and context tokens must be at least 1 and the noise not negative, "
             f"got {n_templates}, {n_ctx} and {std}"
         )
+    if not all(isinstance(text, str) for text in words):
+        raise ValueError(f"wordings must be texts, got {list(words)}")
     if len(words) not in (0, 1, n_templates):
         raise ValueError(f"{n_templates} templates start from 0, 1 or {n_templates} wordings, got {len(words)}")
     for text in words:

@@ -1,4 +1,4 @@
-"""Helpers: files and seeds, the log, meters, registries, checkpoints."""
+"""Files and seeds, the log, meters, registries, checkpoints."""
 
 from __future__ import annotations
 
