@@ -3,6 +3,7 @@
 - Its warm-up schedulers hand ``verbose`` to PyTorch's base class, which no longer takes it.
 - Its checkpoints hold the scheduler that follows the warm-up as an object, which ``torch.load`` refuses by default. New
   ones hold that scheduler's state as plain data; older ones are read with an allow-list of exactly what they hold.
+- Its AutoAugment and RandAugment write ``np.int``, which NumPy 1.24 took away.
 - Its data package imports gdown, wilds and pandas, for downloads and three data sets that CoOp-family code leaves
   alone.
 """
@@ -16,6 +17,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch.optim.lr_scheduler import _LRScheduler
 
@@ -27,6 +29,9 @@ def mend() -> list[str]:
     mended = []
     if _stand_in_for_missing_packages():
         mended.append("imports of packages that are not installed")
+    if not hasattr(np, "int"):
+        np.int = int
+        mended.append("numpy's int")
     if _mend_warmup():
         mended.append("warm-up schedulers")
     if _mend_checkpoints():

@@ -96,6 +96,8 @@ print(json.dumps([make_dassl_engine.resumed_training(OPTIM__WARMUP_EPOCH=w)["pri
 """
     ran = run_python(code, checkout, HERE.parent)
     assert f"installed at {checkout}" in ran.stderr
+    policies = "import compat; from dassl.data.transforms.autoaugment import *; ImageNetPolicy(), SVHNPolicy()"
+    run_python(policies, checkout, HERE.parent, check=True)
     for warmup, lines in zip((1, 3), json.loads(ran.stdout)):
         assert printed_rates(lines) == expected_rates(warmup)
 
