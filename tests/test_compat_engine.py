@@ -740,7 +740,9 @@ print([name for name in ("gdown", "wilds", "dassl.data.datasets.dg.wilds") if na
         pytest.skip("gdown, wilds or pandas is installed")
     folder = tmp_path / "site" / "dassl"
     takes_verbose = "verbose" in inspect.signature(torch.optim.lr_scheduler.LRScheduler.__init__).parameters
-    mended = ["imports of packages that are not installed", *([] if takes_verbose else ["warm-up schedulers"])]
+    mended = ["imports of packages that are not installed"]
+    mended += [] if hasattr(np, "int") else ["numpy's int"]
+    mended += [] if takes_verbose else ["warm-up schedulers"]
     assert ran.stdout.splitlines() == [
         f"installed at {folder}, mended: {', '.join(mended)}, checkpoints",
         f"{folder}/__init__.py",
