@@ -3,6 +3,8 @@
 # make lint    ruff
 # All of them first make .venv and install what setup.py names, once.
 
+# Threads that spin while they wait slow each other down where other programs share the cores.
+export OMP_WAIT_POLICY ?= PASSIVE
 VENV ?= .venv
 READY := $(VENV)/.installed
 

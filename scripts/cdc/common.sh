@@ -208,6 +208,8 @@ launch() {
         above=${above%/*}
     done
 
+    # Threads that spin while they wait slow each other down where several runs share the cores.
+    export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
     cd "$ROOT" || exit
     "$PYTHON" train.py \
         --root "$DATA" \
