@@ -9,18 +9,27 @@ import random
 import time
 import warnings
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import dassl
 import numpy as np
 import torch
+import torch.nn.functional as F
+from dassl.data.transforms.transforms import build_transform
 from dassl.engine import TrainerX
+from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import load_pretrained_weights
+from dassl.utils import read_image
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from .modules.checkpoints import read_checkpoint
+from .modules.interventions import InterventionViews
+from .modules.invariant import InvariantMap, captured_energy, choose
 from .modules.loading import PRECISIONS, load_clip
 
 
@@ -96,6 +105,7 @@ class ClipTrainer(TrainerX):
             self.test_step(*self.parse_batch_test(batch))
         figures = dict(self.evaluator.evaluate())
         figures.update({name: total / len(loader.dataset) for name, total in self.totals.items()})
+        figures.update(self.model_figures())
         for name, value in figures.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         if not choosing:
@@ -105,6 +115,69 @@ class ClipTrainer(TrainerX):
     def test_step(self, images: Tensor, label: Tensor) -> None:
         """Classify one batch; a subclass may also add to `self.totals` sums of further figures over images."""
         self.evaluator.process(self.model_inference(images), label)
+
+    def model_figures(self) -> dict[str, float]:
+        """Figures of the model itself, which do not depend on the images tested; a subclass may have some."""
+        return {}
+
+    @property
+    def held_out(self) -> list:
+        """Validation images; none where these are the test images, as ImageNet's readers give them."""
+        dataset = self.dm.dataset
+        tested = {item.impath for item in dataset.test}
+        return [item for item in dataset.val or [] if item.impath not in tested]
+
+    def estimate_invariant_map(self, invariant: InvariantMap, classify: Callable) -> tuple[Tensor, Tensor]:
+        """Estimate the map of CLIP-ICM's eq. (9) from interventions on this run's training images.
+
+        What the method's `K` and `LAMBDA` leave open is chosen by accuracy on `held_out` or, where nothing is held
+        out, on the training images, whose labels have no part in the map. With a fixed seed nothing is drawn from the
+        global random states.
+
+        Args:
+            invariant: the map to set.
+            classify: scores `(B, C)` by a map `(D, k)`, features `(N, D)` and labels `(N,)` of the training images, and
+                features `(B, D)` of the images to classify, all on the CPU.
+
+        Returns:
+            Features `(N, D)`, not normalised, and labels `(N,)` of the training images, on the CPU.
+        """
+        cfg, options, train = self.cfg, self.options, self.dm.dataset.train_x
+        seed = cfg.SEED if cfg.SEED >= 0 else random.getrandbits(32)
+        transform = build_transform(cfg, is_train=False)
+
+        def encode(items: list, n_interventions: int) -> tuple[Tensor, Tensor]:
+            views = InterventionViews([item.impath for item in items], read_image, transform, n_interventions, seed)
+            loader = DataLoader(
+                views,
+                batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
+                num_workers=cfg.DATALOADER.NUM_WORKERS,
+                generator=torch.Generator(),
+            )
+            with self.autocast():
+                features = [self.model.image_encoder.features(batch.to(self.device)).cpu() for batch in tqdm(loader)]
+            return torch.cat(features).transpose(0, 1), torch.tensor([item.label for item in items])
+
+        print(f"Encode {len(train)} training images and {options.INTERVENTIONS} intervention(s) on each")
+        (features, *intervened), labels = encode(train, options.INTERVENTIONS)
+        intervened = torch.stack(intervened)  # (n, N, D)
+        images, wanted, part = features, labels, "training"
+        if self.held_out:
+            ((images,), wanted), part = encode(self.held_out, 0), "validation"
+
+        def accuracy(a: Tensor) -> float:
+            return 100.0 * (classify(a, features, labels, images).argmax(dim=1) == wanted).double().mean().item()
+
+        choice = choose(features, intervened, accuracy, options.LAMBDA, options.K)
+        energy = captured_energy(features, intervened, choice.directions.vectors[:, : choice.k])
+        invariant.set(choice, energy)
+        width = features.shape[1]
+        print(
+            f"Invariant subspace: {choice.k} of {width} dimensions, lambda {choice.weight:g}; "
+            f"{100 * energy:.1f}% of the interventions' energy inside, {100 * (1 - energy):.1f}% outside; accuracy on "
+            f"{len(wanted)} {part} images {choice.score:.1f}%, in the whole space {accuracy(torch.eye(width)):.1f}%"
+        )
+        return features, labels
 
     def write_results(self, split: str, figures: dict, n_images: int, seconds: float) -> None:
         """`results.json` beside log.txt: what was run, on what, and every figure."""
@@ -151,9 +224,23 @@ class PromptTrainer(ClipTrainer):
 
     A subclass's `build_clip` sets `self.model`, whose `prompt_learner` alone is trained and kept in checkpoints, and
     its `loss` says what is minimised.
+
+    Attributes:
+        checkpoint_folder: a run's folder of checkpoints.
+        key_prefix: what stands before the prompt learner's own names in them.
+        untrained_keys: names, as shell patterns, that the method's published code keeps there too and that are no part
+            of what was trained: embeddings of class names, or CLIP itself. They are passed over when read.
     """
 
     model: nn.Module
+    checkpoint_folder = "prompt_learner"
+    key_prefix = ""
+    untrained_keys: tuple[str, ...] = ()
+
+    @property
+    def learner(self) -> nn.Module:
+        """What is trained and kept in checkpoints."""
+        return self.model.prompt_learner
 
     def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one training batch, and what to log of it by name."""
@@ -161,15 +248,17 @@ class PromptTrainer(ClipTrainer):
 
     def build_model(self) -> None:
         super().build_model()
-        cfg, learner = self.cfg, self.model.prompt_learner
+        cfg, learner = self.cfg, self.learner
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name.startswith("prompt_learner."))
         if cfg.MODEL.INIT_WEIGHTS:
-            load_pretrained_weights(learner, cfg.MODEL.INIT_WEIGHTS)
-        print(f"Learnable parameters: {sum(p.numel() for p in learner.parameters()):,}")
-        self.optim = build_optimizer(learner, cfg.OPTIM)
-        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
-        self.register_model("prompt_learner", learner, self.optim, self.sched)
+            self.load_trained(Path(cfg.MODEL.INIT_WEIGHTS))
+        n_parameters = sum(p.numel() for p in learner.parameters())
+        print(f"Learnable parameters: {n_parameters:,}")
+        # What is estimated without a gradient is kept in buffers, and there may be nothing else.
+        self.optim = build_optimizer(learner, cfg.OPTIM) if n_parameters else None
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM) if n_parameters else None
+        self.register_model(self.checkpoint_folder, learner, self.optim, self.sched)
         # On a CPU amp means bfloat16, which needs no scaling.
         scaled = self.options.PREC == "amp" and self.device.type == "cuda"
         self.scaler = torch.cuda.amp.GradScaler() if scaled else None
@@ -198,15 +287,16 @@ class PromptTrainer(ClipTrainer):
         return time.time() - self.time_start if hasattr(self, "time_start") else None
 
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name="") -> None:
-        """Write `<directory>/prompt_learner/model.pth.tar-<epoch + 1>` in Dassl's layout.
+        """Write `<directory>/<checkpoint_folder>/model.pth.tar-<epoch + 1>` in Dassl's layout.
 
-        Beside Dassl's keys stands `resume`: the random states and what else a resumed run needs to end as if it had
-        not been cut. An older checkpoint is replaced only once the new one is complete.
+        Beside Dassl's keys stand the class names and `resume`: the random states and what else a resumed run needs to
+        end as if it had not been cut. An older checkpoint is replaced only once the new one is complete.
         """
         state = {
-            "state_dict": self.model.prompt_learner.state_dict(),
+            "state_dict": self.learner.state_dict(prefix=self.key_prefix),
             "epoch": epoch + 1,
-            "optimizer": self.optim.state_dict(),
+            "class_names": list(self.class_names),
+            "optimizer": self.optim.state_dict() if self.optim else None,
             "scheduler": {"last_epoch": epoch + 1},
             "val_result": None if val_result is None else float(val_result),
             "resume": {
@@ -215,7 +305,7 @@ class PromptTrainer(ClipTrainer):
                 "best_result": float(self.best_result),
             },
         }
-        folder = Path(directory, "prompt_learner")
+        folder = Path(directory, self.checkpoint_folder)
         folder.mkdir(parents=True, exist_ok=True)
         names = [model_name or f"model.pth.tar-{epoch + 1}"] + ["model-best.pth.tar"] * is_best
         for name in names:
@@ -235,12 +325,12 @@ class PromptTrainer(ClipTrainer):
         if not directory:
             print("Note that load_model() is skipped as no pretrained model is given")
             return
-        folder = Path(directory, "prompt_learner")
+        folder = Path(directory, self.checkpoint_folder)
         path = folder / ("model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}")
         if not path.is_file():
             there = sorted(file.name for file in folder.glob("model*")) or "nothing"
             raise FileNotFoundError(f"no checkpoint at {path}; that folder holds {there}")
-        checkpoint = self._read_checkpoint(path)
+        checkpoint = self.load_trained(path)
         self._loaded_epoch = checkpoint["epoch"]
         print(f"Loaded {path} (epoch {self._loaded_epoch})")
 
@@ -253,19 +343,20 @@ class PromptTrainer(ClipTrainer):
         Raises:
             ValueError: the checkpoint is broken or of another trainer.
         """
-        pointer = Path(directory, "prompt_learner", "checkpoint")
+        pointer = Path(directory, self.checkpoint_folder, "checkpoint")
         path = pointer.parent / pointer.read_text().strip() if pointer.is_file() else None
         if path is None or not path.is_file():
             print("No checkpoint found, train from scratch")
             return 0
-        checkpoint = self._read_checkpoint(path)
+        checkpoint = self.load_trained(path)
         epoch = checkpoint["epoch"]
-        with warnings.catch_warnings():
-            # A scheduler is a function of how often it stepped; torch warns of steps without the optimizer's.
-            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-            for _ in range(epoch):
-                self.sched.step()
-        self.optim.load_state_dict(checkpoint["optimizer"])
+        if self.optim:
+            with warnings.catch_warnings():
+                # A scheduler is a function of how often it stepped; torch warns of steps without the optimizer's.
+                warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+                for _ in range(epoch):
+                    self.sched.step()
+            self.optim.load_state_dict(checkpoint["optimizer"])
         resume = checkpoint.get("resume")
         if resume:
             self.best_result = resume["best_result"]
@@ -275,13 +366,31 @@ class PromptTrainer(ClipTrainer):
         print(f"Found {path}, training goes on behind epoch {epoch}")
         return epoch
 
-    def _read_checkpoint(self, path: Path) -> dict:
-        try:
-            checkpoint = torch.load(path, map_location=self.device, weights_only=True)
-            state = checkpoint["state_dict"]
-        except Exception as error:  # whatever the unpickler or zip reader stumbles over
-            raise ValueError(f"{path} is not a whole checkpoint: {type(error).__name__}: {error}") from error
-        own = self.model.prompt_learner.state_dict()
+    def load_trained(self, path: Path) -> dict:
+        """Load what was trained from a checkpoint of this method, ours or of the published code, and return it.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is broken, or of another trainer; with all that is missing, unknown or does not fit.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"no checkpoint at {path}")
+        checkpoint = read_checkpoint(path, self.device)
+        problems = self.checkpoint_problems(checkpoint)
+        if problems:
+            raise ValueError(f"{path} is no checkpoint of this {type(self).__name__}: it {'; it '.join(problems)}")
+        learner, state = self.learner, checkpoint["state_dict"]
+        learner.load_state_dict({key: state[self.key_prefix + key] for key in learner.state_dict()})
+        return checkpoint
+
+    def checkpoint_problems(self, checkpoint: dict) -> list[str]:
+        """Why this run cannot take a checkpoint's parameters, a sentence each without its subject."""
+        state = {
+            key: value
+            for key, value in checkpoint["state_dict"].items()
+            if not any(fnmatchcase(key, pattern) for pattern in self.untrained_keys)
+        }
+        own = self.learner.state_dict(prefix=self.key_prefix)
         problems = [f"has no {key}" for key in own.keys() - state.keys()]
         problems += [f"has {key}, which is not known" for key in state.keys() - own.keys()]
         problems += [
@@ -289,12 +398,28 @@ class PromptTrainer(ClipTrainer):
             for key in own.keys() & state.keys()
             if own[key].shape != state[key].shape
         ]
-        if problems:
-            raise ValueError(
-                f"{path} is no checkpoint of this {type(self).__name__}: it {'; it '.join(sorted(problems))}"
-            )
-        self.model.prompt_learner.load_state_dict(state)
-        return checkpoint
+        return sorted(problems)
+
+
+class LogitTrainer(PromptTrainer):
+    """A PromptTrainer whose `self.model(images)` gives logits `(B, C)` in float32, trained with cross-entropy.
+
+    It logs the names that CoOp logs, loss and acc; the published CoCoOp and MaPLe log the loss alone.
+    """
+
+    def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        label = batch["label"].to(self.device)
+        logits = self.model(batch["img"].to(self.device))
+        return F.cross_entropy(logits, label), {"acc": compute_accuracy(logits, label)[0]}
+
+
+def told(check: Callable, *arguments) -> list[str]:
+    """What a check raises as ValueError, as a list of problems; empty where it raises nothing."""
+    try:
+        check(*arguments)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 @contextmanager
