@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from pathlib import Path
 
 import compat  # noqa: F401  makes `import dassl` work
 
+import numpy as np
 import pytest
 import torch
+from dassl.engine import build_trainer
+from dassl.utils import set_random_seed
+from PIL import Image
 
+import train
 from trainers.modules import loading  # noqa: F401  imports clip without its warning
 
+ROOT = Path(__file__).resolve().parent.parent
 SIZE = 32  # pixels of the small CLIP's images
+COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200), "yellow": (200, 200, 30)}
 
 
 def random_clip(**arguments):
@@ -80,3 +89,52 @@ def clip_files(small_clip, tmp_path_factory):
     files["gzip"].write_bytes(gzip.compress(files["plain"].read_bytes(), compresslevel=1))
     save_archive(small_clip, files["archive"])
     return files
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """Four classes of ten noisy pictures in DTD's layout."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        folder = root / "dtd" / "images" / name
+        folder.mkdir(parents=True)
+        for n in range(10):
+            pixels = np.clip(np.array(colour) + rng.normal(0, 20, (36, 40, 3)), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{name}_{n:04d}.jpg")
+    return root
+
+
+@pytest.fixture
+def build_run(data, clip_files):
+    """A trainer as the command line makes it of a config file, without the log file that it makes of stdout."""
+
+    def make(trainer, output, *opts, backbone=clip_files["plain"], config="tiny", flags=()):
+        given = {
+            "OPTIM.MAX_EPOCH": 3,
+            "OPTIM.LR": 0.1,
+            "DATASET.NUM_SHOTS": 4,
+            "DATASET.SUBSAMPLE_CLASSES": "base",
+            "DATALOADER.NUM_WORKERS": 0,
+            "DATALOADER.TRAIN_X.BATCH_SIZE": 4,
+            "INPUT.SIZE": (SIZE, SIZE),
+            "VERBOSE": False,
+            **dict(zip(opts[::2], opts[1::2])),
+        }
+        arguments = train.parse_arguments(
+            ["--root", str(data), "--trainer", trainer, "--output-dir", str(output), "--seed", "1", *flags]
+            + ["--backbone", str(backbone)]
+            + ["--dataset-config-file", str(ROOT / "configs/datasets/dtd.yaml")]
+            + ["--config-file", str(ROOT / f"configs/trainers/{trainer}/{config}.yaml")]
+            + [str(x) for pair in given.items() for x in pair]
+        )
+        cfg = train.setup_cfg(arguments)
+        set_random_seed(cfg.SEED)
+        return build_trainer(cfg)
+
+    return make
+
+
+def results_of(folder) -> dict:
+    """What a run has written to results.json."""
+    return json.loads((Path(folder) / "results.json").read_text())

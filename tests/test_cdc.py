@@ -2,88 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from dassl.engine import build_trainer
-from dassl.utils import set_random_seed
-from PIL import Image
+from conftest import results_of
 
-import train
-
-ROOT = Path(__file__).resolve().parent.parent
-CLASSES = ["red", "green", "blue", "yellow"]
-COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)]
-AUGMENTATIONS = [["random_resized_crop", "normalize"], ["random_flip", "colorjitter", "normalize"]]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Four classes of ten noisy pictures in DTD's layout."""
-    root = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for name, colour in zip(CLASSES, COLOURS):
-        folder = root / "dtd" / "images" / name
-        folder.mkdir(parents=True)
-        for n in range(10):
-            pixels = np.clip(np.array(colour) + rng.normal(0, 20, (36, 40, 3)), 0, 255)
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{name}_{n:04d}.jpg")
-    return root
+OPTIONS = {
+    "TRAINER.CDC.N_TEMPLATES": 2,
+    "TRAINER.CDC.CTX_INIT": ["a photo of a", "one picture of a"],
+    "TRAINER.CDC.AUGMENTATIONS": [["random_resized_crop", "normalize"], ["random_flip", "colorjitter", "normalize"]],
+    "TRAINER.CDC.EVIDENCE_SCALE": 10.0,
+}
 
 
 @pytest.fixture
-def arguments(data, clip_files):
-    """Command line of a run, without its output folder."""
-
+def build(build_run):
     def make(output, *opts, trainer="CDC", flags=()):
-        given = {
-            "OPTIM.MAX_EPOCH": 3,
-            "OPTIM.LR": 0.1,
-            "DATASET.NUM_SHOTS": 4,
-            "DATASET.SUBSAMPLE_CLASSES": "base",
-            "DATALOADER.NUM_WORKERS": 0,
-            "DATALOADER.TRAIN_X.BATCH_SIZE": 4,
-            "INPUT.SIZE": (32, 32),
-            "VERBOSE": False,
-        }
-        if trainer == "CDC":
-            given.update(
-                {
-                    "TRAINER.CDC.N_TEMPLATES": 2,
-                    "TRAINER.CDC.CTX_INIT": ["a photo of a", "one picture of a"],
-                    "TRAINER.CDC.AUGMENTATIONS": AUGMENTATIONS,
-                    "TRAINER.CDC.EVIDENCE_SCALE": 10.0,
-                }
-            )
-        given.update(zip(opts[::2], opts[1::2]))
-        return train.parse_arguments(
-            ["--root", str(data), "--trainer", trainer, "--output-dir", str(output), "--seed", "1", *flags]
-            + ["--backbone", str(clip_files["plain"])]
-            + ["--dataset-config-file", str(ROOT / "configs/datasets/dtd.yaml")]
-            + ["--config-file", str(ROOT / f"configs/trainers/{trainer}/tiny.yaml")]
-            + [str(x) for pair in given.items() for x in pair]
-        )
+        options = {**OPTIONS, **dict(zip(opts[::2], opts[1::2]))} if trainer == "CDC" else {}
+        return build_run(trainer, output, *[x for pair in options.items() for x in pair], flags=flags)
 
     return make
-
-
-@pytest.fixture
-def build(arguments):
-    """A trainer, without the log file that the command line would make of stdout."""
-
-    def make(*args, **kwargs):
-        cfg = train.setup_cfg(arguments(*args, **kwargs))
-        set_random_seed(cfg.SEED)
-        return build_trainer(cfg)
-
-    return make
-
-
-def results_of(folder):
-    return json.loads((Path(folder) / "results.json").read_text())
 
 
 def test_run_writes_its_results(build, tmp_path, capsys):
@@ -208,7 +147,7 @@ def test_full_disk_leaves_the_old_checkpoint(build, tmp_path, monkeypatch):
         ({"state_dict": {"token_prefix": torch.zeros(1)}, "epoch": 3}, "has no ctx; it has token_prefix, which is not"),
         ({"epoch": 3}, "lacks state_dict"),
         ({"state_dict": {"ctx": torch.zeros(2, 4, 64)}}, "lacks epoch"),
-        ({"state_dict": {"ctx": [0.0]}, "epoch": 3}, "lacks tensors"),
+        ({"state_dict": {"ctx": [0.0]}, "epoch": 3}, "ctx should be tensors"),
         ({"state_dict": ["ctx"], "epoch": 3}, "not a whole checkpoint"),
     ],
 )
@@ -281,9 +220,9 @@ def test_every_template_sees_its_own_view(build, tmp_path):
     assert views.shape == (2, 4, 3, 32, 32)
     assert not torch.equal(views[0], views[1])
     seen = []
-    trainer.model.image_encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    trainer.model.image_encoder.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
     trainer.test()
-    assert seen == [12]  # six images, two views
+    assert seen == [(2, 6, 3, 32, 32)]  # six images, two views
 
 
 def test_views_and_text_features_meet_template_by_template(build, tmp_path):

@@ -1,5 +1,5 @@
 """One file, one method, one registered trainer. `import trainers` registers them all."""
 
-from . import cdc, zsclip
+from . import cdc, clip_icm, cocoop, coop, maple, zsclip
 
-__all__ = ["cdc", "zsclip"]
+__all__ = ["cdc", "clip_icm", "cocoop", "coop", "maple", "zsclip"]

@@ -9,17 +9,22 @@ import random
 import time
 import warnings
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import dassl
 import numpy as np
 import torch
+import torch.nn.functional as F
 from dassl.engine import TrainerX
+from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from .modules.checkpoints import read_checkpoint
 from .modules.loading import PRECISIONS, load_clip
 
 
@@ -95,6 +100,7 @@ class ClipTrainer(TrainerX):
             self.test_step(*self.parse_batch_test(batch))
         figures = dict(self.evaluator.evaluate())
         figures.update({name: total / len(loader.dataset) for name, total in self.totals.items()})
+        figures.update(self.model_figures())
         for name, value in figures.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         if not choosing:
@@ -104,6 +110,10 @@ class ClipTrainer(TrainerX):
     def test_step(self, images: Tensor, label: Tensor) -> None:
         """Classify one batch; a subclass may also add to `self.totals` sums of further figures over images."""
         self.evaluator.process(self.model_inference(images), label)
+
+    def model_figures(self) -> dict[str, float]:
+        """Figures of the model itself, which do not depend on the images tested; a subclass may have some."""
+        return {}
 
     def write_results(self, split: str, figures: dict, n_images: int, seconds: float) -> None:
         """`results.json` beside log.txt: what was run, on what, and every figure."""
@@ -150,9 +160,23 @@ class PromptTrainer(ClipTrainer):
 
     A subclass's `build_clip` sets `self.model`, whose `prompt_learner` alone is trained and kept in checkpoints, and
     its `loss` says what is minimised.
+
+    Attributes:
+        checkpoint_folder: a run's folder of checkpoints.
+        key_prefix: what stands before the prompt learner's own names in them.
+        untrained_keys: names, as shell patterns, that the method's published code keeps there too and that are no part
+            of what was trained: embeddings of class names, or CLIP itself. They are passed over when read.
     """
 
     model: nn.Module
+    checkpoint_folder = "prompt_learner"
+    key_prefix = ""
+    untrained_keys: tuple[str, ...] = ()
+
+    @property
+    def learner(self) -> nn.Module:
+        """What is trained and kept in checkpoints."""
+        return self.model.prompt_learner
 
     def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one training batch, and what to log of it by name."""
@@ -160,16 +184,18 @@ class PromptTrainer(ClipTrainer):
 
     def build_model(self) -> None:
         super().build_model()
-        cfg, learner = self.cfg, self.model.prompt_learner
+        cfg, learner = self.cfg, self.learner
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name.startswith("prompt_learner."))
         self.trained_epochs = 0
         if cfg.MODEL.INIT_WEIGHTS:
-            self._load_learner(Path(cfg.MODEL.INIT_WEIGHTS))
-        print(f"Learnable parameters: {sum(p.numel() for p in learner.parameters()):,}")
-        self.optim = build_optimizer(learner, cfg.OPTIM)
-        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
-        self.register_model("prompt_learner", learner, self.optim, self.sched)
+            self.load_trained(Path(cfg.MODEL.INIT_WEIGHTS))
+        n_parameters = sum(p.numel() for p in learner.parameters())
+        print(f"Learnable parameters: {n_parameters:,}")
+        # What is estimated without a gradient is kept in buffers, and there may be nothing else.
+        self.optim = build_optimizer(learner, cfg.OPTIM) if n_parameters else None
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM) if n_parameters else None
+        self.register_model(self.checkpoint_folder, learner, self.optim, self.sched)
         # On a CPU amp means bfloat16, which needs no scaling.
         scaled = self.options.PREC == "amp" and self.device.type == "cuda"
         self.scaler = torch.cuda.amp.GradScaler() if scaled else None
@@ -201,15 +227,16 @@ class PromptTrainer(ClipTrainer):
         return time.time() - self.time_start if hasattr(self, "time_start") else None
 
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name="") -> None:
-        """Write `<directory>/prompt_learner/model.pth.tar-<epoch + 1>` in Dassl's layout.
+        """Write `<directory>/<checkpoint_folder>/model.pth.tar-<epoch + 1>` in Dassl's layout.
 
-        Beside Dassl's keys stands `resume`: the random states and what else a resumed run needs to end as if it had
-        not been cut. An older checkpoint is replaced only once the new one is complete.
+        Beside Dassl's keys stand the class names and `resume`: the random states and what else a resumed run needs to
+        end as if it had not been cut. An older checkpoint is replaced only once the new one is complete.
         """
         state = {
-            "state_dict": self.model.prompt_learner.state_dict(),
+            "state_dict": self.learner.state_dict(prefix=self.key_prefix),
             "epoch": epoch + 1,
-            "optimizer": self.optim.state_dict(),
+            "class_names": list(self.class_names),
+            "optimizer": self.optim.state_dict() if self.optim else None,
             "scheduler": {"last_epoch": epoch + 1},
             "val_result": None if val_result is None else float(val_result),
             "resume": {
@@ -218,7 +245,7 @@ class PromptTrainer(ClipTrainer):
                 "best_result": float(self.best_result),
             },
         }
-        folder = Path(directory, "prompt_learner")
+        folder = Path(directory, self.checkpoint_folder)
         folder.mkdir(parents=True, exist_ok=True)
         names = [model_name or f"model.pth.tar-{epoch + 1}"] + ["model-best.pth.tar"] * is_best
         for name in names:
@@ -241,12 +268,12 @@ class PromptTrainer(ClipTrainer):
         if not directory:
             print("Note that load_model() is skipped as no pretrained model is given")
             return
-        folder = Path(directory, "prompt_learner")
+        folder = Path(directory, self.checkpoint_folder)
         path = folder / ("model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}")
         if not path.is_file():
             there = sorted(file.name for file in folder.glob("model*")) or "nothing"
             raise FileNotFoundError(f"no checkpoint at {path}; that folder holds {there}")
-        self.trained_epochs = self._load_learner(path)["epoch"]
+        self.trained_epochs = self.load_trained(path)["epoch"]
         print(f"Loaded {path} (epoch {self.trained_epochs})")
 
     def resume_model_if_exist(self, directory: str) -> int:
@@ -259,21 +286,22 @@ class PromptTrainer(ClipTrainer):
             FileNotFoundError: the checkpoint that `directory` names is not there, or `cfg.RESUME` holds none.
             ValueError: the checkpoint is broken or of another trainer.
         """
-        pointer = Path(directory, "prompt_learner", "checkpoint")
+        pointer = Path(directory, self.checkpoint_folder, "checkpoint")
         if not pointer.is_file() and not self.cfg.RESUME:
             print("No checkpoint found, train from scratch")
             return 0
         path = pointer.parent / pointer.read_text().strip() if pointer.is_file() else pointer
         if not path.is_file():
             raise FileNotFoundError(f"training cannot go on from {directory}: there is no checkpoint {path}")
-        checkpoint = self._load_learner(path, "optimizer")
+        checkpoint = self.load_trained(path, "optimizer")
         epoch = self.trained_epochs = checkpoint["epoch"]
-        with warnings.catch_warnings():
-            # A scheduler is a function of how often it stepped; torch warns of steps without the optimizer's.
-            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-            for _ in range(epoch):
-                self.sched.step()
-        self.optim.load_state_dict(checkpoint["optimizer"])
+        if self.optim:
+            with warnings.catch_warnings():
+                # A scheduler is a function of how often it stepped; torch warns of steps without the optimizer's.
+                warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+                for _ in range(epoch):
+                    self.sched.step()
+            self.optim.load_state_dict(checkpoint["optimizer"])
         resume = checkpoint.get("resume")
         if resume:
             self.best_result = resume["best_result"]
@@ -283,19 +311,40 @@ class PromptTrainer(ClipTrainer):
         print(f"Found {path}, training goes on behind epoch {epoch}")
         return epoch
 
-    def _load_learner(self, path: Path, *needed: str) -> dict:
-        """Load a checkpoint's parameters, and return it; nothing changes unless all of it is right."""
+    def load_trained(self, path: Path, *needed: str) -> dict:
+        """Load what was trained from a checkpoint of this method, ours or of the published code.
+
+        Nothing changes unless all of it is right.
+
+        Args:
+            path: the checkpoint.
+            needed: keys that it must have beside its parameters and epoch.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is broken, or of another trainer; with all that is missing, unknown or does not fit.
+        """
         if not path.is_file():
             raise FileNotFoundError(f"no checkpoint at {path}")
-        try:
-            checkpoint = torch.load(path, map_location=self.device, weights_only=True)
-            missing = [key for key in ("state_dict", "epoch", *needed) if key not in checkpoint]
-            state = dict(checkpoint.get("state_dict", {}))
-        except Exception as error:  # whatever the unpickler or zip reader stumbles over
-            raise ValueError(f"{path} is not a whole checkpoint: {type(error).__name__}: {error}") from error
-        if missing or not all(isinstance(value, Tensor) for value in state.values()):
-            raise ValueError(f"{path} is not a whole checkpoint: it lacks {', '.join(missing) or 'tensors'}")
-        own = self.model.prompt_learner.state_dict()
+        checkpoint = read_checkpoint(path, self.device, *needed)
+        problems = self.checkpoint_problems(checkpoint)
+        if problems:
+            raise ValueError(f"{path} is no checkpoint of this {type(self).__name__}: it {'; it '.join(problems)}")
+        learner, state = self.learner, checkpoint["state_dict"]
+        learner.load_state_dict({key: state[self.key_prefix + key] for key in learner.state_dict()})
+        return checkpoint
+
+    def checkpoint_problems(self, checkpoint: dict) -> list[str]:
+        """Why this run cannot take a checkpoint's parameters, a sentence each without its subject."""
+        state = {
+            key: value
+            for key, value in checkpoint["state_dict"].items()
+            if not any(fnmatchcase(key, pattern) for pattern in self.untrained_keys)
+        }
+        own = self.learner.state_dict(prefix=self.key_prefix)
         problems = [f"has no {key}" for key in own.keys() - state.keys()]
         problems += [f"has {key}, which is not known" for key in state.keys() - own.keys()]
         problems += [
@@ -303,12 +352,28 @@ class PromptTrainer(ClipTrainer):
             for key in own.keys() & state.keys()
             if own[key].shape != state[key].shape
         ]
-        if problems:
-            raise ValueError(
-                f"{path} is no checkpoint of this {type(self).__name__}: it {'; it '.join(sorted(problems))}"
-            )
-        self.model.prompt_learner.load_state_dict(state)
-        return checkpoint
+        return sorted(problems)
+
+
+class LogitTrainer(PromptTrainer):
+    """A PromptTrainer whose `self.model(images)` gives logits `(B, C)` in float32, trained with cross-entropy.
+
+    It logs the names that CoOp logs, loss and acc; the published CoCoOp and MaPLe log the loss alone.
+    """
+
+    def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        label = batch["label"].to(self.device)
+        logits = self.model(batch["img"].to(self.device))
+        return F.cross_entropy(logits, label), {"acc": compute_accuracy(logits, label)[0]}
+
+
+def told(check: Callable, *arguments) -> list[str]:
+    """What a check raises as ValueError, as a list of problems; empty where it raises nothing."""
+    try:
+        check(*arguments)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 @contextmanager

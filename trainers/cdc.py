@@ -18,10 +18,13 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .base import PromptTrainer
+from .base import PromptTrainer, told
+from .invariance import estimate_invariant_map
 from .modules.evidence import EVIDENCE_FUNCTIONS, fuse, fused_log_evidence, log_evidence
+from .modules.invariant import InvariantMap, check_estimate, cosine
 from .modules.losses import consistency_loss, decoupling_loss, dirichlet_kl, trusted_cross_entropy
-from .modules.prompts import TextTemplates, check_start
+from .modules.prompted import PromptedCLIP
+from .modules.prompts import CoupledTemplates, TextTemplates, check_start
 from .modules.templates import fill
 from .modules.text import TextEncoder
 from .modules.vision import ImageEncoder
@@ -30,12 +33,16 @@ from .modules.vision import ImageEncoder
 cfg_default.TRAINER.CDC = CfgNode(
     {
         "PREC": "fp16",  # of the encoders: fp16, bf16, amp or fp32; losses and evidence are always in fp32
-        "PROMPT": "text",  # kind of template: text (context tokens of the text encoder alone)
+        # Kind of template: text (context tokens of the text encoder alone), or coupled (MaPLe's: tokens in several
+        # layers of both encoders; needs a ViT, and M image passes in testing too, where text needs one)
+        "PROMPT": "text",
         "N_TEMPLATES": 4,  # M
         "N_CTX": 4,  # context tokens a template
-        # Wordings that the templates start from, each of N_CTX tokens: none (random), one for all, or one a template
+        # Wordings that the templates start from: none (random), one for all, or one a template; each of N_CTX tokens
+        # or, if coupled, more, the same number in all, of which the first N_CTX learn
         "CTX_INIT": ["a photo of a", "a picture of a", "an image of a", "a snapshot of a"],
-        "CTX_STD": 0.0,  # normal noise on that start; templates that start equal need some
+        "CTX_STD": 0.0,  # normal noise on that start; text templates that start equal need some
+        "PROMPT_DEPTH": 9,  # of coupled templates: in how many layers tokens are put, 1 to CLIP's number of layers
         "ANCHOR": "",  # hand-written template of eq. (3), with {} for the class name; "": the data set's own
         # Dassl transforms in training, one list a template, or empty: INPUT.TRANSFORMS for all of them
         "AUGMENTATIONS": [
@@ -54,50 +61,42 @@ cfg_default.TRAINER.CDC = CfgNode(
         "FUSED_LOSS": False,  # add eq. (7) on the fused opinion
         "KL_WEIGHT": 0.0,  # weight of the KL to the uniform Dirichlet (Han et al., ICLR 2021) ...
         "KL_EPOCHS": 10,  # ... which grows linearly over so many epochs
+        # All cosines behind the invariant map of CLIP-ICM (Song et al., ICML 2025), estimated on plain CLIP before
+        # training; cosines there are others, so that EVIDENCE_SHIFT may need another value
+        "INVARIANT": False,
+        "INTERVENTIONS": 1,  # for that map: interventions on each training image,
+        "K": 0,  # dimension of the invariant subspace, and
+        "LAMBDA": 0.0,  # weight of the interventions; 0: chosen on validation images
     }
 )
 
 
-class CDCModel(nn.Module):
-    """The templates' evidence on images; only `prompt_learner` is trained.
+class CDCModel(PromptedCLIP):
+    """The templates' evidence on images.
 
     Args:
-        clip_model: frozen CLIP.
-        prompt_learner: gives the `TextPrompt` of all templates and classes.
+        clip_model, prompt_learner, autocast: see `PromptedCLIP`.
         anchor: `(C, D)`, L2-normalised class embeddings under the hand-written template.
         evidence: evidence function, scale (0: CLIP's logit scale) and shift of `log_evidence`.
-        autocast: context factory in which the encoders compute.
     """
 
-    def __init__(self, clip_model, prompt_learner, anchor, evidence, autocast):
-        super().__init__()
-        self.prompt_learner = prompt_learner
-        self.text_encoder = TextEncoder(clip_model)
-        self.image_encoder = ImageEncoder(clip_model)
-        self.scale = float(clip_model.logit_scale.exp())
+    def __init__(self, clip_model, prompt_learner, autocast, anchor, evidence):
+        super().__init__(clip_model, prompt_learner, autocast)
         self.register_buffer("anchor", anchor, persistent=False)
         function, scale, shift = evidence
         self.evidence = (function, scale or self.scale, shift)
-        self.autocast = autocast
-        self._kept: tuple[list[Tensor], Tensor] | None = None
+
+    def project(self, features: Tensor) -> Tensor:
+        """L2-normalised features `(..., k)` behind the invariant map, if there is one, of such features `(..., D)`."""
+        if not hasattr(self.prompt_learner, "invariant"):
+            return features
+        return F.normalize(self.prompt_learner.invariant(features), dim=-1)
 
     def text_features(self) -> Tensor:
-        """L2-normalised class embeddings `(M, C, D)` under each template, float32.
+        return self.project(super().text_features())
 
-        Without gradient they are computed once and kept until a parameter changes. Parameters are compared by value:
-        some optimisers change them without PyTorch's version counter noticing.
-        """
-        if torch.is_grad_enabled():
-            return self._encode_text()
-        parameters = list(self.prompt_learner.parameters())
-        if self._kept is None or not all(map(torch.equal, self._kept[0], parameters)):
-            self._kept = ([p.detach().clone() for p in parameters], self._encode_text())
-        return self._kept[1]
-
-    def _encode_text(self) -> Tensor:
-        with self.autocast():
-            features = self.text_encoder(self.prompt_learner())
-        return F.normalize(features.float(), dim=-1)
+    def image_features(self, images: Tensor) -> Tensor:
+        return self.project(super().image_features(images))
 
     def forward(self, images: Tensor, text_features: Tensor) -> Tensor:
         """Log-evidence `(M, B, C)`, eq. (4).
@@ -106,9 +105,7 @@ class CDCModel(nn.Module):
             images: `(M, B, 3, S, S)`, one view a template, or `(B, 3, S, S)`, one view for all.
             text_features: `(M, C, D)`.
         """
-        with self.autocast():
-            image_features = self.image_encoder(images.flatten(0, -4))  # (M B or B, D)
-        image_features = image_features.view(*images.shape[:-3], -1)
+        image_features = self.image_features(images)  # (M, B, D), or (B, D) where it is one for all templates
         similarity = image_features @ text_features.transpose(1, 2)  # (M, B, C)
         return log_evidence(similarity, *self.evidence)
 
@@ -119,22 +116,18 @@ class CDC(PromptTrainer):
 
     def config_problems(self, cfg, options) -> list[str]:
         problems = super().config_problems(cfg, options)
-        if options.PROMPT != "text":
-            problems.append(f"PROMPT must be text, got {options.PROMPT!r}")
+        if options.PROMPT not in ("text", "coupled"):
+            problems.append(f"PROMPT must be text or coupled, got {options.PROMPT!r}")
         if cfg.INPUT.NO_TRANSFORM or cfg.DATALOADER.K_TRANSFORMS != 1:
             problems.append("INPUT.NO_TRANSFORM must be False and DATALOADER.K_TRANSFORMS 1: views are AUGMENTATIONS'")
         if options.EVIDENCE not in EVIDENCE_FUNCTIONS:
             problems.append(f"EVIDENCE must be one of {', '.join(EVIDENCE_FUNCTIONS)}, got {options.EVIDENCE!r}")
         negative = [k for k in ("EVIDENCE_SCALE", "BETA", "GAMMA", "KL_WEIGHT", "KL_EPOCHS") if options[k] < 0]
         problems += [f"{key} must not be negative, got {options[key]}" for key in negative]
-        for check, *arguments in (
-            (check_start, options.CTX_INIT, options.N_TEMPLATES, options.N_CTX, options.CTX_STD),
-            (fill, [], cfg.DATASET.NAME, options.ANCHOR),
-        ):
-            try:
-                check(*arguments)
-            except ValueError as error:
-                problems.append(str(error))
+        start = (options.CTX_INIT, options.N_TEMPLATES, options.N_CTX, options.CTX_STD)
+        problems += told(check_start, *start, options.PROMPT == "coupled")
+        problems += told(fill, [], cfg.DATASET.NAME, options.ANCHOR)
+        problems += told(check_estimate, options.INTERVENTIONS, options.K, options.LAMBDA)
         return problems + _augmentation_problems(options, cfg.INPUT.TRANSFORMS)
 
     def build_data_loader(self) -> None:
@@ -156,14 +149,34 @@ class CDC(PromptTrainer):
         encoder = TextEncoder(clip_model)
         texts = fill(self.class_names, self.cfg.DATASET.NAME, options.ANCHOR)
         print(f"Hand-written template: {texts[0]!r} ...")
-        learner = TextTemplates(
-            encoder, self.class_names, options.N_TEMPLATES, options.N_CTX, options.CTX_INIT, options.CTX_STD
-        )
+        learner = self._learner(encoder, ImageEncoder(clip_model))
         clip_model.to(self.device)
         with self.autocast():
             anchor = encoder.encode_texts(texts)
+        if options.INVARIANT:
+            check_estimate(options.INTERVENTIONS, options.K, options.LAMBDA, anchor.shape[1])
+            learner.invariant = InvariantMap(anchor.shape[1])  # part of the learner, so that checkpoints keep it
         evidence = (options.EVIDENCE, options.EVIDENCE_SCALE, options.EVIDENCE_SHIFT)
-        self.model = CDCModel(clip_model, learner, anchor, evidence, self.autocast).to(self.device)
+        self.model = CDCModel(clip_model, learner, self.autocast, anchor, evidence).to(self.device)
+
+    def _learner(self, text_encoder: TextEncoder, image_encoder: ImageEncoder) -> nn.Module:
+        """The templates, of the kind that the config says."""
+        options, names = self.options, self.class_names
+        size, start = (options.N_TEMPLATES, options.N_CTX), (options.CTX_INIT, options.CTX_STD)
+        if options.PROMPT == "text":
+            return TextTemplates(text_encoder, names, *size, *start)
+        return CoupledTemplates(text_encoder, image_encoder, names, *size, options.PROMPT_DEPTH, *start)
+
+    def before_train(self) -> None:
+        super().before_train()
+        if self.options.INVARIANT and self.start_epoch == 0:
+            anchor = self.model.anchor.cpu()
+            estimate_invariant_map(
+                self, self.learner.invariant, lambda a, features, labels, images: cosine(images @ a, anchor @ a)
+            )
+
+    def model_figures(self) -> dict[str, float]:
+        return self.learner.invariant.figures() if self.options.INVARIANT else {}
 
     def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """Eq. (8), `L_tce + beta L_de + gamma L_con`."""
@@ -174,7 +187,7 @@ class CDC(PromptTrainer):
 
         loss_tce = trusted_cross_entropy(evidence, label)
         loss_de = decoupling_loss(text_features, self.model.scale)
-        loss_con = consistency_loss(text_features, self.model.anchor, self.model.scale)
+        loss_con = consistency_loss(text_features, self.model.project(self.model.anchor), self.model.scale)
         loss = loss_tce + options.BETA * loss_de + options.GAMMA * loss_con
         if options.FUSED_LOSS:
             loss = loss + trusted_cross_entropy(fused_log_evidence(evidence)[None], label)

@@ -1,28 +1,69 @@
-"""Prompt learners: what is trained. Each turns its parameters into the `TextPrompt` of all templates and classes.
+"""Prompt learners: what is trained. Each turns its parameters into prompts for the encoders.
 
-Legend: M templates, C classes, d context tokens, L suffix positions, W transformer width.
+Legend: M templates, B images, C classes, d context tokens, L suffix positions, W and V transformer width of the text
+and of the image encoder, D embedding width.
 """
 
 from __future__ import annotations
 
+import copy
 import sys
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .loading import tokenize
 from .text import TextEncoder, TextPrompt, pad
+from .vision import ImageEncoder, VisualPrompt
+
+POSITIONS = ("end", "middle", "front")
 
 
-class TextTemplates(nn.Module):
-    """M text-only templates `[SOS][d context tokens][class name].[EOS]`, CoOp's kind M times.
+class PromptLearner(nn.Module):
+    """What is fixed in every learner's prompts: the embeddings of start-of-text and of the class names.
 
-    Its state dict is the context tokens `ctx` `(M, d, W)` alone, so it loads under any list of class names.
+    A learner's state dict holds its parameters alone, so it loads under any list of class names.
 
     Args:
         encoder: the text encoder that the prompts are for.
         class_names: C class names; underscores count as blanks.
+        n_ctx: d.
+        words: embeddings of words `(F, W)` that stay fixed between context and class name, if any.
+
+    Raises:
+        ValueError: a class name is too long.
+    """
+
+    def __init__(self, encoder: TextEncoder, class_names: Sequence[str], n_ctx: int, words: Tensor | None = None):
+        super().__init__()
+        if words is None:
+            words = torch.zeros(0, encoder.positional_embedding.shape[-1])
+        n_before = n_ctx + len(words)
+        suffix, end = pad([_name_tokens(name, n_before, encoder.context_length) for name in class_names])
+        self.register_buffer("words", words, persistent=False)
+        self.register_buffer("sos", encoder.embed(torch.tensor(tokenize("")[:1])), persistent=False)  # (1, W)
+        self.register_buffer("suffix", encoder.embed(suffix), persistent=False)  # (C, L, W)
+        self.register_buffer("end", end, persistent=False)  # (C,)
+
+    def visual(self) -> VisualPrompt | None:
+        """The image encoder's prompts, of all templates; None for a learner without."""
+        return None
+
+    def behind_start(self, ctx: Tensor) -> Tensor:
+        """The prefix `[SOS][context tokens][fixed words]` `(M, 1 + d + F, W)` of M contexts `(M, d, W)`."""
+        start, words = (fixed.expand(len(ctx), -1, -1) for fixed in (self.sos, self.words))
+        return torch.cat([start, ctx, words], dim=1)
+
+
+class TextTemplates(PromptLearner):
+    """M text-only templates `[SOS][d context tokens][class name].[EOS]`, CoOp's kind M times.
+
+    Its state dict is the context tokens `ctx` `(M, d, W)`.
+
+    Args:
+        encoder, class_names: see `PromptLearner`.
         n_templates: M.
         n_ctx: d; where words are given, each wording must have exactly d tokens.
         words: wordings that the templates start from: none (random start), one for all, or M.
@@ -42,25 +83,253 @@ class TextTemplates(nn.Module):
         words: Sequence[str] = (),
         std: float = 0.02,
     ):
-        super().__init__()
         check_start(words, n_templates, n_ctx, std)
+        super().__init__(encoder, class_names, n_ctx)
         tokens = [tokenize(text)[1:-1] for text in words]
-        width = encoder.positional_embedding.shape[-1]
+        width = self.sos.shape[-1]
         start = encoder.embed(torch.tensor(tokens)) if words else torch.zeros(1, n_ctx, width)  # (1 or M, d, W)
         self.ctx = nn.Parameter(start + std * torch.randn(n_templates, n_ctx, width))
 
-        suffix, end = pad([_name_tokens(name, n_ctx, encoder.context_length) for name in class_names])
-        self.register_buffer("sos", encoder.embed(torch.tensor(tokenize("")[:1])), persistent=False)  # (1, W)
-        self.register_buffer("suffix", encoder.embed(suffix), persistent=False)  # (C, L, W)
-        self.register_buffer("end", end, persistent=False)  # (C,)
+    def forward(self) -> TextPrompt:
+        return TextPrompt(self.behind_start(self.ctx), self.suffix, self.end)
+
+
+class TextContext(PromptLearner):
+    """One context for all classes, or one for each, with the class name at its end, in its middle or before it.
+
+    The learner of CoOp (Zhou et al., IJCV 2022). Its state dict is the context tokens `ctx`, `(d, W)` or `(C, d, W)`.
+
+    Args:
+        encoder, class_names: see `PromptLearner`.
+        n_ctx, words: see `start_context`.
+        class_specific: a context for each class; only from a random start, as in the published code.
+        position: where the class name stands, one of `POSITIONS`; "middle": behind d // 2 context tokens.
+
+    Raises:
+        ValueError: see `check_context`; or a class name is too long.
+    """
+
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        class_names: Sequence[str],
+        n_ctx: int,
+        words: str = "",
+        class_specific: bool = False,
+        position: str = "end",
+    ):
+        check_context(n_ctx, words, position)
+        ctx, fixed = start_context(encoder, n_ctx, words, copies=(len(class_names),) if class_specific else ())
+        n_ctx = ctx.shape[-2]
+        super().__init__(encoder, class_names, n_ctx, fixed)
+        self.ctx = nn.Parameter(ctx)
+
+        n_before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
+        n_tokens = n_ctx + self.suffix.shape[1]
+        order = []  # of the positions in [context tokens][class name].[EOS][padding]
+        for name in class_names:
+            behind_name = n_ctx + len(tokenize(name, sys.maxsize)) - 2
+            start, name_part = range(n_before), range(n_ctx, behind_name)
+            order.append([*start, *name_part, *range(n_before, n_ctx), *range(behind_name, n_tokens)])
+        # Context tokens before the name are the same for all classes, unless they are class-specific.
+        self.n_shared = n_before if ctx.ndim == 2 else 0
+        order = torch.tensor(order)[:, self.n_shared :, None]
+        self.register_buffer("order", order, persistent=False)  # (C, L', 1)
+        self.end = self.end + n_ctx - self.n_shared
 
     def forward(self) -> TextPrompt:
-        start = self.sos.expand(len(self.ctx), -1, -1)
-        return TextPrompt(torch.cat([start, self.ctx], dim=1), self.suffix, self.end)
+        tokens = torch.cat([self.ctx.expand(len(self.suffix), -1, -1), self.suffix], dim=1)
+        own = torch.take_along_dim(tokens, self.order, dim=1)  # (C, L', W)
+        shared = self.ctx[: self.n_shared] if self.n_shared else self.sos[:0]
+        return TextPrompt(self.behind_start(shared[None]), own, self.end)
 
 
-def check_start(words: Sequence[str], n_templates: int, n_ctx: int, std: float) -> None:
-    """Whether templates can start so; see `TextTemplates`.
+class ConditionalContext(PromptLearner):
+    """A context that every image shifts: its embedding, through a small network, adds one vector to all context tokens.
+
+    The learner of CoCoOp (Zhou et al., CVPR 2022). Its state dict is the context tokens `ctx` `(d, W)` and the weights
+    and biases of `meta_net.linear1` (D to D // 16) and `meta_net.linear2` (D // 16 to W).
+
+    Args:
+        encoder, class_names: see `PromptLearner`.
+        n_ctx, words: see `start_context`.
+
+    Raises:
+        ValueError: see `check_context`; or a class name is too long.
+    """
+
+    def __init__(self, encoder: TextEncoder, class_names: Sequence[str], n_ctx: int, words: str = ""):
+        ctx, fixed = start_context(encoder, n_ctx, words)
+        super().__init__(encoder, class_names, len(ctx), fixed)
+        self.ctx = nn.Parameter(ctx)
+        n_in, n_out = encoder.text_projection.shape[1], ctx.shape[1]
+        hidden = n_in // 16
+        layers = {"linear1": nn.Linear(n_in, hidden), "relu": nn.ReLU(), "linear2": nn.Linear(hidden, n_out)}
+        self.meta_net = nn.Sequential(OrderedDict(layers))
+
+    def forward(self, image_features: Tensor) -> TextPrompt:
+        """The prompts of image embeddings `(B, D)`, each image as a template of its own."""
+        shift = self.meta_net(image_features)[:, None]  # (B, 1, W)
+        return TextPrompt(self.behind_start(self.ctx + shift), self.suffix, self.end)
+
+
+def start_context(
+    encoder: TextEncoder, n_ctx: int, words: str = "", copies: Sequence[int] = ()
+) -> tuple[Tensor, Tensor]:
+    """Where CoOp's and CoCoOp's context tokens start: at the embeddings of words, or at small random numbers.
+
+    As in their published code there are as many context tokens as words; tokens beyond that number, where a word has
+    several, stay fixed between context and class name.
+
+    Args:
+        encoder: the text encoder that they are for.
+        n_ctx: d, unless `words` are given.
+        words: words with blanks or underscores between them; "": random start.
+        copies: sizes that stand before `(d, W)` in a random start.
+
+    Returns:
+        The context `(..., d, W)` and the words that stay fixed `(F, W)`.
+
+    Raises:
+        ValueError: see `check_context`.
+    """
+    check_context(n_ctx, words)
+    if words:
+        embedded = encoder.embed(torch.tensor(tokenize(words)[1:-1]))
+        n_ctx = _count_words(words)
+        return embedded[:n_ctx].clone(), embedded[n_ctx:]
+    width = encoder.positional_embedding.shape[-1]
+    return nn.init.normal_(torch.empty(*copies, n_ctx, width), std=0.02), torch.zeros(0, width)
+
+
+def check_context(n_ctx: int, words: str, position: str = "end") -> None:
+    """Whether a context can be so; see `start_context` and `TextContext`.
+
+    Raises:
+        ValueError: no context tokens; an unknown position; words with other than one blank between them; or words of
+            several tokens where the class name is not at the end (the published code then takes some for the name).
+    """
+    if position not in POSITIONS:
+        raise ValueError(f"the class name must stand at one of {', '.join(POSITIONS)}, got {position!r}")
+    if not words and n_ctx < 1:
+        raise ValueError(f"there must be at least 1 context token, got {n_ctx}")
+    n_tokens, n_words = len(tokenize(words)) - 2, _count_words(words)
+    if words and n_tokens < n_words:
+        raise ValueError(f"the context's words must have one blank between them, got {words!r}")
+    if words and n_tokens > n_words and position != "end":
+        raise ValueError(
+            f"with the class name at the {position}, each of the context's words must be one token of CLIP; "
+            f"{words!r} has {n_words} words and {n_tokens} tokens"
+        )
+
+
+def _count_words(words: str) -> int:
+    return len(words.replace("_", " ").split(" "))
+
+
+class CoupledPrompt(PromptLearner):
+    """One template of coupled deep prompts, MaPLe's (Khattak et al., CVPR 2023).
+
+    Context tokens stand behind [SOS] and are exchanged before each of the next layers of the text encoder; linear maps
+    of these tokens stand behind the patches in the same layers of the image encoder. Names, shapes and the order of
+    random draws are the published code's, so that its checkpoints fit and a seed gives the same start; the widths,
+    which stand in its code as 512 and 768, come from the encoders.
+
+    Args:
+        text_encoder, image_encoder: what the prompts are for.
+        class_names: see `PromptLearner`.
+        n_ctx: d.
+        depth: in how many layers tokens are put, counted from the first: 1 to the encoders' number of layers.
+        words: wording of at least d tokens that the template starts from. The first d tokens learn, any others stay
+            fixed before the class name. "": random start.
+        std: standard deviation of the normal noise added to the words' embeddings, or of the random start.
+
+    Raises:
+        ValueError: the image encoder is not a vision transformer, `depth` is more than its or the text encoder's
+            number of layers, the wording is too short, or a class name is too long.
+    """
+
+    def __init__(
+        self,
+        text_encoder: TextEncoder,
+        image_encoder: ImageEncoder,
+        class_names: Sequence[str],
+        n_ctx: int,
+        depth: int,
+        words: str = "",
+        std: float = 0.02,
+    ):
+        check_start([words] if words else [], 1, n_ctx, std, coupled=True)
+        n_layers = min(len(image_encoder.blocks), len(text_encoder.blocks))
+        if not 1 <= depth <= n_layers:
+            raise ValueError(
+                f"prompt depth must be from 1 to {n_layers}, the layers that both encoders of this CLIP have, "
+                f"got {depth}"
+            )
+        tokens = tokenize(words)[1:-1]
+        embedded = text_encoder.embed(torch.tensor(tokens, dtype=torch.long))
+        super().__init__(text_encoder, class_names, n_ctx, words=embedded[n_ctx:])
+        width = self.sos.shape[-1]
+        start = embedded[:n_ctx] if words else torch.zeros(n_ctx, width)
+        if std:
+            start = start + std * torch.randn(n_ctx, width)
+        self.proj = nn.Linear(width, image_encoder.width)
+        self.ctx = nn.Parameter(start)
+        self.compound_prompts_text = nn.ParameterList(0.02 * torch.randn(n_ctx, width) for _ in range(depth - 1))
+        projection = nn.Linear(width, image_encoder.width)
+        self.compound_prompt_projections = nn.ModuleList(copy.deepcopy(projection) for _ in range(depth - 1))
+
+    def forward(self) -> TextPrompt:
+        deep = [tokens[None] for tokens in self.compound_prompts_text]
+        return TextPrompt(self.behind_start(self.ctx[None]), self.suffix, self.end, deep)
+
+    def visual(self) -> VisualPrompt:
+        deep = zip(self.compound_prompt_projections, self.compound_prompts_text)
+        return VisualPrompt(self.proj(self.ctx)[None], [project(tokens)[None] for project, tokens in deep])
+
+
+class CoupledTemplates(nn.Module):
+    """M templates of coupled deep prompts, each a `CoupledPrompt` with random draws of its own.
+
+    Args:
+        text_encoder, image_encoder, class_names, n_ctx, depth, std: see `CoupledPrompt`.
+        n_templates: M.
+        words: wordings that the templates start from, all of one length: none (random start), one for all, or M.
+
+    Raises:
+        ValueError: a wrong number of wordings, wordings of unequal length, or as `CoupledPrompt`.
+    """
+
+    def __init__(
+        self,
+        text_encoder: TextEncoder,
+        image_encoder: ImageEncoder,
+        class_names: Sequence[str],
+        n_templates: int,
+        n_ctx: int,
+        depth: int,
+        words: Sequence[str] = (),
+        std: float = 0.02,
+    ):
+        super().__init__()
+        check_start(words, n_templates, n_ctx, std, coupled=True)
+        starts = words if len(words) == n_templates else [words[0] if words else ""] * n_templates
+        self.templates = nn.ModuleList(
+            CoupledPrompt(text_encoder, image_encoder, class_names, n_ctx, depth, start, std) for start in starts
+        )
+
+    def forward(self) -> TextPrompt:
+        prefixes, suffixes, ends, deep = zip(*(template() for template in self.templates))
+        # Class names are the same under all templates.
+        return TextPrompt(torch.cat(prefixes), suffixes[0], ends[0], [torch.cat(layer) for layer in zip(*deep)])
+
+    def visual(self) -> VisualPrompt:
+        shallow, deep = zip(*(template.visual() for template in self.templates))
+        return VisualPrompt(torch.cat(shallow), [torch.cat(layer) for layer in zip(*deep)])
+
+
+def check_start(words: Sequence[str], n_templates: int, n_ctx: int, std: float, coupled: bool = False) -> None:
+    """Whether templates can start so; see `TextTemplates` and, if `coupled`, `CoupledTemplates`.
 
     Raises:
         ValueError: they cannot.
@@ -74,11 +343,17 @@ def check_start(words: Sequence[str], n_templates: int, n_ctx: int, std: float) 
         raise ValueError(f"wordings must be texts, got {list(words)}")
     if len(words) not in (0, 1, n_templates):
         raise ValueError(f"{n_templates} templates start from 0, 1 or {n_templates} wordings, got {len(words)}")
-    for text in words:
-        n_tokens = len(tokenize(text)) - 2
-        if n_tokens != n_ctx:
-            raise ValueError(f"a wording must have as many tokens as the context, {n_ctx}; {text!r} has {n_tokens}")
-    if n_templates > 1 and std == 0 and len(set(words)) < n_templates:
+    lengths = {text: len(tokenize(text)) - 2 for text in words}
+    for text, n_tokens in lengths.items():
+        if n_tokens < n_ctx or (n_tokens > n_ctx and not coupled):
+            least = "at least " if coupled else ""
+            raise ValueError(
+                f"a wording must have {least}as many tokens as the context, {n_ctx}; {text!r} has {n_tokens}"
+            )
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"wordings must have the same number of tokens, got {lengths}")
+    # Coupled templates are told apart by their random deep prompts and projections.
+    if not coupled and n_templates > 1 and std == 0 and len(set(words)) < n_templates:
         raise ValueError(f"without noise {n_templates} templates need as many different wordings, got {list(words)}")
 
 

@@ -19,6 +19,17 @@ TEMPLATES = {
     "Textures": "{} texture.",
 }
 
+# Seven of CLIP's templates for ImageNet, which its authors selected for working best together.
+ENSEMBLE = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
+
 
 def fill(class_names: list[str], dataset: str, template: str = "") -> list[str]:
     """One text a class, underscores of class names as blanks.

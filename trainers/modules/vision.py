@@ -1,17 +1,36 @@
-"""The frozen image encoder.
+"""The frozen image encoder, plain or, where it is a vision transformer, as a function of prompts.
 
-Legend: N images, S image size in pixels, D embedding width.
+Prompt tokens stand behind the patches and are exchanged before each of the first layers (MaPLe, Khattak et al., CVPR
+2023). The views of all templates go through in one batch; in the last layer only the class token is a query.
+
+Legend: M templates, B images, S image size in pixels, G patches, d prompt tokens, V transformer width, D embedding
+width.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class VisualPrompt(NamedTuple):
+    """Prompt tokens of M templates.
+
+    Attributes:
+        shallow: `(M, d, V)`, what stands behind the patches in the first layer; it gets no positions.
+        deep: for layers 1, 2, ...: `(M, d, V)`, what replaces those d tokens before that layer.
+    """
+
+    shallow: Tensor
+    deep: Sequence[Tensor] = ()
+
+
 class ImageEncoder(nn.Module):
-    """CLIP's image encoder, a vision transformer or a ResNet, without prompts.
+    """CLIP's image encoder, a vision transformer or a ResNet; prompts need a vision transformer.
 
     Args:
         clip_model: a CLIP of the `clip` package; its image side is shared, not copied.
@@ -26,17 +45,82 @@ class ImageEncoder(nn.Module):
         """Height and width of the images it takes, in pixels."""
         return self.visual.input_resolution
 
-    @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
-        """L2-normalised features `(N, D)` in float32 of images `(N, 3, S, S)`, without gradient.
+    @property
+    def blocks(self) -> nn.Module:
+        """The vision transformer's layers.
 
         Raises:
-            ValueError: the images have another size than the encoder takes.
+            ValueError: it is a ResNet.
+        """
+        if not hasattr(self.visual, "transformer"):
+            raise ValueError(
+                f"prompting the image encoder needs a ViT, and this CLIP's image encoder is a "
+                f"{type(self.visual).__name__}: choose one of CLIP's ViT backbones"
+            )
+        return self.visual.transformer.resblocks
+
+    @property
+    def width(self) -> int:
+        """V, the length of a vision transformer's tokens."""
+        return self.visual.class_embedding.shape[0]
+
+    def forward(self, images: Tensor, prompt: VisualPrompt | None = None) -> Tensor:
+        """L2-normalised features in float32; see `features`."""
+        return F.normalize(self.features(images, prompt), dim=-1)
+
+    def features(self, images: Tensor, prompt: VisualPrompt | None = None) -> Tensor:
+        """Features in float32, not normalised.
+
+        Args:
+            images: `(..., 3, S, S)`; with a prompt `(M, B, 3, S, S)`, one view a template, or `(B, 3, S, S)`, one
+                view for all.
+            prompt: of M templates, or None.
+
+        Returns:
+            `(..., D)` without gradient; with a prompt `(M, B, D)`, as many passes as templates, with its gradient.
+
+        Raises:
+            ValueError: the images have another size than the encoder takes, or it cannot take prompts.
         """
         if images.shape[-2:] != (self.input_size, self.input_size):
             raise ValueError(
                 f"this CLIP takes images of {self.input_size} x {self.input_size} pixels, "
                 f"got {images.shape[-2]} x {images.shape[-1]}"
             )
-        features = self.visual(images.to(self.visual.conv1.weight.dtype))
-        return F.normalize(features.float(), dim=-1)
+        images = images.to(self.visual.conv1.weight.dtype)
+        if prompt is None:
+            with torch.no_grad():
+                features = self.visual(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
+        else:
+            features = self._prompted(images, prompt)
+        return features.float()
+
+    def _prompted(self, images: Tensor, prompt: VisualPrompt) -> Tensor:
+        """Features `(M, B, D)` under the prompts, not normalised."""
+        visual, blocks = self.visual, self.blocks
+        n_templates, n_images = len(prompt.shallow), images.shape[-4]
+
+        x = visual.conv1(images.flatten(0, -4)).flatten(2).transpose(1, 2)  # (B or M B, G, V)
+        start = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+        x = torch.cat([start, x], dim=1) + visual.positional_embedding.to(x.dtype)
+        x = x.unflatten(0, images.shape[:-3]).expand(n_templates, n_images, *x.shape[1:])
+        x = x.flatten(0, 1).transpose(0, 1)  # (1 + G, M B, V), the order that CLIP's blocks take
+        n_own = len(x)
+
+        def put_behind(x: Tensor, tokens: Tensor) -> Tensor:
+            tokens = tokens.to(x.dtype).transpose(0, 1).repeat_interleave(n_images, dim=1)  # (d, M B, V)
+            return torch.cat([x[:n_own], tokens])
+
+        x = visual.ln_pre(put_behind(x, prompt.shallow))
+        for layer, block in enumerate(blocks):
+            if 0 < layer <= len(prompt.deep):
+                x = put_behind(x, prompt.deep[layer - 1])
+            x = block(x) if layer < len(blocks) - 1 else _class_token(block, x)
+        return (visual.ln_post(x) @ visual.proj).unflatten(0, (n_templates, n_images))
+
+
+def _class_token(block: nn.Module, x: Tensor) -> Tensor:
+    """What a residual attention block makes of `(tokens, N, V)` at the class token alone, `(N, V)`."""
+    keys = block.ln_1(x)
+    x = x[0] + block.attn(keys[:1], keys, keys, need_weights=False)[0][0]
+    return x + block.mlp(block.ln_2(x))

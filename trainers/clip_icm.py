@@ -1,0 +1,135 @@
+"""CLIP-ICM: the Invariant Causal Mechanism of CLIP (Song et al., ICML 2025, arXiv 2405.15289).
+
+From pairs of an image and a random intervention on it a linear map to the factors that interventions leave alone is
+estimated, eq. (9), and images are classified behind that map, eq. (10): by the cosine with class embeddings, which any
+classes have, or by a linear probe, which knows the classes of its run alone. No gradient step is taken.
+
+It departs from the released code (github ML-TASA/CLIP-ICM) in two points. The map consists of the eigenvectors of the
+largest eigenvalues, as the method asks for, where that code keeps those of the smallest. And the cosine is taken behind
+the map, where that code normalises the class embeddings before it and the image features not at all, so that a class
+whose embedding keeps more of its length is preferred.
+
+Legend: N training images, B images, C classes, S image size in pixels, D embedding width, k subspace dimension.
+"""
+
+from __future__ import annotations
+
+from dassl.config import cfg_default
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from .base import PromptTrainer, told
+from .invariance import estimate_invariant_map, held_out
+from .modules.invariant import InvariantMap, LinearProbe, check_estimate, cosine
+from .modules.templates import fill
+from .modules.text import TextEncoder
+from .modules.vision import ImageEncoder
+
+PREDICTIONS = ("cosine", "probe")
+
+cfg_default.TRAINER.CLIPICM = CfgNode(
+    {
+        "PREC": "fp16",  # of the encoders: fp16, bf16, amp or fp32; the eigenproblem is always in float64
+        "INTERVENTIONS": 1,  # interventions on each training image, each one random operation
+        "K": 0,  # dimension of the invariant subspace; 0: chosen on validation images
+        "LAMBDA": 0.0,  # weight of the interventions in eq. (9), 1000 in the released code; 0: chosen as K is
+        "PREDICTION": "cosine",  # eq. (10): cosine, or probe (for the classes of the training run alone)
+    }
+)
+
+
+class InvariantCLIP(nn.Module):
+    """CLIP behind the invariant map.
+
+    Args:
+        clip_model: frozen CLIP.
+        text_features: `(C, D)`, class embeddings.
+        invariant: the map; its `probe`, if it has one, classifies in place of the cosine.
+        autocast: context in which the image encoder computes.
+    """
+
+    def __init__(self, clip_model, text_features, invariant, autocast):
+        super().__init__()
+        self.image_encoder = ImageEncoder(clip_model)
+        self.scale = float(clip_model.logit_scale.exp())
+        self.register_buffer("text_features", text_features, persistent=False)
+        self.invariant = invariant
+        self.autocast = autocast
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `(B, C)` of images `(B, 3, S, S)`, eq. (10)."""
+        with self.autocast():
+            features = self.image_encoder.features(images)
+        x = self.invariant(features)
+        if hasattr(self.invariant, "probe"):
+            return self.invariant.probe(x)
+        return self.scale * cosine(x, self.invariant(self.text_features))
+
+
+@TRAINER_REGISTRY.register()
+class CLIPICM(PromptTrainer):
+    """What is "trained", in one epoch, is the invariant map (and the probe): estimated, kept, resumed and tested."""
+
+    checkpoint_folder = "invariant_map"
+
+    def config_problems(self, cfg, options) -> list[str]:
+        problems = super().config_problems(cfg, options)
+        problems += told(check_estimate, options.INTERVENTIONS, options.K, options.LAMBDA)
+        if options.PREDICTION not in PREDICTIONS:
+            problems.append(f"PREDICTION must be one of {', '.join(PREDICTIONS)}, got {options.PREDICTION!r}")
+        return problems
+
+    @property
+    def learner(self) -> nn.Module:
+        return self.model.invariant
+
+    def build_clip(self, clip_model: nn.Module) -> None:
+        options = self.options
+        clip_model.to(self.device)
+        with self.autocast():
+            text_features = TextEncoder(clip_model).encode_texts(fill(self.class_names, self.cfg.DATASET.NAME))
+        n_classes, width = text_features.shape
+        check_estimate(options.INTERVENTIONS, options.K, options.LAMBDA, width)
+        invariant = InvariantMap(width)
+        if options.PREDICTION == "probe":
+            if not (held_out(self.dm.dataset) or (options.K and options.LAMBDA)):
+                raise ValueError(
+                    f"{self.cfg.DATASET.NAME} has no validation images of its own to choose a probe's K and LAMBDA on, "
+                    f"and the training images fit it: give both, got {options.K} and {options.LAMBDA}"
+                )
+            invariant.probe = LinearProbe(n_classes, width)
+        else:
+            self.untrained_keys = ("probe.*",)  # the map of a run with a probe serves the cosine as well
+        self.model = InvariantCLIP(clip_model, text_features, invariant, self.autocast).to(self.device)
+        self.max_epoch = 1
+
+    def run_epoch(self) -> None:
+        """Estimate the map, K and LAMBDA being chosen by the prediction in use, and fit the probe."""
+        features, labels = estimate_invariant_map(self, self.learner, self.classify)
+        if self.options.PREDICTION == "probe":
+            self.learner.probe.fit(self.learner(features.to(self.device)), labels)
+
+    def classify(self, a: Tensor, features: Tensor, labels: Tensor, images: Tensor) -> Tensor:
+        """Scores `(B, C)` of image features `(B, D)` behind a map `(D, k)`, eq. (10).
+
+        A probe is fitted to `features` `(N, D)` and `labels` `(N,)`.
+        """
+        if self.options.PREDICTION == "probe":
+            return LinearProbe(self.num_classes, a.shape[1]).fit(features @ a, labels)(images @ a)
+        return cosine(images @ a, self.model.text_features.cpu() @ a)
+
+    def checkpoint_problems(self, checkpoint: dict) -> list[str]:
+        """As in the base class; and a linear probe predicts its own classes alone."""
+        problems, names = super().checkpoint_problems(checkpoint), checkpoint.get("class_names")
+        if self.options.PREDICTION == "probe" and names != self.class_names:
+            known = f"{', '.join(names or ['unknown'])}, not for {', '.join(self.class_names)}"
+            problems.append(f"has a linear probe for {known}, which PREDICTION cosine can predict")
+        return problems
+
+    def model_inference(self, images: Tensor) -> Tensor:
+        """Logits `(B, C)` of images `(B, 3, S, S)`."""
+        return self.model(images)
+
+    def model_figures(self) -> dict[str, float]:
+        return self.learner.figures()

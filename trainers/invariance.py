@@ -1,0 +1,84 @@
+"""The invariant map of CLIP-ICM (Song et al., ICML 2025) estimated on a run's data, for CLIPICM and CDC's INVARIANT.
+
+Legend: N training images, n interventions an image, B images, C classes, D embedding width, k subspace dimension.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import torch
+from dassl.data.transforms.transforms import build_transform
+from dassl.utils import read_image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from .base import ClipTrainer
+from .modules.interventions import InterventionViews
+from .modules.invariant import InvariantMap, captured_energy, choose
+
+
+def held_out(dataset) -> list:
+    """A Dassl data set's validation images; none where these are the test images, as ImageNet's readers give them."""
+    tested = {item.impath for item in dataset.test}
+    return [item for item in dataset.val or [] if item.impath not in tested]
+
+
+@torch.no_grad()
+def estimate_invariant_map(
+    trainer: ClipTrainer, invariant: InvariantMap, classify: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Estimate the map of eq. (9) from interventions on the run's training images.
+
+    What the method's `K` and `LAMBDA` leave open is chosen by accuracy on `held_out` or, where nothing is held out, on
+    the training images, whose labels have no part in the map. With a fixed seed nothing is drawn from the global random
+    states.
+
+    Args:
+        trainer: has the images, the transform, `model.image_encoder` and the options.
+        invariant: the map to set.
+        classify: scores `(B, C)` by a map `(D, k)`, features `(N, D)` and labels `(N,)` of the training images, and
+            features `(B, D)` of the images to classify, all on the CPU.
+
+    Returns:
+        Features `(N, D)`, not normalised, and labels `(N,)` of the training images, on the CPU.
+    """
+    cfg, options, dataset = trainer.cfg, trainer.options, trainer.dm.dataset
+    seed = cfg.SEED if cfg.SEED >= 0 else random.getrandbits(32)
+    transform = build_transform(cfg, is_train=False)
+
+    def encode(items: list, n_interventions: int) -> tuple[Tensor, Tensor]:
+        views = InterventionViews([item.impath for item in items], read_image, transform, n_interventions, seed)
+        loader = DataLoader(
+            views,
+            batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            generator=torch.Generator(),
+        )
+        encoder = trainer.model.image_encoder
+        with trainer.autocast():
+            features = [encoder.features(batch.to(trainer.device)).cpu() for batch in tqdm(loader)]
+        return torch.cat(features).transpose(0, 1), torch.tensor([item.label for item in items])
+
+    print(f"Encode {len(dataset.train_x)} training images and {options.INTERVENTIONS} intervention(s) on each")
+    (features, *intervened), labels = encode(dataset.train_x, options.INTERVENTIONS)
+    intervened = torch.stack(intervened)  # (n, N, D)
+    images, wanted, part = features, labels, "training"
+    if held_out(dataset):
+        ((images,), wanted), part = encode(held_out(dataset), 0), "validation"
+
+    def accuracy(a: Tensor) -> float:
+        return 100.0 * (classify(a, features, labels, images).argmax(dim=1) == wanted).double().mean().item()
+
+    choice = choose(features, intervened, accuracy, options.LAMBDA, options.K)
+    energy = captured_energy(features, intervened, choice.directions.vectors[:, : choice.k])
+    invariant.set(choice, energy)
+    width = features.shape[1]
+    print(
+        f"Invariant subspace: {choice.k} of {width} dimensions, lambda {choice.weight:g}; "
+        f"{100 * energy:.1f}% of the interventions' energy inside, {100 * (1 - energy):.1f}% outside; accuracy on "
+        f"{len(wanted)} {part} images {choice.score:.1f}%, in the whole space {accuracy(torch.eye(width)):.1f}%"
+    )
+    return features, labels

@@ -1,0 +1,69 @@
+"""Reading checkpoints of any origin without running what is in them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+
+
+class _StandIn:
+    """What takes the place of every object in a checkpoint that is neither a tensor nor plain data."""
+
+    def __init__(self, *arguments: object):
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _stand_in_dict(*arguments: object) -> OrderedDict:
+    """`_StandIn` for defaultdict, which the reader goes on to fill."""
+    return OrderedDict()
+
+
+def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *needed: str) -> dict:
+    """Read a checkpoint, tensors and plain data only.
+
+    Published checkpoints keep the scheduler behind the warm-up as an object, with its optimizer, and the validation
+    result as a NumPy scalar. These and whatever else a file names are read as stand-ins that do nothing; the classes
+    and functions themselves are never called. A file that uses them for more than to store an object is refused, as
+    are, before PyTorch 2.6, all files that hold objects.
+
+    Args:
+        path: a file of `torch.save`.
+        device: where its tensors go.
+        needed: keys that it must have beside `state_dict` and `epoch`.
+
+    Returns:
+        What the file holds, at least the keys `state_dict` (names to tensors) and `epoch`.
+
+    Raises:
+        ValueError: the file is broken or no checkpoint.
+    """
+    try:
+        with _stand_ins(path):
+            checkpoint = torch.load(path, map_location=device, weights_only=True)
+        missing = [key for key in ("state_dict", "epoch", *needed) if key not in checkpoint]
+        state, _ = checkpoint.get("state_dict", {}), int(checkpoint.get("epoch", 0))
+        wrong = [key for key, value in state.items() if not isinstance(value, torch.Tensor)]
+    except Exception as error:  # whatever the unpickler or zip reader stumbles over
+        # PyTorch's long text, which advises to read the file without safety, ends in the reason.
+        reason = str(error).split("WeightsUnpickler error:")[-1].strip().partition("\n")[0]
+        raise ValueError(f"{path} is not a whole checkpoint: {type(error).__name__}: {reason}") from error
+    if missing:
+        raise ValueError(f"{path} is not a whole checkpoint: it lacks {', '.join(missing)}")
+    if wrong:
+        raise ValueError(f"{path} is not a whole checkpoint: {', '.join(wrong)} should be tensors")
+    return checkpoint
+
+
+def _stand_ins(path: str | Path) -> AbstractContextManager:
+    """The context in which `torch.load` reads what `path` names as stand-ins."""
+    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+        return nullcontext()
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    kinds = {"collections.defaultdict": _stand_in_dict}
+    return torch.serialization.safe_globals([(kinds.get(name, _StandIn), name) for name in names])

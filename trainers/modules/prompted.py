@@ -1,0 +1,73 @@
+"""A frozen CLIP under learnable prompts.
+
+Legend: M templates, B images, C classes, S image size in pixels, D embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .text import TextEncoder, TextPrompt
+from .vision import ImageEncoder
+
+
+class PromptedCLIP(nn.Module):
+    """CLIP's logits where the class embeddings come from a prompt learner, which alone is trained.
+
+    Args:
+        clip_model: frozen CLIP.
+        prompt_learner: a `PromptLearner` or `CoupledTemplates`; gives the prompts of all templates and classes.
+        autocast: context in which the encoders compute.
+    """
+
+    def __init__(
+        self, clip_model: nn.Module, prompt_learner: nn.Module, autocast: Callable[[], AbstractContextManager]
+    ):
+        super().__init__()
+        self.prompt_learner = prompt_learner
+        self.text_encoder = TextEncoder(clip_model)
+        self.image_encoder = ImageEncoder(clip_model)
+        self.scale = float(clip_model.logit_scale.exp())
+        self.autocast = autocast
+        self._kept: tuple[list[Tensor], Tensor] | None = None
+
+    def text_features(self) -> Tensor:
+        """L2-normalised class embeddings `(M, C, D)` under each template, float32.
+
+        Without gradient they are computed once and kept until a parameter changes. Parameters are compared by value:
+        some optimisers change them without PyTorch's version counter noticing.
+        """
+        if torch.is_grad_enabled():
+            return self.encode_text(self.prompt_learner())
+        parameters = list(self.prompt_learner.parameters())
+        if self._kept is None or not all(map(torch.equal, self._kept[0], parameters)):
+            self._kept = ([p.detach().clone() for p in parameters], self.encode_text(self.prompt_learner()))
+        return self._kept[1]
+
+    def encode_text(self, prompt: TextPrompt) -> Tensor:
+        """L2-normalised class embeddings `(M, C, D)` of prompts, float32."""
+        with self.autocast():
+            features = self.text_encoder(prompt)
+        return F.normalize(features.float(), dim=-1)
+
+    def image_features(self, images: Tensor) -> Tensor:
+        """L2-normalised image embeddings, float32.
+
+        Args:
+            images: `(B, 3, S, S)`, one view for all templates, or `(M, B, 3, S, S)`, one view a template.
+
+        Returns:
+            `(B, D)` or `(M, B, D)` as the images come, without gradient; always `(M, B, D)` where the prompt learner
+            has visual prompts too: then every template makes features of its own, in M passes.
+        """
+        with self.autocast():
+            return self.image_encoder(images, self.prompt_learner.visual())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `(B, C)` of images `(B, 3, S, S)` under the one template, float32."""
+        return (self.scale * self.image_features(images) @ self.text_features().transpose(1, 2))[0]
