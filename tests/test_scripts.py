@@ -12,6 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 RECORDER = """#!/usr/bin/env bash
 pwd > "$RECORD"
+echo "$*" >> "$RECORD.all"
 printf '%s\\n' "$@" >> "$RECORD"
 while [[ $# -gt 0 && $1 != --output-dir ]]; do shift; done
 eval "${DO:-true}"
@@ -47,7 +48,9 @@ class Checkout:
 
     def run(self, script, *arguments, cwd=None, **environment):
         """Call a script; return its result, with `called`, how Python was called, or None."""
-        self.record.unlink(missing_ok=True)
+        all_calls = self.record.with_suffix(".all")
+        for path in (self.record, all_calls):
+            path.unlink(missing_ok=True)
         env = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.home),
@@ -63,6 +66,7 @@ class Checkout:
             timeout=60,
         )
         done.called = self.record.read_text().splitlines() if self.record.exists() else None
+        done.calls = all_calls.read_text().splitlines() if all_calls.exists() else []
         return done
 
     def train(self, *arguments, **options):
@@ -204,6 +208,138 @@ def test_default_config_goes_with_the_data_set(checkout):
     assert "configs/trainers/CDC/tiny.yaml" in done.stdout
     done = checkout.train("digits", "1", CFG="vit_b16")
     assert checkout.output_folder(done) == "train_base/digits/shots_16/CDC/vit_b16/seed1"
+
+
+@pytest.mark.parametrize(
+    ("script", "dataset", "cfg"),
+    [
+        ("cdc/base2new_train.sh", "dtd", "vit_b16"),
+        ("coop/base2new_train.sh", "dtd", "vit_b16_ctxv1"),
+        ("coop/base2new_train.sh", "imagenet", "vit_b16_ep50_ctxv1"),
+        ("cocoop/base2new_train.sh", "dtd", "vit_b16_c4_ep10_batch1_ctxv1"),
+        ("maple/base2new_train.sh", "dtd", "vit_b16_c2_ep5_batch4_2ctx"),
+        ("maple/base2new_train.sh", "digits", "tiny"),
+        ("clip_icm/base2new_train.sh", "dtd", "vit_b16"),
+        ("zsclip/base2new_test.sh", "dtd", "vit_b16"),
+        ("zsclip2/base2new_test.sh", "dtd", "vit_b16"),
+        ("cdc/xd_train.sh", "imagenet", "vit_b16"),
+        ("coop/xd_train.sh", "imagenet", "vit_b16_ep50_ctxv1"),
+        ("maple/xd_train.sh", "imagenet", "vit_b16_c2_ep5_batch4_2ctx_cross_datasets"),
+        ("maple/xd_train.sh", "shapes", "tiny"),
+    ],
+)
+def test_default_config_is_the_published_one(checkout, script, dataset, cfg):
+    shutil.copytree(REPOSITORY / "configs", checkout.root / "configs", dirs_exist_ok=True)
+    checkout.add_config("datasets/imagenet")
+    done = checkout.run(script, dataset, "1")
+    assert done.returncode == 0, done.stderr
+    path = done.called[done.called.index("--config-file") + 1]
+    trainer = done.called[done.called.index("--trainer") + 1]
+    assert path == f"configs/trainers/{trainer}/{cfg}.yaml"
+    assert (REPOSITORY / path).is_file()
+
+
+def test_every_method_has_every_script_that_it_can_run():
+    """All of them hand over to CDC's, which do the work; zero-shot CLIP has nothing to train."""
+    own = {path.name for path in (REPOSITORY / "scripts/cdc").glob("*.sh")} - {"common.sh"}
+    assert own == {
+        *(f"base2new_{part}.sh" for part in ("train", "test", "all")),
+        *(f"{name}.sh" for name in ("xd_train", "xd_test", "dg_test", "fewshot")),
+    }
+    training = {"base2new_train.sh", "xd_train.sh", "fewshot.sh"}
+    trainers = {"coop": "CoOp", "cocoop": "CoCoOp", "maple": "MaPLe", "clip_icm": "CLIPICM", "zsclip": "ZeroshotCLIP"}
+    for folder, trainer in {**trainers, "zsclip2": "ZeroshotCLIP2"}.items():
+        scripts = {path.name: path.read_text() for path in (REPOSITORY / "scripts" / folder).glob("*.sh")}
+        assert scripts.keys() == (own - training if folder.startswith("zsclip") else own)
+        for name, text in scripts.items():
+            assert text.endswith(f'TRAINER={trainer} exec bash "$(dirname "${{BASH_SOURCE[0]}}")/../cdc/{name}" "$@"\n')
+            assert f"bash scripts/{folder}/{name}" in text
+    assert {path.name for path in (REPOSITORY / "scripts").iterdir()} == {"cdc", "zsclip2", *trainers}
+
+
+# ---- the other protocols
+
+
+def call_of(done, option):
+    return done.called[done.called.index(option) + 1]
+
+
+def test_cross_data_set_runs_lie_where_coop_has_them(checkout):
+    checkout.add_config("datasets/imagenet")
+    done = checkout.run("cdc/xd_train.sh", "imagenet", "1", SOURCE="dtd")
+    assert done.returncode == 0, done.stderr
+    model = checkout.root / "output/imagenet/CDC/vit_b16_16shots/seed1"
+    assert call_of(done, "--output-dir") == str(model)
+    assert done.called[-4:] == ["DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "all"]
+
+    assert refused(checkout.run("cdc/xd_test.sh", "dtd", "1"), "no trained model", "xd_train.sh imagenet 1`")
+    checkout.add_model(model, epochs=(1, 2))
+    done = checkout.run("cdc/xd_test.sh", "dtd", "1")
+    assert done.returncode == 0, done.stderr
+    assert call_of(done, "--model-dir") == str(model)
+    assert call_of(done, "--load-epoch") == "2"
+    assert call_of(done, "--output-dir") == f"{checkout.root}/output/evaluation/CDC/vit_b16_16shots/dtd/seed1"
+    done = checkout.run("cdc/xd_test.sh", "dtd", "1", LOADEP="1")
+    assert call_of(done, "--output-dir") == f"{checkout.root}/output/evaluation/CDC/vit_b16+epoch1_16shots/dtd/seed1"
+
+
+def test_config_of_a_cross_data_set_test_is_that_of_its_training(checkout):
+    for name in ("shapes", "textures", "imagenet"):
+        checkout.add_config(f"datasets/{name}")
+    model = checkout.add_model(checkout.root / "output/shapes/CDC/tiny_16shots/seed1")
+    done = checkout.run("cdc/xd_test.sh", "textures", "1")
+    assert (call_of(done, "--model-dir"), call_of(done, "--config-file")) == (
+        str(model),
+        "configs/trainers/CDC/tiny.yaml",
+    )
+    done = checkout.run("cdc/xd_test.sh", "dtd", "1", SOURCE="shapes")
+    assert (call_of(done, "--model-dir"), call_of(done, "--config-file")) == (
+        str(model),
+        "configs/trainers/CDC/tiny.yaml",
+    )
+    folder = f"{checkout.root}/output/evaluation/CDC/tiny+from_shapes_16shots/dtd/seed1"
+    assert call_of(done, "--output-dir") == folder
+    assert refused(checkout.run("cdc/xd_test.sh", "dtd", "1", SOURCE="x"), "SOURCE must be one of", "got 'x'")
+
+
+def test_domain_generalisation_tests_all_variants(checkout):
+    variants = ["imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"]
+    for name in ("imagenet", *variants):
+        checkout.add_config(f"datasets/{name}")
+    checkout.add_model(checkout.root / "output/imagenet/CDC/vit_b16_16shots/seed1")
+    done = checkout.run("cdc/dg_test.sh", "imagenet", "1")
+    assert done.returncode == 0, done.stderr
+    assert [f"/{variant}/seed1" in call for variant, call in zip(variants, done.calls)] == [True] * 4
+    assert len(done.calls) == 4
+    assert refused(checkout.run("cdc/dg_test.sh", "dtd", "1"), "imagenet or shapes")
+    zero_shot = checkout.run("zsclip/dg_test.sh", "imagenet", "1")
+    assert [f"evaluation/ZeroshotCLIP/vit_b16_16shots/{v}/seed1" in c for v, c in zip(variants, zero_shot.calls)] == [
+        True
+    ] * 4
+
+
+def test_few_shot_curve(checkout):
+    done = checkout.run("cdc/fewshot.sh", "dtd", "1")
+    assert done.returncode == 0, done.stderr
+    assert [f"output/dtd/CDC/vit_b16_{n}shots/seed1" in call for n, call in zip((1, 2, 4, 8, 16), done.calls)] == [
+        True
+    ] * 5
+    assert len(checkout.run("cdc/fewshot.sh", "dtd", "1", SHOTS="1 -1").calls) == 2
+
+
+def test_all_data_sets_go_on_after_one_failed(checkout):
+    leave_a_model = 'mkdir -p "$2/prompt_learner"; touch "$2/prompt_learner/model.pth.tar-5" "$2/results.json"'
+    environment = {"DATASETS": "digits missing dtd", "SEEDS": "1 2", "DO": leave_a_model, "SUB": "base"}
+    done = checkout.run("cdc/base2new_all.sh", **environment)
+    assert done.returncode == 1
+    assert "[6/6] CDC dtd seed 2: SUB=new base2new_test.sh" in done.stdout
+    assert len(done.calls) == 8
+    assert done.stderr.endswith(
+        "failed: missing seed 1: base2new_train.sh\nfailed: missing seed 2: base2new_train.sh\n"
+    )
+    assert checkout.run("cdc/base2new_all.sh", **environment).calls == []  # all others are finished
+    tested = checkout.run("zsclip/base2new_all.sh", DATASETS="dtd", SEEDS="1")
+    assert [call.split()[-1] for call in tested.calls] == ["base", "new"]
 
 
 # ---- settings of one's own, and folders

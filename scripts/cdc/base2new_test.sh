@@ -12,13 +12,14 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+CLASSES=half SOURCE=
 configure "$@"
 SUB=${SUB:-new}
 [[ $SUB == new || $SUB == base ]] || die "SUB must be new or base, got '$SUB'"
 
 if has_training; then
     model_dir=$OUTPUT/base2new/train_base/$RUN
-    find_model "$model_dir"
+    find_model "$model_dir" base2new_train.sh
     folder=$OUTPUT/base2new/test_$SUB/$RUN
     skip_if_finished "$folder" "$MODEL_FILE"
     launch "$folder" "$SUB" --model-dir "$model_dir" ${LOADEP:+--load-epoch "$LOADEP"} --eval-only

@@ -9,6 +9,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+CLASSES=half SOURCE=
 configure "$@"
 has_training || die "$TRAINER has nothing to train: run base2new_test.sh"
 

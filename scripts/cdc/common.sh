@@ -10,11 +10,13 @@
 #     OUTPUT    folder of the runs (default: output in the checkout)
 #     SHOTS     training images a class (default: 16; -1: all of them)
 #     TRAINER   configs/trainers/TRAINER (default: CDC)
-#     CFG       configs/trainers/TRAINER/CFG.yaml (default: tiny for the data sets in GENERATED below, else vit_b16)
+#     CFG       configs/trainers/TRAINER/CFG.yaml (default: tiny for the data sets in GENERATED below, else the one that
+#               was published for the protocol, see default_config, or vit_b16)
 #     PYTHON    default: .venv/bin/python in the checkout if it is there, else python
 #     TAG       see below
 #
-# A run lies where CoOp puts it: OUTPUT/<protocol>/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k>. CoOp has no rule for runs
+# A run lies where CoOp puts it: OUTPUT/base2new/<part>/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k> where classes are
+# halved, else OUTPUT/<dataset>/<trainer>/<cfg>_<n>shots/seed<k>. CoOp has no rule for runs
 # with other settings than the config's; in one folder they would be taken for finished, or resumed, in place of each
 # other. So KEY VALUE pairs become part of the folder's name, <cfg>+KEY=VALUE,..., and training and test find each other
 # when given the same pairs. TAG=name puts <cfg>+name instead, and an empty TAG leaves <cfg> alone (for pairs that do not
@@ -72,10 +74,33 @@ has_training() {
     esac
 }
 
+# generated DATASET: whether it is one that this project writes itself.
+generated() {
+    [[ " $GENERATED " == *" $1 "* ]]
+}
+
+# default_config DATASET: the config for a training on DATASET.
+default_config() {
+    if generated "$1"; then
+        echo tiny
+        return
+    fi
+    # shellcheck disable=SC2153 # the scripts set CLASSES
+    case $TRAINER:$1:$CLASSES in
+        CoOp:imagenet:*) echo vit_b16_ep50_ctxv1 ;;
+        CoOp:*) echo vit_b16_ctxv1 ;;
+        CoCoOp:*) echo vit_b16_c4_ep10_batch1_ctxv1 ;;
+        MaPLe:*:half) echo vit_b16_c2_ep5_batch4_2ctx ;;
+        MaPLe:*) echo vit_b16_c2_ep5_batch4_2ctx_cross_datasets ;;
+        *) echo vit_b16 ;;
+    esac
+}
+
 # configure DATASET SEED [KEY VALUE ...]: check all that the caller gave, and set DATASET, SEED, SETTINGS (the pairs), the
-# variables above with absolute paths, and RUN, the run's folder below <protocol>.
+# variables above with absolute paths, and RUN. A script says before whether the trained classes are a half of DATASET's
+# (CLASSES=half) or all (CLASSES=all), and may name the data set that the training was on in SOURCE.
 configure() {
-    local key keys=" " suffix=""
+    local key keys=" " suffix="" trained_on
     if [[ $# -lt 2 ]]; then
         die "call it as ${0##*/} DATASET SEED [KEY VALUE ...], where DATASET is one of" \
             "$(listing "$ROOT"/configs/datasets/*.yaml)"
@@ -112,12 +137,10 @@ configure() {
     TRAINER=${TRAINER:-CDC}
     [[ -d $ROOT/configs/trainers/$TRAINER ]] ||
         die "there is no folder $ROOT/configs/trainers/$TRAINER; there are $(listing "$ROOT"/configs/trainers/*/)"
+    trained_on=${SOURCE:-$DATASET}
     if [[ -z ${CFG:-} ]]; then
-        case " $GENERATED " in
-            *" $DATASET "*) CFG=tiny ;;
-            *) CFG=vit_b16 ;;
-        esac
-        echo "CFG is not given: taking configs/trainers/$TRAINER/$CFG.yaml, the default for $DATASET"
+        CFG=$(default_config "$trained_on")
+        echo "CFG is not given: taking configs/trainers/$TRAINER/$CFG.yaml, the default for $trained_on"
     fi
     [[ -f $ROOT/configs/trainers/$TRAINER/$CFG.yaml ]] ||
         die "there is no trainer config $ROOT/configs/trainers/$TRAINER/$CFG.yaml; there are" \
@@ -134,10 +157,8 @@ configure() {
         die "there is no program $PYTHON, and $ROOT/.venv/bin/python is not there either: set PYTHON to the one to use"
 
     DATA=$(absolute "${DATA:-$ROOT/data}")
-    case " $GENERATED " in
-        *" $DATASET "*) ;;
-        *) [[ -d $DATA ]] || die "there is no data folder $DATA: set DATA to the folder that holds the data sets" ;;
-    esac
+    generated "$DATASET" || [[ -d $DATA ]] ||
+        die "there is no data folder $DATA: set DATA to the folder that holds the data sets"
     OUTPUT=$(absolute "${OUTPUT:-$ROOT/output}")
 
     if [[ -n ${TAG-} ]]; then
@@ -150,10 +171,15 @@ configure() {
     place_run
 }
 
-# place_run [SUFFIX]: set RUN, the run's folder below <protocol>.
+# place_run [SUFFIX]: set RUN, the run's folder below OUTPUT/base2new/<part> where the classes are halved, else below
+# OUTPUT; and EVALUATION, that of its test on another data set.
+# shellcheck disable=SC2034 # the scripts use them
 place_run() {
-    # shellcheck disable=SC2034 # the scripts use it
-    RUN=$DATASET/shots_$SHOTS/$TRAINER/$RUN_CFG${1-}/seed$SEED
+    case $CLASSES in
+        half) RUN=$DATASET/shots_$SHOTS/$TRAINER/$RUN_CFG${1-}/seed$SEED ;;
+        all) RUN=${SOURCE:-$DATASET}/$TRAINER/$RUN_CFG${1-}_${SHOTS}shots/seed$SEED ;;
+    esac
+    EVALUATION=evaluation/$TRAINER/$RUN_CFG${1-}_${SHOTS}shots/$DATASET/seed$SEED
 }
 
 # epochs FOLDER: the epochs of the checkpoints in a run's folder, in order, one a line.
@@ -164,16 +190,17 @@ epochs() {
     done | sort -n
 }
 
-# find_model FOLDER: set MODEL_FILE and LOADEP, by default those of the model that a finished training has tested: the
-# best one in validation, for which LOADEP stays empty, if it kept one, else the last. Another LOADEP gives the test a
-# folder of its own.
+# find_model FOLDER SCRIPT: set MODEL_FILE and LOADEP, by default those of the model that a finished training in FOLDER
+# by SCRIPT has tested: the best one in validation, for which LOADEP stays empty, if it kept one, else the last. Another
+# LOADEP gives the test a folder of its own.
 find_model() {
-    local saved last train="bash ${BASH_SOURCE[0]%/*}/base2new_train.sh $DATASET $SEED ${SETTINGS[*]-}"
+    local saved last trained="" train="bash ${BASH_SOURCE[0]%/*}/$2 ${SOURCE:-$DATASET} $SEED ${SETTINGS[*]-}"
+    [[ $CLASSES == all ]] || trained=", data sets trained at all $(listing "${1%/"$RUN"}"/*)"
     saved=$(epochs "$1")
     last=${saved##*$'\n'}
     [[ -n $saved ]] ||
         die "there is no trained model in $1: run \`${train% }\` first; seeds trained with these settings are" \
-            "$(listing "${1%/*}"/seed*), data sets trained at all $(listing "${1%/*/*/*/*/*}"/*)"
+            "$(listing "${1%/*}"/seed*)$trained"
     if [[ -z ${LOADEP:-} ]]; then
         [[ -f $1/results.json ]] ||
             die "the training in $1 is not finished (it is at epoch $last, without results.json):" \

@@ -1,9 +1,6 @@
 #!/usr/bin/env bash
-# MaPLe in the same protocol: train on the base classes of a data set, and test on them.
+# MaPLe in the same protocol as ../cdc/base2new_train.sh, which tells arguments, environment variables and folders:
 #
 #     bash scripts/maple/base2new_train.sh DATASET SEED [KEY VALUE ...]
-#
-# Arguments, environment variables and folders: see ../cdc/base2new_train.sh. On photographs the published settings are
-# CFG=vit_b16_c2_ep5_batch4_2ctx.
 set -euo pipefail
 TRAINER=MaPLe exec bash "$(dirname "${BASH_SOURCE[0]}")/../cdc/base2new_train.sh" "$@"

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Base to new on many data sets and seeds: for each, base2new_train.sh and base2new_test.sh.
+#
+#     bash scripts/cdc/base2new_all.sh [KEY VALUE ...]
+#
+# Environment variables, besides those of these scripts:
+#
+#     DATASETS    default: the eleven of the papers
+#     SEEDS       default: "1 2 3"
+#
+# Finished runs are not run again, so that what was cut goes on when it is called again. A run that fails does not stop
+# the others; those that failed are told in the end.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+DATASETS=${DATASETS:-imagenet caltech101 oxford_pets stanford_cars oxford_flowers food101 fgvc_aircraft sun397 dtd eurosat ucf101}
+SEEDS=${SEEDS:-1 2 3}
+TRAINER=${TRAINER:-CDC}
+
+steps=("SUB=new base2new_test.sh")
+if has_training; then
+    steps=("base2new_train.sh" "${steps[@]}")
+else
+    steps=("SUB=base base2new_test.sh" "${steps[@]}")
+fi
+read -ra datasets <<< "$DATASETS"
+read -ra seeds <<< "$SEEDS"
+total=$((${#datasets[@]} * ${#seeds[@]}))
+n=0
+failed=()
+for seed in "${seeds[@]}"; do
+    for dataset in "${datasets[@]}"; do
+        n=$((n + 1))
+        for step in "${steps[@]}"; do
+            echo "[$n/$total] $TRAINER $dataset seed $seed: $step"
+            environment=() script=$step
+            if [[ $step == *" "* ]]; then
+                environment=("${step% *}") script=${step#* }
+            fi
+            if ! env ${environment[@]+"${environment[@]}"} TRAINER="$TRAINER" \
+                bash "${BASH_SOURCE[0]%/*}/$script" "$dataset" "$seed" "$@"; then
+                failed+=("$dataset seed $seed: $step")
+                break
+            fi
+        done
+    done
+done
+if [[ ${#failed[@]} -gt 0 ]]; then
+    printf 'failed: %s\n' "${failed[@]}" >&2
+    exit 1
+fi

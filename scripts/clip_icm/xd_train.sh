@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# CLIP-ICM in the same protocol as ../cdc/xd_train.sh, which tells arguments, environment variables and folders:
+#
+#     bash scripts/clip_icm/xd_train.sh DATASET SEED [KEY VALUE ...]
+set -euo pipefail
+TRAINER=CLIPICM exec bash "$(dirname "${BASH_SOURCE[0]}")/../cdc/xd_train.sh" "$@"

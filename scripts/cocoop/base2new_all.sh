@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# CoCoOp in the same protocol as ../cdc/base2new_all.sh, which tells arguments, environment variables and folders:
+#
+#     bash scripts/cocoop/base2new_all.sh [KEY VALUE ...]
+set -euo pipefail
+TRAINER=CoCoOp exec bash "$(dirname "${BASH_SOURCE[0]}")/../cdc/base2new_all.sh" "$@"

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# CoCoOp in the same protocol as ../cdc/xd_train.sh, which tells arguments, environment variables and folders:
+#
+#     bash scripts/cocoop/xd_train.sh DATASET SEED [KEY VALUE ...]
+set -euo pipefail
+TRAINER=CoCoOp exec bash "$(dirname "${BASH_SOURCE[0]}")/../cdc/xd_train.sh" "$@"

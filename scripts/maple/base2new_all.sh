@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# MaPLe in the same protocol as ../cdc/base2new_all.sh, which tells arguments, environment variables and folders:
+#
+#     bash scripts/maple/base2new_all.sh [KEY VALUE ...]
+set -euo pipefail
+TRAINER=MaPLe exec bash "$(dirname "${BASH_SOURCE[0]}")/../cdc/base2new_all.sh" "$@"
