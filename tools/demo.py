@@ -1,6 +1,7 @@
 """The main job in small: CDC and zero-shot CLIP, base-to-new, on an embedded data set over the embedded CLIP.
 
     python -m tools.demo [--dataset shapes] [--seeds 1 2 3] [--output output]
+    python -m tools.demo --methods all      # every method side by side
 
 Runs the same scripts as on the public data sets, shows a progress bar, and ends with the table Base / New / HM. Runs
 that are finished are not run again.
@@ -21,13 +22,17 @@ from tqdm import tqdm
 from tools.results import table
 
 ROOT = Path(__file__).resolve().parent.parent
-# What is run for each seed: script, and the half of the classes that it tests
-STEPS = (
-    ("cdc/base2new_train.sh", "base"),
-    ("cdc/base2new_test.sh", "new"),
-    ("zsclip/base2new_test.sh", "base"),
-    ("zsclip/base2new_test.sh", "new"),
-)
+# The methods that can be shown: folder of their scripts, and config
+METHODS = {
+    "ZeroshotCLIP": ("zsclip", "tiny"),
+    "ZeroshotCLIP2": ("zsclip2", "tiny"),
+    "CLIPICM": ("clip_icm", "tiny"),
+    "CoOp": ("coop", "tiny"),
+    "CoCoOp": ("cocoop", "tiny"),
+    "MaPLe": ("maple", "tiny"),
+    "CDC": ("cdc", "tiny"),
+    "CDC-coupled": ("cdc", "tiny_coupled"),
+}
 # What would make the scripts run something else
 SCRIPT_VARIABLES = ("CFG", "LOADEP", "SHOTS", "SUB", "TAG", "TRAINER")
 EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\]")
@@ -68,17 +73,28 @@ def main() -> None:
     parser.add_argument("--dataset", default="shapes", help="an embedded data set")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds")
     parser.add_argument("--output", default=str(ROOT / "output"), help="output folder")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=["CDC", "ZeroshotCLIP"],
+        metavar="METHOD",
+        choices=["all", *METHODS],
+        help=f"all, or among {', '.join(METHODS)}",
+    )
     args = parser.parse_args()
 
     kept = {name: value for name, value in os.environ.items() if name not in SCRIPT_VARIABLES}
     environment = {**kept, "PYTHON": sys.executable, "OUTPUT": os.path.abspath(args.output)}
-    steps = [(seed, *step) for seed in args.seeds for step in STEPS]
+    methods = METHODS if "all" in args.methods else args.methods
+    steps = [(seed, *METHODS[method], half) for seed in args.seeds for method in methods for half in ("base", "new")]
     with tqdm(total=len(steps), bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
-        for seed, script, half in steps:
-            bar.set_postfix_str(f"{script} {args.dataset} {seed} ({half})")
-            command = ["bash", str(ROOT / "scripts" / script), args.dataset, str(seed)]
+        for seed, folder, config, half in steps:
+            training = ROOT / "scripts" / folder / "base2new_train.sh"  # it tests the base classes, too
+            script = training if half == "base" and training.exists() else training.with_name("base2new_test.sh")
+            bar.set_postfix_str(f"{folder}/{script.name} {args.dataset} {seed} ({half})")
+            command = ["bash", str(script), args.dataset, str(seed)]
             try:
-                run(command, {**environment, "SUB": half}, bar)
+                run(command, {**environment, "SUB": half, "CFG": config}, bar)
             except RuntimeError as error:
                 bar.close()
                 sys.exit(f"tools.demo: {error}")
