@@ -12,7 +12,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from dassl.config import cfg_default
-from dassl.data import DataManager
 from dassl.data.transforms.transforms import AVAI_CHOICES, build_transform
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from yacs.config import CfgNode
 
 from .base import PromptTrainer, told
 from .invariance import estimate_invariant_map
-from .modules.evidence import EVIDENCE_FUNCTIONS, fuse, fused_log_evidence, log_evidence
+from .modules.evidence import EVIDENCE_FUNCTIONS, Opinion, fuse, fused_log_evidence, log_evidence
 from .modules.invariant import InvariantMap, check_estimate, cosine
 from .modules.losses import consistency_loss, decoupling_loss, dirichlet_kl, trusted_cross_entropy
 from .modules.prompted import PromptedCLIP
@@ -130,19 +129,10 @@ class CDC(PromptTrainer):
         problems += told(check_estimate, options.INTERVENTIONS, options.K, options.LAMBDA)
         return problems + _augmentation_problems(options, cfg.INPUT.TRANSFORMS)
 
-    def build_data_loader(self) -> None:
+    def transforms(self) -> tuple:
         choices = self.options.AUGMENTATIONS or [self.cfg.INPUT.TRANSFORMS] * self.options.N_TEMPLATES
         views = [build_transform(self.cfg, is_train=True, choices=list(choice)) for choice in choices]
-        self.dm = DataManager(
-            self.cfg, custom_tfm_train=views, custom_tfm_test=views if self.options.TEST_VIEWS else None
-        )
-        self.train_loader_x = self.dm.train_loader_x
-        self.train_loader_u = self.dm.train_loader_u
-        self.val_loader = self.dm.val_loader
-        self.test_loader = self.dm.test_loader
-        self.num_classes = self.dm.num_classes
-        self.num_source_domains = self.dm.num_source_domains
-        self.lab2cname = self.dm.lab2cname
+        return views, views if self.options.TEST_VIEWS else None
 
     def build_clip(self, clip_model: nn.Module) -> None:
         options = self.options
@@ -218,6 +208,10 @@ class CDC(PromptTrainer):
     def model_inference(self, images: Tensor) -> Tensor:
         """Log-probabilities `(B, C)` of eq. (6); images as in `CDCModel.forward`."""
         return fuse(self.model(images, self.model.text_features())).log_prob
+
+    def opinions(self, images: Tensor) -> tuple[Opinion, list[Opinion]]:
+        evidence = self.model(images, self.model.text_features())
+        return fuse(evidence), [fuse(own[None]) for own in evidence]
 
     def test_step(self, images: Tensor, label: Tensor) -> None:
         evidence = self.model(images, self.model.text_features())
