@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from clip import clip
+from conftest import relative
 
 from trainers.modules.prompts import TextTemplates
 from trainers.modules.text import TextEncoder, TextPrompt
@@ -35,10 +36,6 @@ def plain(clip_model, ctx, names, deep=()):
         x = clip_model.ln_final(x.permute(1, 0, 2))
         features.append(x[torch.arange(len(names)), tokens.argmax(dim=-1)] @ clip_model.text_projection)
     return torch.stack(features)
-
-
-def relative(a, b):
-    return ((a - b).norm() / b.norm()).item()
 
 
 @pytest.mark.parametrize(("m", "n_ctx"), [(1, 1), (3, 4), (2, 16)])
