@@ -33,8 +33,8 @@ def mend() -> list[str]:
     if not hasattr(np, "int"):
         np.int = int
         mended.append("numpy's int")
-    if _name_broken_images():
-        mended.append("names of broken images")
+    _name_broken_images()
+    mended.append("names of broken images")
     if _mend_warmup():
         mended.append("warm-up schedulers")
     if _mend_checkpoints():
@@ -96,11 +96,10 @@ def _mend_checkpoints() -> bool:
     return True
 
 
-def _name_broken_images() -> bool:
+def _name_broken_images() -> None:
     from .dassl.utils.tools import read_image
 
     _replace("read_image", importlib.import_module("dassl.utils.tools"), read_image)
-    return True
 
 
 def _replace(function: str, home: ModuleType, by: Any) -> None:

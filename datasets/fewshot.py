@@ -30,20 +30,22 @@ def check_selection(selected: Sequence[list[Item]], split: Sequence[list[Item]],
         source: the file that keeps the selection, for the error.
     """
     for part, items, all_items, shots in zip(("train", "val"), selected, split, (num_shots, min(num_shots, VAL_SHOTS))):
-        known = set(all_items)
-        strange = [item for item in items if item not in known]
+        chosen = set(items)
+        available = Counter(item for item in all_items if item in chosen)  # a split may name an image twice
+        strange = list((Counter(items) - available).elements())
         if strange:
             raise ValueError(
-                f"{source} keeps few-shot images that the split's {part} list does not have with this label and class "
-                f"name: {shorten([tuple(item) for item in strange], limit=2)}; remove it to draw them anew"
+                f"{source} keeps few-shot images that the split's {part} list does not have (or not so often) with "
+                f"this label and class name: {shorten([tuple(item) for item in strange], limit=2)}; remove it to draw "
+                "them anew"
             )
-        counts = Counter(item.label for item in set(items))
-        available = Counter(item.label for item in all_items)
-        wrong = [label for label, count in sorted(available.items()) if counts[label] != min(shots, count)]
-        if wrong or len(set(items)) != len(items):
+        counts = Counter(item.label for item in items)
+        sizes = Counter(item.label for item in all_items)
+        wrong = [label for label, size in sorted(sizes.items()) if counts[label] != min(shots, size)]
+        if wrong:
             raise ValueError(
-                f"{source} must keep {shots} different {part} images of each class, or all where there are fewer, "
-                f"which is not so of the labels {shorten(wrong)}; remove it to draw them anew"
+                f"{source} must keep {shots} {part} images of each class, or all where there are fewer, which is not "
+                f"so of the labels {shorten(wrong)}; remove it to draw them anew"
             )
 
 

@@ -206,6 +206,16 @@ def test_selection_from_another_split_is_drawn_anew(pets, capsys):
     assert "another split" not in capsys.readouterr().out
 
 
+def test_image_that_the_split_names_twice_may_be_drawn_twice(pets):
+    reader = read(pets, "OxfordPets", shots=2)
+    split = json.loads(Path(reader.split_path).read_text())
+    split["train"] += split["train"]
+    Path(reader.split_path).write_text(json.dumps(split))
+    first = read(pets, "OxfordPets", shots=16)
+    assert len({item.impath for item in first.train_x}) < len(first.train_x)
+    assert listed(read(pets, "OxfordPets", shots=16), "train_x") == listed(first, "train_x")
+
+
 def test_runs_without_a_seed_keep_nothing(pets):
     reader = read(pets, "OxfordPets", seed=-1, shots=2)
     assert not Path(reader.dataset_dir, "split_fewshot").exists()
@@ -229,9 +239,9 @@ def test_folder_that_cannot_be_written_is_noted(pets, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda content: content["train"].pop(), "2 different train images of each class"),
-        (lambda content: content["train"].append(content["train"][0]), "2 different train images of each class"),
-        (lambda content: content["val"].clear(), "2 different val images of each class"),
+        (lambda content: content["train"].pop(), "2 train images of each class"),
+        (lambda content: content["train"].append(content["train"][0]), "does not have .or not so often"),
+        (lambda content: content["val"].clear(), "2 val images of each class"),
         (lambda content: content["train"][0].__setitem__(2, "cat"), r"train list does not have .*'cat'\)"),
         (lambda content: content["train"][0].__setitem__(1, 4), "train list does not have"),
         (lambda content: content["train"].__setitem__(0, content["val"][0]), "train list does not have"),
@@ -287,12 +297,12 @@ def test_pickle_of_every_protocol(pets, protocol):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda items: items[1:], "2 different train images"),
-        (lambda items: [*items[:-1], items[0]], "2 different train images"),
-        (lambda items: [put(items[0], classname="cat"), *items[1:]], "does not have with this label and class name"),
+        (lambda items: items[1:], "2 train images of each class"),
+        (lambda items: [*items[:-1], items[0]], "does not have .or not so often"),
+        (lambda items: [put(items[0], classname="cat"), *items[1:]], "with this label and class name"),
         (
             lambda items: [put(items[0], label=(items[0].label + 1) % 5), *items[1:]],
-            "does not have with this label and class name",
+            "with this label and class name",
         ),
         (lambda items: [put(items[0], impath="/oxford_pets/images/no.jpg"), *items[1:]], "does not have .*'no.jpg'"),
         (lambda items: [put(items[0], impath="/elsewhere/1.jpg"), *items[1:]], r"not below .*/oxford_pets/images/"),
