@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     digits,
     dtd,
+    folder,
     shapes,
     textures,
 )
@@ -12,6 +13,7 @@ from . import (
 __all__ = [
     "digits",
     "dtd",
+    "folder",
     "shapes",
     "textures",
 ]
