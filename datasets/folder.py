@@ -16,21 +16,14 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 from dassl.config import cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 
-from .base import (
-    IMAGE_EXTENSIONS,
-    Item,
-    Split,
-    SplitDataset,
-    check_split,
-    describe_nearest,
-    list_visible,
-    shorten,
-)
+from .base import SplitDataset
+from .files import describe_nearest, list_images, list_visible, note_strays, read_lines, shorten
+from .splits import Item, Split, check_split, split_folders
 
 if "FOLDER" not in cfg_default.DATASET:
     cfg_default.DATASET.FOLDER = "folder"
@@ -38,9 +31,9 @@ if "FOLDER" not in cfg_default.DATASET:
 PARTS = Split._fields  # train, val, test
 CLASSNAMES_FILE = "classnames.txt"
 SPLIT_FILE = "split.json"
-CACHE_FOLDER = "split_fewshot"  # where CoOp-type readers keep few-shot selections; no class
-SPLIT_SEED = 1  # of what is drawn here, so that it is the same for every run and on every machine
-TRAIN_SHARE, VAL_SHARE = 0.5, 0.2  # of a class's images, as in CoOp's readers; the rest is for testing
+NO_CLASSES = (CLASSNAMES_FILE, SPLIT_FILE, "split_fewshot")  # what else may lie in the folder
+SPLIT_SEED = 1  # of the split that is made here, so that it is the same on every machine
+VAL_SHARE = 0.2  # of a class's training images
 
 
 @DATASET_REGISTRY.register()
@@ -67,31 +60,26 @@ class Folder(SplitDataset):
 
     def find_images(self) -> None:
         """Raise FileNotFoundError unless the folder exists."""
-        find_folder(self.dataset_dir)
+        if not os.path.isdir(self.dataset_dir):
+            raise FileNotFoundError(
+                f"DATASET.FOLDER must name the folder of your images, below DATASET.ROOT (--root) or by its path, but "
+                f"there is no {self.dataset_dir}: {describe_nearest(self.dataset_dir)}"
+            )
 
     def load_split(self) -> Split:
-        """Read `split.json`, else the part folders, which are a split by themselves, else split the classes for good."""
+        """Read `split.json`; without it, the parts are a split by themselves, and classes are split for good."""
         if not os.path.exists(self.split_path):
             return self.make_split() if has_parts(self.dataset_dir) else super().load_split()
         split = super().load_split()
         note_unlisted(split, self.dataset_dir, self.split_path)
-        check_files(split, self.dataset_dir)
         return split
 
     def make_split(self) -> Split:
         """Make the split from the folders."""
         split = read_folders(self.dataset_dir)
-        check_files(split, self.dataset_dir)
+        # Before it is saved: a file that is then removed as broken would be missed ever after.
+        self.check_content({item.path for part in split for item in part})
         return split
-
-
-def find_folder(folder: str) -> None:
-    """Raise FileNotFoundError unless the folder exists."""
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(
-            f"DATASET.FOLDER must name the folder of your images, below DATASET.ROOT (--root) or by its path, but "
-            f"there is no {folder}: {describe_nearest(folder)}"
-        )
 
 
 def has_parts(folder: str) -> bool:
@@ -127,23 +115,35 @@ def read_folders(folder: str) -> Split:
         ValueError: no class, only one, one that is too small or has no training images, or one in another part that
             training lacks; names that are not a name a class.
     """
-    by_part = has_parts(folder)
-    above, strays = list_visible(folder)
-    strays = [name for name in strays if name not in (CLASSNAMES_FILE, SPLIT_FILE)]
-    above = [name for name in above if name != CACHE_FOLDER]
-    if by_part:
-        strays += [name for name in above if name not in PARTS]
-        names = name_classes(list_visible(os.path.join(folder, "train"))[0], folder)
-        lists = {part: list_images(folder, part, names, strays) for part in PARTS if part in above}
-        split = Split(lists["train"], lists.get("val", []), lists["test"])
-    else:
-        names = name_classes(above, folder)
-        split = divide_classes(list_images(folder, "", names, strays), list(names), folder)
-    if strays:
-        print(f"Note: {len(strays)} entries under {folder} are not images and are left out: {shorten(strays)}")
-    untrained = sorted(set(names.values()) - {item.classname for item in split.train})
-    if untrained:
-        raise ValueError(f"{os.path.join(folder, 'train')} must hold at least one image of {shorten(untrained)}")
+    if has_parts(folder):
+        return read_parts(folder)
+    names = name_classes([name for name in list_visible(folder)[0] if name not in NO_CLASSES], folder)
+    shuffle = random.Random(SPLIT_SEED).shuffle
+    return split_folders(folder, list(names), ignored=NO_CLASSES, renamed=names, shuffle=shuffle)
+
+
+def read_parts(folder: str) -> Split:
+    """The split that the folders train/, val/ and test/ are; see `read_folders`."""
+    names = name_classes(list_visible(os.path.join(folder, "train"))[0], folder)
+    strays = [name for found in list_visible(folder) for name in found if name not in (*PARTS, *NO_CLASSES)]
+    split = Split([], [], [])
+    for part, items in split._asdict().items():
+        path = os.path.join(folder, part)
+        classes, files = list_visible(path) if os.path.isdir(path) else ([], [])
+        strays += [f"{part}/{file}" for file in files]
+        unknown = [name for name in classes if name not in names]
+        if unknown:
+            raise ValueError(
+                f"{path} must hold only classes that train/ beside it has as well, but holds {shorten(unknown)}, and "
+                f"train/ has {shorten(names, limit=12)}"
+            )
+        for label, (name, classname) in enumerate(names.items()):
+            images, others = list_images(os.path.join(path, name)) if name in classes else ([], [])
+            strays += [f"{part}/{name}/{other}" for other in others]
+            items += [Item(f"{part}/{name}/{image}", label, classname) for image in images]
+            if part == "train" and not images:
+                raise ValueError(f"{os.path.join(path, name)} must hold at least one training image, but holds none")
+    note_strays(strays, folder)
     if not split.val:
         split = take_validation(split)
         print(
@@ -154,79 +154,17 @@ def read_folders(folder: str) -> Split:
     return split
 
 
-def list_images(folder: str, part: str, names: Mapping[str, str], strays: list[str]) -> list[Item]:
-    """List the images below `<folder>/<part>`, class by class in the order of `names`.
-
-    Args:
-        folder: the data set's folder.
-        part: "train", "val", "test", or "" where the classes lie in `folder` itself.
-        names: class name of each class folder, in the order of the labels.
-        strays: what is no image is appended to it.
-
-    Raises:
-        ValueError: there is a class that is not in `names`.
-    """
-    classes, files = list_visible(os.path.join(folder, part))
-    if part:
-        strays += [f"{part}/{file}" for file in files]
-        unknown = [name for name in classes if name not in names]
-        if unknown:
-            raise ValueError(
-                f"{os.path.join(folder, part)} must hold only classes that train/ beside it has as well, but holds "
-                f"{shorten(unknown)}, and train/ has {shorten(names, limit=12)}"
-            )
-    items = []
-    for label, (name, classname) in enumerate(names.items()):
-        if name in classes:
-            path = f"{part}/{name}" if part else name
-            below, files = list_visible(os.path.join(folder, path))
-            images = [file for file in files if file.lower().endswith(IMAGE_EXTENSIONS)]
-            strays += [f"{path}/{entry}" for entry in below]
-            strays += [f"{path}/{file}" for file in files if not file.lower().endswith(IMAGE_EXTENSIONS)]
-            items += [Item(f"{path}/{image}", label, classname) for image in images]
-    return items
-
-
-def group_by_label(items: Iterable[Item]) -> dict[int, list[Item]]:
-    """Group images by label, each group in an order of its own that is the same every time."""
-    groups: dict[int, list[Item]] = {}
-    for item in items:
-        groups.setdefault(item.label, []).append(item)
-    shuffle = random.Random(SPLIT_SEED).shuffle
-    for group in groups.values():
-        shuffle(group)
-    return groups
-
-
-def divide_classes(items: list[Item], folders: Sequence[str], folder: str) -> Split:
-    """Divide all images into the three parts, class by class.
-
-    Raises:
-        ValueError: a class is too small to have all three parts.
-    """
-    split = Split([], [], [])
-    groups = group_by_label(items)
-    for label, name in enumerate(folders):
-        group = groups.get(label, [])
-        n_train, n_val = round(len(group) * TRAIN_SHARE), round(len(group) * VAL_SHARE)
-        if min(n_train, n_val, len(group) - n_train - n_val) < 1:
-            raise ValueError(
-                f"the class folder {os.path.join(folder, name)} must hold enough images to give train, val and test at "
-                f"least one each, but holds {len(group)}"
-            )
-        split.train.extend(group[:n_train])
-        split.val.extend(group[n_train : n_train + n_val])
-        split.test.extend(group[n_train + n_val :])
-    return split
-
-
 def take_validation(split: Split) -> Split:
-    """Take validation images from the training images of each class."""
+    """Take validation images from the training images of each class, whatever the other classes are."""
+    classes: dict[str, list[Item]] = {}
+    for item in split.train:
+        classes.setdefault(os.path.dirname(item.path), []).append(item)
     train, val = [], []
-    for group in group_by_label(split.train).values():
-        n_val = min(max(1, round(len(group) * VAL_SHARE)), len(group) - 1)
-        val += group[:n_val]
-        train += group[n_val:]
+    for path, images in classes.items():
+        n_val = min(max(1, round(len(images) * VAL_SHARE)), len(images) - 1)
+        random.Random(path).shuffle(images)
+        val += images[:n_val]
+        train += images[n_val:]
     return Split(train, val, split.test)
 
 
@@ -279,22 +217,13 @@ def read_classnames(path: str, folders: Iterable[str]) -> dict[str, str]:
         The class name of each of `folders`, in the order of the file.
 
     Raises:
-        ValueError: the file is not UTF-8 text, a folder has no line or two, or a line is a single word.
+        ValueError: the file is not UTF-8 text, a folder has no line or several, or a line is a single word.
     """
     names: dict[str, str] = {}
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = file.read().splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} must be text in UTF-8 ({error})") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        name, _, classname = line.strip().partition("\t" if "\t" in line.strip() else " ")
-        if not classname.strip():
-            raise ValueError(f"line {number} of {path} must be a folder's name, a blank and a class name, got {line!r}")
+    for line in read_lines(path, r"([^\t]+\t.+|\S+ .+)", "a folder's name, a blank (or a tab) and a class name"):
+        name, _, classname = line[0].partition("\t" if "\t" in line[0] else " ")
         if name in names:
-            raise ValueError(f"line {number} of {path} names the folder {name!r}, which an earlier line names too")
+            raise ValueError(f"{path} must have one line for a folder, but has several for {name!r}")
         names[name] = " ".join(classname.split())
     unnamed = [name for name in folders if name not in names]
     if unnamed:
@@ -303,24 +232,13 @@ def read_classnames(path: str, folders: Iterable[str]) -> dict[str, str]:
     return {name: classname for name, classname in names.items() if name in here}
 
 
-def check_files(split: Split, folder: str) -> None:
-    """Raise ValueError if images are empty files; others that cannot be read are named when they are opened."""
-    empty = sorted(
-        path for path in {item.path for part in split for item in part} if not os.path.getsize(f"{folder}/{path}")
-    )
-    if empty:
-        raise ValueError(f"{len(empty)} images under {folder} are empty files: {shorten(empty)}")
-
-
 def note_unlisted(split: Split, folder: str, source: str) -> None:
     """Print how many images there are, in the folders that the split names, which it does not name."""
     listed = {item.path for part in split for item in part}
     unlisted = []
     for below in sorted({os.path.dirname(path) for path in listed}):
-        for file in list_visible(os.path.join(folder, below))[1]:
-            path = f"{below}/{file}" if below else file
-            if file.lower().endswith(IMAGE_EXTENSIONS) and path not in listed:
-                unlisted.append(path)
+        paths = [os.path.join(below, name) for name in list_images(os.path.join(folder, below))[0]]
+        unlisted += [path for path in paths if path not in listed]
     if unlisted:
         print(
             f"Note: {len(unlisted)} images are not in {source} and are not used: {shorten(unlisted)}; remove that file "

@@ -113,9 +113,10 @@ def fetch(url: str, path: str, file: IO[bytes], md5: str, timeout: float, attemp
         remove_if_there(f"{part}.version")
         if not resumed:
             raise DownloadError(f"{reason}: the file on the server is another one now; nothing was kept of it")
+    kept = os.path.getsize(part)
     raise DownloadError(
-        f"{reason}; gave up after {attempts} attempts with {os.path.getsize(part):,} bytes, "
-        f"which the next call goes on from"
+        f"{reason}; gave up after {attempts} attempts"
+        + (f" with {kept:,} bytes, from which the next call goes on" if kept else "")
     )
 
 
@@ -365,8 +366,8 @@ def check_member(entry: tarfile.TarInfo | zipfile.ZipInfo, archive: str) -> None
         )
 
 
-def lock(file: IO[bytes], busy: str) -> None:
-    """Keep other processes from using an open file until it is closed, also by the end of this one.
+def lock(file: IO[bytes] | int, busy: str) -> None:
+    """Keep other processes from using an open file or folder until it is closed, also by the end of this one.
 
     Raises:
         OSError: another process has it; its message is `busy`.
