@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import random
 import stat
 import tarfile
 import threading
@@ -399,7 +400,7 @@ def test_link_that_is_not_asked_for_does_no_harm(tmp_path):
 @pytest.mark.parametrize("file", ["x.tar", "x.tgz", "x.zip"])
 @pytest.mark.parametrize("damage", ["cut", "half", "empty", "text", "flip"])
 def test_damaged_archive(tmp_path, file, damage):
-    members = {f"dtd/{index}": os.urandom(3000) for index in range(5)}
+    members = {f"dtd/{index}": random.Random(index).randbytes(3000) for index in range(5)}
     archive = write_archive(tmp_path / file, members)
     content = Path(archive).read_bytes()
     middle = len(content) // 2
@@ -416,7 +417,7 @@ def test_damaged_archive(tmp_path, file, damage):
     Path(archive).write_bytes(damaged[damage])
     with pytest.raises(ValueError, match=r"the archive .* is damaged"):
         unpack(archive, {"dtd": "dtd"}, str(tmp_path / "set"))
-    assert not (tmp_path / "set" / "dtd").exists()
+    assert left(tmp_path / "set") == []
 
 
 def test_archive_of_something_else(tmp_path):

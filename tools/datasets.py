@@ -430,11 +430,16 @@ def broken_images(dataset: SplitDataset, name: str) -> list[str]:
         try:
             read_image(path)
         except Exception as error:  # an installed Dassl hands on whatever a decoder raises on a damaged file
-            return f"{path}: {' '.join(str(error).split()) or type(error).__name__}"
+            text = " ".join(str(error).split()) or type(error).__name__
+            return text if path in text else f"{path}: {text}"
         return ""
 
     with ThreadPoolExecutor(READERS) as pool:
-        found = [text for text in tqdm(pool.map(sentence, paths), total=len(paths), desc=name, unit=" images") if text]
+        found = [
+            text
+            for text in tqdm(pool.map(sentence, paths), total=len(paths), desc=name, unit=" images", disable=None)
+            if text
+        ]
     rest = [f"and {len(found) - 20:,} more"] if len(found) > 20 else []
     return found[:20] + rest
 

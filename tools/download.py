@@ -167,7 +167,9 @@ def fetch_rest(url: str, file: IO[bytes], version_path: str, timeout: float, lab
         file.seek(start)
         write_text(version_path, version_of(response.headers))
         check_space(file.name, total - start)
-        with tqdm(initial=start, total=max(total, 0) or None, unit="B", unit_scale=True, desc=label) as bar:
+        with tqdm(
+            initial=start, total=max(total, 0) or None, unit="B", unit_scale=True, desc=label, disable=None
+        ) as bar:
             copy(response, file, url, timeout, bar)
     file.flush()
     size = file.tell()
@@ -287,7 +289,7 @@ def unpack(archive: str, parts: Mapping[str, str], folder: str) -> list[str]:
     found = set()
     try:
         with open_archive(archive) as (members, read):
-            for member in tqdm(members, unit=" files", desc=os.path.basename(archive)):
+            for member in tqdm(members, unit=" files", desc=os.path.basename(archive), disable=None):
                 source = next((s for s in missing if member.name == s or member.name.startswith(f"{s}/")), None)
                 if source is None or hidden_file(member.name):
                     continue
@@ -300,6 +302,7 @@ def unpack(archive: str, parts: Mapping[str, str], folder: str) -> list[str]:
                         shutil.copyfileobj(content, file, BLOCK)
                     os.replace(f"{path}.part", path)
     except ARCHIVE_ERRORS as error:
+        shutil.rmtree(hidden)  # files of the right length, which a later call would take for whole
         raise ValueError(f"the archive {archive} is damaged ({describe(error)}): remove it and get it anew") from error
     absent = sorted(set(missing) - found)
     if absent:
@@ -317,12 +320,20 @@ def open_archive(path: str) -> Iterator[tuple]:
     """An archive's files, in the order in which they lie there, and a function that opens one of them."""
     if tarfile.is_tarfile(path):
         with tarfile.open(path, "r:*", tarinfo=Header) as archive:
-            entries = (entry for entry in archive if not entry.isdir())
-            yield (Member(safe_name(e.name, path), e.size, e) for e in entries), archive.extractfile
+            yield tar_members(archive, path), archive.extractfile
     else:
         with zipfile.ZipFile(path) as archive:
             entries = (entry for entry in archive.infolist() if not entry.is_dir())
             yield (Member(safe_name(e.filename, path), e.file_size, e) for e in entries), archive.open
+
+
+def tar_members(archive: tarfile.TarFile, path: str) -> Iterator[Member]:
+    """The files of a tar file, which then is read on to its very end, where a compressed one has its checksum."""
+    for entry in archive:
+        if not entry.isdir():
+            yield Member(safe_name(entry.name, path), entry.size, entry)
+    while archive.fileobj.read(BLOCK):
+        pass
 
 
 class Header(tarfile.TarInfo):
