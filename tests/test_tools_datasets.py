@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torchvision
+import trees
 from PIL import Image
 from test_tools_download import Server, tree, write_archive
 
@@ -226,12 +227,52 @@ def root(tmp_path):
     return tmp_path / "data"
 
 
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "imagenet"])
+def test_every_set_comes_out_of_its_archives_as_its_reader_wants_it(name, tmp_path, root, archives):
+    getattr(trees, name)(tmp_path / "made")
+    made, place = (folder / reader_of(name).dataset_dir for folder in (tmp_path / "made", root))
+    content = tree(made)
+    before = check(name, str(tmp_path / "made"))
+    assert before.usable
+    assert tree(made) == content  # a check writes nothing
+    for archive in SOURCES[name].archives:
+        members = {
+            source + path[len(target) :]: data
+            for source, target in archive.parts.items()
+            for path, data in content.items()
+            if path == target or path.startswith(f"{target}/")
+        }
+        if archive.holder:
+            path = write_archive(tmp_path / archive.file, members)
+            write_archive(archives / archive.holder.file, {archive.member: Path(path).read_bytes()})
+        elif archive.parts:
+            write_archive(archives / archive.file, {"other/README": b"x", **members})
+        else:
+            (archives / archive.file).write_bytes(content[archive.file])
+    if "classnames.txt" in content:
+        (archives / "classnames.txt").write_bytes(content["classnames.txt"])
+    report = prepare(name, str(root), str(archives))
+    assert report.usable
+    assert told(report).replace(str(root), "") == told(before).replace(str(tmp_path / "made"), "")
+    there = tree(place)
+    there.pop("cat_to_name.json", None)
+    assert there == {path: content[path] for path in there}
+    assert prepare(name, str(root), str(tmp_path / "nothing")) == report
+
+
+def test_imagenet_by_hand(tmp_path):
+    trees.imagenet(tmp_path)
+    report = prepare("imagenet", str(tmp_path), str(tmp_path / "archives"))
+    assert report.usable
+    assert "differs   7 classes where 1,000 are published" in told(report)
+
+
 def test_prepare_from_an_archive_then_nothing_more_to_do(root, archives, capsys):
     archive = write_archive(archives / "dtd-r1.0.1.tar.gz", DTD_ARCHIVE)
     assert prepare("dtd", str(root), str(archives)).usable
-    assert "Unpacked images, imdb, labels into" in capsys.readouterr().out
+    assert "Unpacked images into" in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    assert sorted(path.name for path in (root / "dtd").iterdir()) == ["images", "imdb", "labels"]
+    assert sorted(path.name for path in (root / "dtd").iterdir()) == ["images"]
     os.remove(archive)
     assert prepare("dtd", str(root), str(archives)).usable
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before

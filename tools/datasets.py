@@ -73,11 +73,6 @@ class Source(NamedTuple):
     by_hand: str = ""  # what to put where, for a set that cannot be prepared
 
 
-def under(folder: str, *names: str) -> dict[str, str]:
-    """Parts of an archive that lie in a folder of it, and directly in the set's own."""
-    return {f"{folder}/{name}": name for name in names}
-
-
 # The counts are those of the papers of CoOp and CoCoOp (their tables of data sets); checksums as in torchvision, and of
 # FGVC-Aircraft, ImageNet-A and ImageNet-R as many public repositories have them.
 SOURCES = {
@@ -161,7 +156,7 @@ SOURCES = {
         (
             Archive(
                 "food-101.tar.gz",
-                under("food-101", "images", "meta"),
+                {"food-101/images": "images"},
                 url="http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",
                 md5="85eeb15f3717b99a5da872d97d918f87",
             ),
@@ -173,14 +168,14 @@ SOURCES = {
         (
             Archive(
                 "fgvc-aircraft-2013b.tar.gz",
-                under(
-                    "fgvc-aircraft-2013b/data",
-                    "images",
-                    "variants.txt",
-                    "images_variant_train.txt",
-                    "images_variant_val.txt",
-                    "images_variant_test.txt",
-                ),
+                {
+                    f"fgvc-aircraft-2013b/data/{name}": name
+                    for name in (
+                        "images",
+                        "variants.txt",
+                        *(f"images_variant_{p}.txt" for p in ("train", "val", "test")),
+                    )
+                },
                 url=f"{OXFORD}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
                 md5="d4acdd33327262359767eeaa97a4f732",
             ),
@@ -210,7 +205,7 @@ SOURCES = {
         (
             Archive(
                 "dtd-r1.0.1.tar.gz",
-                under("dtd", "images", "imdb", "labels"),
+                {"dtd/images": "images"},
                 url=f"{OXFORD}/dtd/download/dtd-r1.0.1.tar.gz",
                 md5="fff73e5086ae6bdbea199a49dfb8a4c1",
             ),
