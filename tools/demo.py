@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tools.results import table
+from tools.results import text_table
 
 ROOT = Path(__file__).resolve().parent.parent
 # What is run for each seed: script, and the half of the classes that it tests
@@ -83,7 +83,7 @@ def main() -> None:
                 bar.close()
                 sys.exit(f"tools.demo: {error}")
         bar.set_postfix_str("")
-    print(table(args.output, args.dataset))
+    print(text_table(args.output, datasets=[args.dataset]))
     print(f"Logs, checkpoints and every figure lie below {args.output}/base2new.")
 
 
