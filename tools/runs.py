@@ -52,22 +52,22 @@ SEED_FOLDER = re.compile(r"seed(\d+)")
 # The tree is this deep at most, so that a link to a folder further up ends somewhere
 DEEPEST = 10
 
-# What a log says, line by line, in the words of all published versions of Dassl
-LOG_LINE = re.compile(
-    r"^(?:(?P<epoch>epoch \[)"
-    r"|(?P<trained>Finish(?:ed)? training)"
-    r"|(?:Evaluate|Do evaluation) on (?:the )?\*?(?P<split>\w+)\*? set"
-    r"|=> result\n"
+# What logs say, in the words of all published versions of Dassl
+RESULT = re.compile(
+    r"\n=> result\n"
     r"(?:\* total: (?P<total>[\d,]+)\n\* correct: (?P<correct>[\d,]+)\n)?"
     r"\* accuracy: (?P<accuracy>[\d.]+)%"
-    r"(?:\n\* error: [\d.]+%\n\* macro_f1: (?P<macro_f1>[\d.]+)%)?)",
-    re.MULTILINE,
+    r"(?:\n\* error: [\d.]+%\n\* macro_f1: (?P<macro_f1>[\d.]+)%)?"
 )
-LOG_SEED = re.compile(r"^SEED: (-?\d+)$", re.MULTILINE)
-LOG_CLASSES = re.compile(r"^  SUBSAMPLE_CLASSES: (\w+)$", re.MULTILINE)
-LOG_MODEL = re.compile(r"^model_dir: *(.*)$", re.MULTILINE)
-# Characters of a log within which the arguments stand, which come first
-HEAD = 4096
+EVALUATION = ("\nEvaluate on ", "\nDo evaluation on ")
+SPLIT = re.compile(r"\n(?:Evaluate|Do evaluation) on (?:the )?\*?(\w+)")
+EPOCH = ("\nepoch [",)
+TRAINED = ("\nFinish training", "\nFinished training")
+LOG_SEED = re.compile(r"\nSEED: (-?\d+)\n")
+LOG_CLASSES = re.compile(r"\n  SUBSAMPLE_CLASSES: (\w+)\n")
+LOG_MODEL = re.compile(r"\nmodel_dir: *(.*)\n")
+# Characters at the start of a log within which arguments and config stand
+HEAD = 32768
 # By how much a percentage printed with one decimal may be off, with something to spare
 ROUNDING = 0.051
 
@@ -267,7 +267,7 @@ def _source_in_log(place: Place) -> str | None:
     """The data set on which a tested run was trained, by the folder of its model; None if the log does not tell."""
     for log in _logs(place.path) if place.folder == "evaluation" else ():
         with log.open(errors="replace") as file:
-            found = LOG_MODEL.search(file.read(HEAD))
+            found = LOG_MODEL.search("\n" + file.read(HEAD))
         parts = Path(found[1].strip()).parts if found else ()
         # A checkout may be called as the trainer is: the last such folder counts
         for index in range(len(parts) - 2, 0, -1):
@@ -370,17 +370,17 @@ def read_logs(folder: Path) -> Result:
     """
     result = Result(folder, problem=f"{folder} holds no log with an evaluation on the test split")
     for log in _logs(folder):
-        text = log.read_text(errors="replace")
-        found, training = _last_test(text)
+        text = "\n" + log.read_text(errors="replace")
+        found = _last_test(text)
         if found:
-            seed, classes = LOG_SEED.search(text), LOG_CLASSES.search(text)
+            seed, classes = LOG_SEED.search(text, 0, HEAD), LOG_CLASSES.search(text, 0, HEAD)
             figures = {"accuracy": _accuracy(log, found)}
             if found["macro_f1"]:
                 figures["macro_f1"] = float(found["macro_f1"])
             result = Result(
                 log, figures["accuracy"], figures, "", int(seed[1]) if seed else None, classes[1] if classes else None
             )
-        elif training and result.accuracy is None:
+        elif result.accuracy is None and _in_training(text, len(text)):
             result = Result(folder, problem=f"{log}: training has not finished")
     return result
 
@@ -394,19 +394,25 @@ def _is_log(name: str) -> bool:
     return name == "log.txt" or name.startswith("log.txt-")
 
 
-def _last_test(text: str) -> tuple[re.Match | None, bool]:
-    """The last evaluation on the test split, outside training, and whether the log ends within training."""
-    last, split, training = None, "", False
-    for line in LOG_LINE.finditer(text):
-        if line["epoch"]:
-            training = True
-        elif line["trained"]:
-            training = False
-        elif line["split"]:
-            split = line["split"]
-        elif split == "test" and not training:
-            last = line
-    return last, training
+def _last_test(text: str) -> re.Match | None:
+    """The last evaluation on the test split that is not within training; looked for from the end, as logs are long."""
+    end = len(text)
+    while (end := text.rfind("\n=> result\n", 0, end)) >= 0:
+        found = RESULT.match(text, end)
+        split = SPLIT.match(text, max(_last(text, EVALUATION, end), 0))
+        if found and split and split[1] == "test" and not _in_training(text, end):
+            return found
+    return None
+
+
+def _in_training(text: str, end: int) -> bool:
+    """Whether a log is within training at a place: behind an epoch's line with no word that training has finished."""
+    return _last(text, EPOCH, end) > _last(text, TRAINED, end)
+
+
+def _last(text: str, beginnings: tuple[str, ...], end: int) -> int:
+    """Where, before `end`, the last line with one of these beginnings stands; -1 if there is none."""
+    return max(text.rfind(beginning, 0, end) for beginning in beginnings)
 
 
 def _accuracy(log: Path, found: re.Match) -> float:
