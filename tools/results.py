@@ -83,7 +83,7 @@ def _grid(table: Table, numbers: dict, output_format: str) -> str:
     for index, column in enumerate(table.columns):
         beside = any(key[0] == index for key in numbers)
         groups.append((column.title, column.metrics))
-        groups += [(f"{column.title}, paper", column.metrics), ("difference", column.metrics)] * beside
+        groups += [(f"{column.title}, paper", column.metrics), (f"{column.title} - paper", column.metrics)] * beside
         for row, line in zip(rows, lines):
             figures = [_cell(column, row, metric) for metric in column.metrics]
             line += [_show(figure, column, row) for figure in figures]

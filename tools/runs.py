@@ -40,7 +40,7 @@ PROTOCOLS = tuple(LAYOUT)
 # Data sets with shifted images of a source's classes: what domain generalisation is tested on, and cross-data-set not
 VARIANTS = {
     "imagenet": ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"),
-    "shapes": ("shapes_v2", "shapes_sketch", "shapes_a", "shapes_r"),
+    "shapes": ("shapesv2", "shapes_sketch", "shapes_a", "shapes_r"),
 }
 
 # Base-to-new: the part that each folder holds, and its rank among those of the same part, as a test of its own goes

@@ -96,16 +96,17 @@ def build_table(runs: Iterable[Run], *, join_configs: bool = False, seeds: Itera
     for run in runs:
         shots = None if protocol == "fewshot" else run.shots
         groups[run.trainer, "" if join_configs else run.config, shots].append(run)
+    keys = sorted(groups, key=_place_in_table)
+    untested = [key for key in keys if all(run.part == "source" for run in groups[key])]
+    keys = [key for key in keys if key not in untested]
     columns, missing = [], []
-    for key, members in sorted(groups.items(), key=lambda item: _place_in_table(item[0])):
-        if all(run.part == "source" for run in members):
-            missing.append(f"{_title(key, groups)}: trained on {source}, tested on no other data set")
-            continue
+    for key in keys:
+        members = groups[key]
         column = Column(
             trainer=key[0],
             config=", ".join(sorted({run.config for run in members})),
             shots=key[2],
-            title=_title(key, groups),
+            title=_title(key, keys),
             seeds=tuple(sorted(set(seeds) or {run.seed for run in members})),
             metrics=_metrics(protocol, members),
             cells={},
@@ -113,6 +114,9 @@ def build_table(runs: Iterable[Run], *, join_configs: bool = False, seeds: Itera
         )
         columns.append(column)
         missing += _fill(column, members, datasets)
+    if untested:
+        titles = ", ".join(_title(key, groups) for key in untested)
+        missing.append(f"tests on other data sets of what is trained on {published.display_name(source)}: {titles}")
     averaged = _average(columns, [dataset for dataset in datasets if dataset != source])
     return Table(protocol, columns, datasets, source, averaged, missing)
 
