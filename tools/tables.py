@@ -282,10 +282,10 @@ def paper_numbers(table: Table) -> tuple[dict[tuple[int, str, str], float], list
         if table.source not in ("", "imagenet"):
             notes.append(f"trains on ImageNet, not on {table.source}")
             continue
-        if column.trainer not in tables or column.shots not in (0, published.SHOTS):
+        rows = tables.get(column.trainer, {})
+        if column.shots not in (0, published.SHOTS) or rows.keys().isdisjoint(table.datasets):
             notes.append(f"has no such numbers of {column.title}")
             continue
-        rows = tables[column.trainer]
         for dataset in table.datasets:
             for metric in column.metrics:
                 if dataset in rows:
