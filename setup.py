@@ -26,6 +26,7 @@ setup(
         "numpy",
         "pillow>=9.1",
         "scikit-learn",  # macro F1, and the handwritten digits
+        "scipy",  # the labels of Stanford Cars and Oxford Flowers, MATLAB files
         "tabulate",
         "tensorboard",
         "tqdm",

@@ -3,6 +3,7 @@
 - Its warm-up schedulers hand ``verbose`` to PyTorch's base class, which no longer takes it.
 - Its checkpoints hold the scheduler that follows the warm-up as an object, which ``torch.load`` refuses by default. New
   ones hold that scheduler's state as plain data; older ones are read with an allow-list of exactly what they hold.
+- Its `read_image` hands on what PIL says of a cut-off image, without the file's name.
 - Its AutoAugment and RandAugment write ``np.int``, which NumPy 1.24 took away.
 - Its data package imports gdown, wilds and pandas, for downloads and three data sets that CoOp-family code leaves
   alone.
@@ -32,6 +33,8 @@ def mend() -> list[str]:
     if not hasattr(np, "int"):
         np.int = int
         mended.append("numpy's int")
+    _name_broken_images()
+    mended.append("names of broken images")
     if _mend_warmup():
         mended.append("warm-up schedulers")
     if _mend_checkpoints():
@@ -89,8 +92,19 @@ def _mend_checkpoints() -> bool:
     upstream.state_dict = _BaseWarmupScheduler.state_dict
     upstream.load_state_dict = _BaseWarmupScheduler.load_state_dict
 
-    replaced = importlib.import_module("dassl.utils.torchtools").load_checkpoint
-    for name, module in list(sys.modules.items()):
-        if name.split(".")[0] == "dassl" and getattr(module, "load_checkpoint", None) is replaced:
-            module.load_checkpoint = load_checkpoint
+    _replace("load_checkpoint", importlib.import_module("dassl.utils.torchtools"), load_checkpoint)
     return True
+
+
+def _name_broken_images() -> None:
+    from .dassl.utils.tools import read_image
+
+    _replace("read_image", importlib.import_module("dassl.utils.tools"), read_image)
+
+
+def _replace(function: str, home: ModuleType, by: Any) -> None:
+    """Put another function in the place of the one in `home`, wherever Dassl has imported it."""
+    replaced = getattr(home, function)
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] == "dassl" and getattr(module, function, None) is replaced:
+            setattr(module, function, by)

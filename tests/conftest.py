@@ -23,6 +23,12 @@ SIZE = 32  # pixels of the small CLIP's images
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200), "yellow": (200, 200, 30)}
 
 
+def relative(a, b) -> float:
+    """How far two arrays are from each other, as a part of the second one's length."""
+    a, b = (torch.as_tensor(x).double() for x in (a, b))
+    return ((a - b).norm() / b.norm()).item()
+
+
 def random_clip(**arguments):
     """The clip package's own architecture, small, its weights far enough from their start that every part matters."""
     from clip.model import CLIP

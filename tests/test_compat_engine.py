@@ -702,7 +702,15 @@ class _BaseWarmupScheduler(_LRScheduler):
     def get_lr(self):
         return [0.5 for _ in self.base_lrs]
 """,
-    "utils/__init__.py": "from .torchtools import *\n",
+    "utils/__init__.py": "from .tools import *\nfrom .torchtools import *\n",
+    "utils/tools.py": """
+from PIL import Image
+
+__all__ = ["read_image"]
+
+def read_image(path):
+    return Image.open(path).convert("RGB")
+""",
     "utils/torchtools.py": "import torch\n__all__ = ['load_checkpoint']\nload_checkpoint = torch.load\n",
 }
 
@@ -729,12 +737,18 @@ try:
 except FileNotFoundError as error:
     print(error)
 try:
+    dassl.utils.read_image("cut_off.png")
+except OSError as error:
+    print(error)
+try:
     dassl.data.gdown.download("http://x/y", "y", quiet=False)
 except ModuleNotFoundError as error:
     print(error)
 print([name for name in ("gdown", "wilds", "dassl.data.datasets.dg.wilds") if name in sys.modules])
 """
-    ran = run_python(code, HERE.parent, tmp_path / "site")
+    Image.effect_noise((64, 64), 90).save(tmp_path / "whole.png")
+    (tmp_path / "cut_off.png").write_bytes((tmp_path / "whole.png").read_bytes()[:600])
+    ran = run_python(code, HERE.parent, tmp_path / "site", cwd=tmp_path)
     missing = [name for name in ("gdown", "wilds", "pandas") if importlib.util.find_spec(name) is None]
     if missing != ["gdown", "wilds", "pandas"]:
         pytest.skip("gdown, wilds or pandas is installed")
@@ -742,12 +756,14 @@ print([name for name in ("gdown", "wilds", "dassl.data.datasets.dg.wilds") if na
     takes_verbose = "verbose" in inspect.signature(torch.optim.lr_scheduler.LRScheduler.__init__).parameters
     mended = ["imports of packages that are not installed"]
     mended += [] if hasattr(np, "int") else ["numpy's int"]
+    mended += ["names of broken images"]
     mended += [] if takes_verbose else ["warm-up schedulers"]
     assert ran.stdout.splitlines() == [
         f"installed at {folder}, mended: {', '.join(mended)}, checkpoints",
         f"{folder}/__init__.py",
         "0.5 dict",
         "There is no checkpoint file nowhere",
+        "The image file cut_off.png cannot be read: image file is truncated",
         "Downloading http://x/y needs the package gdown, which is not installed: pip install gdown",
         "[]",
     ], ran.stderr

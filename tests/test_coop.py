@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from clip import clip
-from conftest import COLOURS, ROOT, random_clip, results_of
+from conftest import COLOURS, ROOT, random_clip, relative, results_of
 from dassl.config import get_cfg_default
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
@@ -31,11 +31,6 @@ make_coop = importlib.import_module("make_coop")
 NAMES = ["dog", "a rather long class name of many words", "striped_texture", "x"]
 TRAINED = [name for name, case in make_coop.CASES.items() if not case["TRAINER"].startswith("Zeroshot")]
 METHODS = ["CoOp", "CoCoOp"]
-
-
-def relative(a, b) -> float:
-    a, b = (torch.as_tensor(x).double() for x in (a, b))
-    return ((a - b).norm() / b.norm()).item()
 
 
 # ------------------------------------------------------------------------------------------------ the published numbers

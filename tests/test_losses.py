@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from trainers.modules import losses
 from trainers.modules.losses import consistency_loss, decoupling_loss, dirichlet_kl, trusted_cross_entropy
 
 
@@ -108,6 +109,20 @@ def test_decoupling_limits():
     assert decoupling_loss(same_everywhere, 100.0).item() == pytest.approx(-4 * math.log(5), rel=1e-6)
     one_hot = torch.eye(5).expand(4, 5, 5)  # every template tells all of another's classes
     assert decoupling_loss(one_hot, 1000.0).item() == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("at_once", [1, 12, 40])
+def test_decoupling_in_parts_equals_the_whole(monkeypatch, at_once):
+    features = random_features(3, 5, 8).double()
+    found = []
+    for most in (losses.LOGITS_AT_ONCE, at_once):
+        monkeypatch.setattr(losses, "LOGITS_AT_ONCE", most)
+        leaf = features.clone().requires_grad_()
+        loss = decoupling_loss(leaf, 20.0)
+        loss.backward()
+        found.append((loss, leaf.grad))
+    for whole, part in zip(*found):
+        torch.testing.assert_close(part, whole)
 
 
 def test_decoupling_does_not_depend_on_the_order():

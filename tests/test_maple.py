@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, SIZE, random_clip, results_of
+from conftest import ROOT, SIZE, random_clip, relative, results_of
 
 from trainers.modules.loading import tokenize
 from trainers.modules.prompts import CoupledPrompt, CoupledTemplates
@@ -24,11 +24,6 @@ sys.path.append(str(GOLDEN))  # where the golden scripts find each other
 make_coop, make_maple = (importlib.import_module(name) for name in ("make_coop", "make_maple"))
 
 NAMES = ["dog", "a rather long class name", "striped_texture"]
-
-
-def relative(a, b) -> float:
-    a, b = (torch.as_tensor(x).double() for x in (a, b))
-    return ((a - b).norm() / b.norm()).item()
 
 
 # ---------------------------------------------------------------------------------------------- the published numbers

@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from clip import clip
+from conftest import relative
 
+from trainers.modules import text
 from trainers.modules.prompts import TextTemplates
 from trainers.modules.text import TextEncoder, TextPrompt
 
@@ -35,10 +37,6 @@ def plain(clip_model, ctx, names, deep=()):
         x = clip_model.ln_final(x.permute(1, 0, 2))
         features.append(x[torch.arange(len(names)), tokens.argmax(dim=-1)] @ clip_model.text_projection)
     return torch.stack(features)
-
-
-def relative(a, b):
-    return ((a - b).norm() / b.norm()).item()
 
 
 @pytest.mark.parametrize(("m", "n_ctx"), [(1, 1), (3, 4), (2, 16)])
@@ -75,6 +73,53 @@ def test_suffix_of_its_own_for_each_template(encoder):
     assert relative(features[0], encoder(first)[0]) < 1e-5
     assert relative(features[1], encoder(second)[0]) < 1e-5
     assert relative(features[1], features[0]) > 0.1
+
+
+@pytest.mark.parametrize("at_once", [1, 12, 30])
+@pytest.mark.parametrize("class_specific", [False, True])
+def test_classes_in_parts_equal_the_whole(encoder, monkeypatch, at_once, class_specific):
+    """Deep prompts, the shared start and suffixes that learn get the same gradient, whatever is computed again."""
+    prompt = TextTemplates(encoder, NAMES, 2, 3, std=0.5)()
+    suffix = prompt.suffix.expand(2, -1, -1, -1) if class_specific else prompt.suffix
+    given = [prompt.prefix, suffix, torch.randn(2, 3, 64)]
+    found = []
+    for most in (text.TOKENS_AT_ONCE, at_once):
+        monkeypatch.setattr(text, "TOKENS_AT_ONCE", most)
+        prefix, suffix, deep = leaves = [tensor.detach().clone().requires_grad_() for tensor in given]
+        features = encoder(TextPrompt(prefix, suffix, prompt.end, [deep]))
+        (features * torch.linspace(-1, 1, features.numel()).view_as(features)).sum().backward()
+        with torch.no_grad():
+            assert relative(encoder(TextPrompt(prefix, suffix, prompt.end, [deep])), features) < 1e-5
+        found.append([features, *(leaf.grad for leaf in leaves)])
+    assert all(relative(part, whole) < 1e-5 for whole, part in zip(*found))
+
+
+def test_parts_hold_all_classes_once():
+    end = [3, 1, 1, 9, 2]
+    order = [1, 2, 4, 0, 3]
+    assert text._split(order, end, 100) == [order]
+    assert text._split(order, end, 7) == [[1, 2, 4], [0], [3]]
+    assert text._split(order, end, 0) == [[c] for c in order]
+
+
+def test_memory_does_not_grow_with_templates_and_classes(encoder, monkeypatch):
+    """What autograd keeps, beyond what goes in and comes out, is bounded."""
+
+    def kept(n_templates):
+        sizes = {}
+
+        def pack(tensor):
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        learner = TextTemplates(encoder, [f"{name} {n}" for n in range(10) for name in NAMES], n_templates, 2, std=0.5)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            encoder(learner())
+        return sum(sizes.values())
+
+    plain_growth = kept(4) - kept(2)
+    monkeypatch.setattr(text, "TOKENS_AT_ONCE", 50)
+    assert kept(4) - kept(2) < plain_growth / 20
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tools.results import table
+from tools.results import text_table
 
 ROOT = Path(__file__).resolve().parent.parent
 # The methods that can be shown: folder of their scripts, and config
@@ -99,7 +99,7 @@ def main() -> None:
                 bar.close()
                 sys.exit(f"tools.demo: {error}")
         bar.set_postfix_str("")
-    print(table(args.output, args.dataset))
+    print(text_table(args.output, datasets=[args.dataset]))
     print(f"Logs, checkpoints and every figure lie below {args.output}/base2new.")
 
 

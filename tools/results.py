@@ -1,130 +1,282 @@
-"""Tables from the `results.json` files of finished runs.
+"""Tables of finished runs: ours by their `results.json`, those of CoOp and MaPLe by their `log.txt`.
 
-    python -m tools.results output [--dataset shapes]
+    python -m tools.results output [--protocol base2new|xd|dg|fewshot] [--format text|markdown|csv|latex] [--paper]
 
-Base and new accuracy in percent, mean over seeds; HM is the harmonic mean of the two means, as in the papers.
+Mean and standard deviation (that of a sample, n - 1) over seeds; the harmonic mean (HM) is of the two means. What is
+missing is named below the table; an average is over the data sets that every column has, and says over how many.
+Folders and what counts as a run's accuracy: `tools/runs.py`; with examples: docs/tables.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections import defaultdict
+import csv
+import io
+import sys
+from collections.abc import Iterable
 from pathlib import Path
-from statistics import mean, stdev
-from typing import NamedTuple
 
 from tabulate import tabulate
 
+from tools import published
+from tools.runs import LAYOUT, PROTOCOLS, find_runs
+from tools.tables import Column, Figure, Table, build_table, paper_numbers, seeds_name, shots_name, shots_of
 
-class Run(NamedTuple):
-    """Where a run belongs, by its place in CoOp's folder layout; the part of the protocol it is of stands apart."""
-
-    dataset: str
-    shots: str
-    trainer: str
-    config: str
-    seed: int
+FORMATS = ("text", "markdown", "csv", "latex")
+NOTHING = "–"
 
 
-# Where the results of each half lie, the preferred folder first: a test of its own goes before the training run's
-PARTS = {"base": ("test_base", "train_base"), "new": ("test_new",)}
-
-
-def read_runs(output: str | Path) -> dict[str, dict[Run, float]]:
-    """Accuracies of all finished base-to-new runs below `output`.
-
-    Returns:
-        For "base" and "new": the accuracy in percent of each run.
-
-    Raises:
-        ValueError: a `results.json` is broken.
-    """
-    accuracies: dict[str, dict[Run, float]] = {part: {} for part in PARTS}
-    for part, folders in PARTS.items():
-        for folder in folders:
-            top = Path(output, "base2new", folder)
-            for path in sorted(top.glob("*/shots_*/*/*/seed*/results.json")):
-                dataset, shots, trainer, config, seed = path.parent.relative_to(top).parts
-                if not seed.removeprefix("seed").isdecimal():
-                    continue  # a folder set aside
-                run = Run(dataset, shots.removeprefix("shots_"), trainer, config, int(seed.removeprefix("seed")))
-                try:
-                    accuracy = json.loads(path.read_text())["figures"]["accuracy"]
-                except (ValueError, KeyError, TypeError) as error:
-                    raise ValueError(f"{path} is not a whole results.json: {error}") from error
-                accuracies[part].setdefault(run, accuracy)
-    return accuracies
-
-
-def harmonic_mean(a: float, b: float) -> float:
-    """Harmonic mean of two accuracies, 0 if one of them is."""
-    return 2 * a * b / (a + b) if a and b else 0.0
-
-
-def base_to_new(accuracies: dict[str, dict[Run, float]], dataset: str = "") -> tuple[list[list], list[str]]:
-    """Rows of the base-to-new table and what is missing for it.
-
-    A seed counts where both its base and its new accuracy are there; one that lacks either is named, not averaged over.
+def render(table: Table, output_format: str = "text", paper: bool = False) -> tuple[str, list[str]]:
+    """A table as text, and the notes that belong below it.
 
     Args:
-        accuracies: from `read_runs`.
-        dataset: only this one; empty for all.
-
-    Returns:
-        Rows of data set, trainer, config, seeds, base, new, HM; and a sentence for each run that is missing.
-    """
-    settings = defaultdict(set)
-    for part in accuracies.values():
-        for run in part:
-            if not dataset or run.dataset == dataset:
-                settings[run[:-1]].add(run.seed)
-    rows, missing = [], []
-    for setting, seeds in sorted(settings.items()):
-        pairs = {}
-        for seed in sorted(seeds):
-            run = Run(*setting, seed)
-            lacking = [part for part in accuracies if run not in accuracies[part]]
-            if lacking:
-                missing.append(f"{' '.join(setting)} seed {seed}: no {' and no '.join(lacking)} result")
-            else:
-                pairs[seed] = (accuracies["base"][run], accuracies["new"][run])
-        if pairs:
-            base, new = zip(*pairs.values())
-            name, shots, trainer, config = setting
-            hm = harmonic_mean(mean(base), mean(new))
-            rows.append([name, shots, trainer, config, len(pairs), _spread(base), _spread(new), f"{hm:.2f}"])
-    return rows, missing
-
-
-def _spread(values: tuple[float, ...]) -> str:
-    """Mean, and standard deviation where there is more than one value."""
-    return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
-
-
-def table(output: str | Path, dataset: str = "") -> str:
-    """The base-to-new table as text, with what is missing below it.
+        table: from `build_table`.
+        output_format: one of `FORMATS`.
+        paper: whether the paper's numbers stand beside, and the differences from them.
 
     Raises:
-        FileNotFoundError: there is no finished run.
-        ValueError: as `read_runs`.
+        ValueError: no such format, or the paper has no table of this protocol.
     """
-    rows, missing = base_to_new(read_runs(output), dataset)
-    if not rows and not missing:
-        raise FileNotFoundError(f"no results.json of a base-to-new run{' on ' * bool(dataset)}{dataset} below {output}")
-    headers = ["data set", "shots", "trainer", "config", "seeds", "Base", "New", "HM"]
-    lines = [tabulate(rows, headers, disable_numparse=True)] if rows else []
-    return "\n".join(lines + [f"missing: {sentence}" for sentence in missing])
+    if output_format not in FORMATS:
+        raise ValueError(f"the format must be one of {', '.join(FORMATS)}, got {output_format!r}")
+    numbers, paper_notes = paper_numbers(table) if paper else ({}, [])
+    notes = [_legend(column) for column in table.columns]
+    rows = [dataset for dataset in table.datasets if dataset != table.source]
+    if table.averaged and len(table.averaged) < len(rows):
+        without = ", ".join(published.display_name(name) for name in rows if name not in table.averaged)
+        notes.append(f"average: over the {len(table.averaged)} data sets that every column has, so without {without}")
+    elif not table.averaged and len(rows) > 1:
+        notes.append(
+            "average: none, as fewer than two data sets have results in every column (--trainer, --config and --shots "
+            "choose columns, --join-configs puts all configs of a trainer into one)"
+        )
+    if numbers:
+        notes.append(f"paper: {published.SOURCE}; differences are taken before rounding")
+    notes += [f"paper: {note}" for note in paper_notes] + [f"missing: {sentence}" for sentence in table.missing]
+    if output_format == "csv":
+        return _csv(table, numbers, paper), notes
+    return _grid(table, numbers, output_format), notes
 
 
-def main() -> None:
+def _legend(column: Column) -> str:
+    config = f"config{'s' * (', ' in column.config)} {column.config}"
+    shots = "" if column.shots is None else f", {shots_name(column.shots)}"
+    return f"{column.title}: {config}{shots}, {seeds_name(column.seeds)}"
+
+
+def _rows(table: Table) -> list[str]:
+    """Data sets, the source first, and the average."""
+    source = [table.source] if table.source else []
+    rows = source + [dataset for dataset in table.datasets if dataset != table.source]
+    return rows + ["average"] * bool(table.averaged)
+
+
+def _cell(column: Column, row: str, metric: str) -> Figure | None:
+    return column.averages.get(metric) if row == "average" else column.cells.get((row, metric))
+
+
+def _grid(table: Table, numbers: dict, output_format: str) -> str:
+    """The table with data sets as rows, a column group a trainer, and the paper's where it has numbers."""
+    rows = _rows(table)
+    lines = [[_row_name(table, row)] for row in rows]
+    groups = []  # title and metrics
+    for index, column in enumerate(table.columns):
+        beside = any(key[0] == index for key in numbers)
+        groups.append((column.title, column.metrics))
+        groups += [(f"{column.title}, paper", column.metrics), (f"{column.title} - paper", column.metrics)] * beside
+        for row, line in zip(rows, lines):
+            figures = [_cell(column, row, metric) for metric in column.metrics]
+            line += [_show(figure, column, row) for figure in figures]
+            if beside:
+                theirs = [numbers.get((index, row, metric)) for metric in column.metrics]
+                line += [NOTHING if number is None else f"{number:.2f}" for number in theirs]
+                line += [
+                    NOTHING if None in (figure, number) else f"{round(figure.mean - number, 2) + 0:+.2f}"
+                    for figure, number in zip(figures, theirs)
+                ]
+    if output_format == "latex":
+        return _latex(lines, groups)
+    if output_format == "markdown":
+        headers = [_join(title, metric, " ") for title, metrics in groups for metric in metrics]
+        return tabulate(lines, ["data set", *headers], tablefmt="github", disable_numparse=True)
+    headers = [
+        _join(title if first == 0 else "", metric, "\n")
+        for title, metrics in groups
+        for first, metric in enumerate(metrics)
+    ]
+    return tabulate(lines, ["data set", *headers], tablefmt="simple", disable_numparse=True)
+
+
+def _join(title: str, metric: str, between: str) -> str:
+    """A column's heading; a group of one column needs no name for its metric."""
+    return title if metric == "Accuracy" else f"{title}{between}{metric}"
+
+
+def _row_name(table: Table, row: str) -> str:
+    if row == "average":
+        return f"average of {len(table.averaged)}"
+    return published.display_name(row) + " (source)" * (row == table.source)
+
+
+def _show(figure: Figure | None, column: Column, row: str) -> str:
+    """Mean, standard deviation, and over how many seeds where that is fewer than the column's."""
+    if figure is None:
+        return NOTHING
+    text = f"{figure.mean:.2f}" + (f" ± {figure.std:.2f}" if figure.std is not None else "")
+    fewer = row != "average" and len(figure.seeds) < len(column.seeds)
+    return text + f" (n={len(figure.seeds)})" * fewer
+
+
+def _latex(lines: list[list[str]], groups: list[tuple[str, tuple[str, ...]]]) -> str:
+    """A booktabs table, with the titles of the column groups in a row of their own."""
+    single = all(metrics == ("Accuracy",) for _, metrics in groups)
+    headers = [title if single else metric for title, metrics in groups for metric in metrics]
+    text = tabulate(lines, ["data set", *headers], tablefmt="latex_booktabs", disable_numparse=True)
+    text = text.replace("±", r"$\pm$").replace(NOTHING, "--")
+    if single:
+        return text
+    titles, rules, first = [], [], 2
+    for title, metrics in groups:
+        last = first + len(metrics) - 1
+        titles.append(rf"\multicolumn{{{len(metrics)}}}{{c}}{{{title.replace('_', chr(92) + '_')}}}")
+        rules.append(rf"\cmidrule(lr){{{first}-{last}}}")
+        first = last + 1
+    row = " & ".join(["", *titles]) + r" \\"
+    return text.replace("\\toprule\n", f"\\toprule\n{row}\n{' '.join(rules)}\n", 1)
+
+
+def _csv(table: Table, numbers: dict, paper: bool) -> str:
+    """One line for each data set, column group and metric: plain numbers, not rounded to what a table shows."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    header = ["protocol", "dataset", "datasets", "shots", "trainer", "config", "metric", "mean", "std", "n", "seeds"]
+    writer.writerow(header + ["paper", "difference"] * paper)
+    for row in _rows(table):
+        for index, column in enumerate(table.columns):
+            for metric in column.metrics:
+                figure, number = _cell(column, row, metric), numbers.get((index, row, metric))
+                if figure is None:
+                    continue
+                shots, name = column.shots, metric
+                if shots is None:  # few-shot: the metrics are the shots
+                    shots, name = shots_of(metric), "Accuracy"
+                line = [table.protocol, row, len(table.averaged) if row == "average" else 1, shots]
+                line += [column.trainer, column.config, name.lower(), f"{figure.mean:.4f}", _plain(figure.std)]
+                line += [len(figure.seeds) or "", " ".join(map(str, figure.seeds))]
+                difference = None if number is None else figure.mean - number
+                writer.writerow(line + [_plain(number), _plain(difference)] * paper)
+    return file.getvalue().rstrip("\n")
+
+
+def _plain(number: float | None) -> str:
+    return "" if number is None else f"{number:.4f}"
+
+
+def table_of(
+    output: str | Path | Iterable[str | Path],
+    protocol: str = "base2new",
+    *,
+    join_configs: bool = False,
+    **filters,
+) -> Table:
+    """The table of the runs below one or several output folders.
+
+    Args:
+        output: the folder or folders.
+        protocol: one of `PROTOCOLS`.
+        join_configs: as in `build_table`.
+        filters: datasets, trainers, configs, shots, seeds and source, as in `tools.runs.find_runs`.
+
+    Raises:
+        FileNotFoundError: there is no run of this kind.
+        ValueError: as `find_runs` and `build_table`.
+    """
+    runs = find_runs(output, protocol, **filters)
+    given = {name: list(values) for name, values in filters.items() if values and name != "source"}
+    if all(run.part == "source" for run in runs):
+        outputs = [output] if isinstance(output, (str, Path)) else output
+        chosen = "".join(f", {name} {', '.join(map(str, values))}" for name, values in given.items())
+        raise FileNotFoundError(
+            f"no run of {protocol} below {' '.join(map(str, outputs))}{chosen}; such runs lie in {LAYOUT[protocol]}"
+        )
+    table = build_table(runs, join_configs=join_configs, seeds=given.get("seeds", ()))
+    there = {
+        "datasets": {run.dataset for run in runs},
+        "trainers": {run.trainer for run in runs},
+        "configs": {run.config for run in runs},
+        "shots": {run.shots for run in runs},
+    }
+    for name, found in there.items():
+        absent = [str(value) for value in given.get(name, ()) if value not in found]
+        if absent:
+            table.missing.append(f"no run at all of {name} {', '.join(absent)}")
+    return table
+
+
+def text_table(
+    output: str | Path | Iterable[str | Path],
+    protocol: str = "base2new",
+    output_format: str = "text",
+    paper: bool = False,
+    **options,
+) -> str:
+    """The table of the runs below one or several output folders as text, its notes below it.
+
+    Args:
+        output, protocol, options: as in `table_of`.
+        output_format, paper: as in `render`; of CSV, which has no place for notes, the numbers alone.
+    """
+    text, notes = render(table_of(output, protocol, **options), output_format, paper)
+    return _with_notes(text, notes, output_format)
+
+
+def _with_notes(text: str, notes: list[str], output_format: str) -> str:
+    marks = {"text": "", "markdown": "- ", "latex": "% "}
+    if output_format not in marks:
+        return text
+    return "\n".join([text, "", *(f"{marks[output_format]}{note}" for note in notes)])
+
+
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", help="output folder of the runs")
-    parser.add_argument("--dataset", default="", help="only this data set")
-    args = parser.parse_args()
+    parser.add_argument("output", nargs="+", help="output folder of the runs; of several, the runs stand in one table")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="base2new", help="base2new (default): base to new")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="text", help="text (default); CSV has a line for each figure"
+    )
+    parser.add_argument("--paper", action="store_true", help="the CDC paper's numbers beside, and the differences")
+    parser.add_argument("--dataset", action="append", default=[], help="only this data set (repeatable)")
+    parser.add_argument("--trainer", action="append", default=[], help="only this trainer (repeatable)")
+    parser.add_argument("--config", action="append", default=[], help="only this config (repeatable)")
+    parser.add_argument("--shots", action="append", default=[], type=int, help="only these shots (repeatable)")
+    parser.add_argument("--seed", action="append", default=[], type=int, help="only this seed, missing if not there")
+    parser.add_argument("--source", default="", help="xd, dg: the data set trained on (default: what the logs name)")
+    parser.add_argument("--join-configs", action="store_true", help="all configs of a trainer in one column group")
+    parser.add_argument("--plot", metavar="FILE.png", help="fewshot: curves of accuracy over shots as a picture")
+    args = parser.parse_args(arguments)
     try:
-        print(table(args.output, args.dataset))
-    except (FileNotFoundError, ValueError) as error:
+        if args.plot and args.protocol != "fewshot":
+            raise ValueError("--plot draws few-shot curves: give --protocol fewshot with it")
+        table = table_of(
+            args.output,
+            args.protocol,
+            join_configs=args.join_configs,
+            datasets=args.dataset,
+            trainers=args.trainer,
+            configs=args.config,
+            shots=args.shots,
+            seeds=args.seed,
+            source=args.source,
+        )
+        text, notes = render(table, args.format, args.paper)
+        if args.plot:
+            from tools.curves import draw_curves  # matplotlib takes a second to load
+
+            draw_curves(table, args.plot)
+        print(_with_notes(text, notes, args.format))
+        if args.format == "csv" and notes:
+            print("\n".join(notes), file=sys.stderr)
+    except (OSError, ValueError) as error:
         parser.exit(2, f"tools.results: {error}\n")
 
 

@@ -10,9 +10,12 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from .evidence import log1p_exp, wide
 
+# Logits of eq. (2) kept for the gradient at once; where there are more, they are computed again when it is due.
+LOGITS_AT_ONCE = 2**22
 # Above this the asymptotic series below are exact to 1e-8 and better, and need only log(alpha).
 _LOG_LARGE = math.log(100.0)
 
@@ -92,11 +95,16 @@ def decoupling_loss(text_features: Tensor, scale: Tensor | float) -> Tensor:
     """
     text_features = _unit(text_features, "text features", 3)
     n_templates, n_classes, _ = text_features.shape
+    rows = max(1, LOGITS_AT_ONCE // n_classes)
+    keep = n_templates * (n_templates - 1) * n_classes**2 <= LOGITS_AT_ONCE or not torch.is_grad_enabled()
     total = text_features.new_zeros(())
-    for m in range(n_templates):
-        for other in range(m):
-            logits = scale * text_features[m] @ text_features[other].T  # (C, C), and its transpose for (other, m)
-            total = total + _negative_entropy(logits, dim=1) + _negative_entropy(logits, dim=0)
+    for m, own in enumerate(text_features):
+        for other in (*text_features[:m], *text_features[m + 1 :]):
+            for part in own.split(rows):
+                if keep:
+                    total = total + _negative_entropy(part, other, scale)
+                else:
+                    total = total + checkpoint(_negative_entropy, part, other, scale, use_reentrant=False)
     return total / (max(n_templates - 1, 1) * n_classes)
 
 
@@ -146,8 +154,9 @@ def _unit(features: Tensor, name: str, ndim: int) -> Tensor:
     return F.normalize(wide(features), dim=-1)
 
 
-def _negative_entropy(logits: Tensor, dim: int) -> Tensor:
-    log_prob = torch.log_softmax(logits, dim=dim)
+def _negative_entropy(features: Tensor, others: Tensor, scale: Tensor | float) -> Tensor:
+    """`sum_c sum_k P log P` of telling rows `(c, D)` among `(k, D)`, both L2-normalised."""
+    log_prob = torch.log_softmax(scale * features @ others.T, dim=1)
     return (log_prob.exp() * log_prob).sum()
 
 

@@ -45,7 +45,7 @@ class PromptLearner(nn.Module):
         self.register_buffer("words", words, persistent=False)
         self.register_buffer("sos", encoder.embed(torch.tensor(tokenize("")[:1])), persistent=False)  # (1, W)
         self.register_buffer("suffix", encoder.embed(suffix), persistent=False)  # (C, L, W)
-        self.register_buffer("end", end, persistent=False)  # (C,)
+        self.end = end
 
     def visual(self) -> VisualPrompt | None:
         """The image encoder's prompts, of all templates; None for a learner without."""
@@ -135,7 +135,7 @@ class TextContext(PromptLearner):
         self.n_shared = n_before if ctx.ndim == 2 else 0
         order = torch.tensor(order)[:, self.n_shared :, None]
         self.register_buffer("order", order, persistent=False)  # (C, L', 1)
-        self.end = self.end + n_ctx - self.n_shared
+        self.end = tuple(end + n_ctx - self.n_shared for end in self.end)
 
     def forward(self) -> TextPrompt:
         tokens = torch.cat([self.ctx.expand(len(self.suffix), -1, -1), self.suffix], dim=1)

@@ -1,23 +1,32 @@
 """The frozen text encoder under learnable prompts, computing only what differs between prompts.
 
-CLIP's text transformer is causal and its feature is read at the end-of-text token, so nothing behind the longest class
-name is computed (of 77 positions about 10), and the start `[SOS][context tokens]`, which the classes of one template
-share, is computed once a template: every class's own tokens attend to its keys and values. In the last layer only the
-end-of-text position is a query. All of it is exact: outputs and gradients are those of the plain 77-position encoder.
+CLIP's text transformer is causal and its feature is read at the end-of-text token, so nothing behind it is computed,
+for every class its own (of 77 positions about 5), and the start `[SOS][context tokens]`, which the classes of one
+template share, is computed once a template: every class's own tokens attend to its keys and values. In the last layer
+only the end-of-text position is a query. Where that is too much to keep for the gradient, the classes go through in
+parts, each computed again when its gradient is due, so that memory does not grow with templates and classes. All of it
+is exact: outputs and gradients are those of the plain 77-position encoder.
 
-Legend: M templates, C classes, P prefix and L suffix positions, W transformer width, D embedding width, H heads.
+Legend: M templates, C classes, P prefix and L suffix positions, T own tokens of all classes, W transformer width, D
+embedding width, H heads.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .loading import tokenize
+
+# Own tokens of all templates that are kept for the gradient at once: 1.2 GB for ViT-B/16 in float32. One template's
+# pass over the names of ImageNet's classes stays below.
+TOKENS_AT_ONCE = 5120
 
 
 class TextPrompt(NamedTuple):
@@ -26,13 +35,13 @@ class TextPrompt(NamedTuple):
     Attributes:
         prefix: `(M, P, W)`, what all classes of a template share: `[SOS][context tokens]`.
         suffix: `(C, L, W)`, or `(M, C, L, W)` where it differs between templates; arbitrary behind end-of-text.
-        end: `(C,)`, position of end-of-text in the suffix.
+        end: for each class the position of end-of-text in the suffix.
         deep: for layers 1, 2, ...: `(M, d, W)`, what replaces the prefix positions 1..d before that layer.
     """
 
     prefix: Tensor
     suffix: Tensor
-    end: Tensor
+    end: Sequence[int]
     deep: Sequence[Tensor] = ()
 
 
@@ -76,20 +85,40 @@ class TextEncoder(nn.Module):
             raise ValueError(
                 f"CLIP's text encoder takes {self.context_length} tokens, a prompt has {n_prefix + n_suffix}"
             )
+        order = sorted(range(len(end)), key=end.__getitem__)
+        features = []
+        for part in _split(order, end, TOKENS_AT_ONCE // len(prefix)):
+            if len(part) < len(order) and torch.is_grad_enabled():
+                encoded = checkpoint(
+                    self._encode, prefix, suffix, part, end, deep, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                encoded = self._encode(prefix, suffix, part, end, deep)
+            features.append(encoded)
+        place = torch.tensor(order, device=prefix.device).argsort()
+        return torch.cat(features, dim=1)[:, place]
+
+    def _encode(
+        self, prefix: Tensor, suffix: Tensor, classes: list[int], end: Sequence[int], deep: Sequence[Tensor]
+    ) -> Tensor:
+        """Text features `(M, len(classes), D)` of some classes, which come in the order of their `end`."""
+        n_prefix = prefix.shape[1]
         positions = self.positional_embedding.to(self.dtype)
-        shared = prefix.to(self.dtype) + positions[:n_prefix]  # (M, P, W)
-        own = suffix.to(self.dtype) + positions[n_prefix : n_prefix + n_suffix]
-        own = own.expand(len(prefix), *own.shape[-3:])  # (M, C, L, W)
-        # (1, C, 1, 1) ready to gather one position of (M, C, L, W)
-        end = end.view(1, -1, 1, 1).expand(len(prefix), -1, 1, own.shape[-1])
+        tokens, groups = [prefix.to(self.dtype) + positions[:n_prefix]], []
+        for length, members in itertools.groupby(classes, key=lambda c: end[c] + 1):
+            index = torch.tensor(list(members), device=suffix.device)
+            groups.append((length, len(index)))
+            own = suffix[..., :length, :].index_select(-3, index).to(self.dtype)
+            own = own + positions[n_prefix : n_prefix + length]
+            tokens.append(own.expand(len(prefix), *own.shape[-3:]).flatten(1, 2))
+        x = torch.cat(tokens, dim=1)  # (M, P + T, W)
         last = len(self.blocks) - 1
         for layer, block in enumerate(self.blocks):
             if 0 < layer <= len(deep):
-                tokens = deep[layer - 1].to(shared.dtype)
-                shared = torch.cat([shared[:, :1], tokens, shared[:, 1 + tokens.shape[1] :]], dim=1)
-            shared, own = _block(block, shared, own, end if layer == last else None)
-        features = self.ln_final(own[:, :, 0]).to(self.dtype)  # (M, C, W)
-        return features @ self.text_projection
+                replaced = deep[layer - 1].to(x.dtype)
+                x = torch.cat([x[:, :1], replaced, x[:, 1 + replaced.shape[1] :]], dim=1)
+            x = _block(block, x, n_prefix, groups, layer == last)
+        return self.ln_final(x).to(self.dtype) @ self.text_projection
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -107,11 +136,23 @@ class TextEncoder(nn.Module):
         return F.normalize(features[0].float(), dim=-1)
 
 
-def pad(tokens: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+def pad(tokens: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, tuple[int, ...]]:
     """Token lists of unequal length -> `(C, L)` filled up with zeros, and the position of each one's last token."""
     length = max(len(text) for text in tokens)
     padded = torch.tensor([[*text, *[0] * (length - len(text))] for text in tokens], device=device)
-    return padded, torch.tensor([len(text) - 1 for text in tokens], device=device)
+    return padded, tuple(len(text) - 1 for text in tokens)
+
+
+def _split(order: list[int], end: Sequence[int], most: int) -> list[list[int]]:
+    """Classes in parts of at most `most` tokens, but at least one class."""
+    parts, n_tokens = [[]], 0
+    for c in order:
+        n_tokens += end[c] + 1
+        if parts[-1] and n_tokens > most:
+            parts.append([])
+            n_tokens = end[c] + 1
+        parts[-1].append(c)
+    return parts
 
 
 def _common_length(tokens: Sequence[Sequence[int]]) -> int:
@@ -120,55 +161,46 @@ def _common_length(tokens: Sequence[Sequence[int]]) -> int:
     return next((n for n in range(longest) if len({text[n] for text in tokens}) > 1), longest)
 
 
-def _block(block: nn.Module, shared: Tensor, own: Tensor, end: Tensor | None) -> tuple[Tensor, Tensor]:
-    """One residual attention block on prefixes `(M, P, W)` and suffixes `(M, C, L, W)`.
+def _block(block: nn.Module, x: Tensor, n_prefix: int, groups: Sequence[tuple[int, int]], last: bool) -> Tensor:
+    """One residual attention block on `(M, P + T, W)`: the prefix, then the own tokens of one class after the other.
 
-    With `end` it is the last one: `own` comes back as the end-of-text position alone, `(M, C, 1, W)`.
+    Args:
+        n_prefix: P.
+        groups: how many tokens a class has, and how many classes have as many, in their order.
+        last: what comes back are the end-of-text tokens alone, `(M, C, W)`.
     """
     n_heads = block.attn.num_heads
-    shared = shared[:, None]  # (M, 1, P, W), as a class of its own
-    shared_q, shared_k, shared_v = _project(block, shared, n_heads)  # (M, 1, H, P, W/H)
-    q, k, v = _project(block, own, n_heads)  # (M, C, H, L, W/H)
-    allowed = _causal(k)
-    if end is not None:
-        own = own.gather(2, end)
-        heads = end[..., 0, 0].view(*end.shape[:2], 1, 1, 1).expand(*q.shape[:3], 1, q.shape[-1])
-        q = q.gather(3, heads)
-        allowed = torch.arange(k.shape[-2], device=q.device) <= end[:, :, None, :, :1]
-    own = _residual(block, own, _attend(q, k, v, allowed, shared_k[:, 0], shared_v[:, 0]))
-    if end is None:
-        nothing = shared_k[:, 0, :, :0]
-        shared = _residual(block, shared, _attend(shared_q, shared_k, shared_v, _causal(shared_k), nothing, nothing))
-    return shared[:, 0], own
+    qkv = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+    prefix, *own = qkv.split([n_prefix, *(length * count for length, count in groups)], dim=1)
+    prefix = _heads(prefix, n_heads)  # each (M, H, P, W/H)
+    mixed = [] if last else [_merge(F.scaled_dot_product_attention(*prefix, is_causal=True))]
+    for (length, count), tokens in zip(groups, own):
+        q, k, v = _heads(tokens.unflatten(1, (count, length)), n_heads)  # each (M, C', H, L, W/H)
+        k, v = (
+            torch.cat([start[:, None].expand(-1, count, -1, -1, -1), part], dim=3)
+            for start, part in zip(prefix[1:], (k, v))
+        )
+        if last:
+            q, mask = q[..., -1:, :], None
+        else:
+            mask = torch.ones(length, n_prefix + length, dtype=torch.bool, device=x.device).tril(n_prefix)
+        mixed.append(_merge(F.scaled_dot_product_attention(q, k, v, mask)).flatten(1, 2))
+    if last:
+        ends, n_before = [], n_prefix
+        for length, count in groups:
+            ends.append(x[:, n_before : n_before + length * count].unflatten(1, (count, length))[:, :, -1])
+            n_before += length * count
+        x = torch.cat(ends, dim=1)
+    x = x + block.attn.out_proj(torch.cat(mixed, dim=1))
+    return x + block.mlp(block.ln_2(x))
 
 
-def _causal(k: Tensor) -> Tensor:
-    """`(length, length)`: which keys each position may attend to."""
-    return torch.ones(k.shape[-2], k.shape[-2], dtype=torch.bool, device=k.device).tril()
-
-
-def _project(block: nn.Module, x: Tensor, n_heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values `(..., H, length, W/H)` of `(..., length, W)`."""
-    x = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+def _heads(x: Tensor, n_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values `(..., H, length, W/H)`, that are side by side in `(..., length, 3 W)`."""
     q, k, v = (part.unflatten(-1, (n_heads, -1)).transpose(-2, -3) for part in x.chunk(3, dim=-1))
     return q, k, v
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, shared_k: Tensor, shared_v: Tensor) -> Tensor:
-    """Attention of suffix queries `(M, C, H, L, W/H)` to the whole prefix and to the allowed suffix positions.
-
-    The prefix's keys and values are used where they are, `(M, H, P, W/H)`, and not copied to every class.
-    """
-    n_prefix = shared_k.shape[-2]
-    q = q * q.shape[-1] ** -0.5
-    to_shared = torch.einsum("mchld,mhpd->mchlp", q, shared_k)
-    to_own = (q @ k.transpose(-1, -2)).masked_fill(~allowed, float("-inf"))
-    weights = torch.softmax(torch.cat([to_shared, to_own], dim=-1).float(), dim=-1).to(v.dtype)
-    from_shared = torch.einsum("mchlp,mhpd->mchld", weights[..., :n_prefix], shared_v)
-    return from_shared + weights[..., n_prefix:] @ v
-
-
-def _residual(block: nn.Module, x: Tensor, mixed: Tensor) -> Tensor:
-    """The rest of a block: attention's output projection and the feed-forward network, `(..., length, W)`."""
-    x = x + block.attn.out_proj(mixed.transpose(-2, -3).flatten(-2))
-    return x + block.mlp(block.ln_2(x))
+def _merge(x: Tensor) -> Tensor:
+    """`(..., H, length, W/H)` -> `(..., length, W)`."""
+    return x.transpose(-2, -3).flatten(-2)

@@ -1,0 +1,199 @@
+"""Files and folders of data sets: listed, read and written, with a sentence for what is wrong in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any, Callable
+
+IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+ABANDONED_AFTER = 24 * 3600  # seconds after which a half-written folder cannot belong to a running process
+
+
+def generate_once(folder: str, build: Callable[[str], None]) -> None:
+    """Fill `folder` by `build` unless it has content already; afterwards it is complete, or an error was raised.
+
+    `build` writes into a new folder beside it, which is renamed when it is done. So `folder` never exists half-made;
+    two processes at once both build and the first one to finish is kept. What a killed process left behind has a hidden
+    name of its own, is never mistaken for the set, and is removed by a later call once it is a day old.
+
+    Args:
+        folder: the folder to make; its parents are made as needed.
+        build: is given an empty folder and writes the content. Must give the same content each time.
+    """
+    if os.path.isdir(folder) and os.listdir(folder):
+        return
+    parent, name = os.path.split(os.path.abspath(folder))
+    os.makedirs(parent, exist_ok=True)
+    for entry in os.listdir(parent):
+        path = os.path.join(parent, entry)
+        if (
+            entry.startswith(f".{name}-")
+            and entry.endswith(".part")
+            and time.time() - os.path.getmtime(path) > ABANDONED_AFTER
+        ):
+            shutil.rmtree(path, ignore_errors=True)
+
+    part = os.path.join(parent, f".{name}-{uuid.uuid4().hex}.part")
+    os.mkdir(part)
+    print(f"Writing {folder} (once)")
+    try:
+        build(part)
+        try:
+            os.rename(part, folder)
+        except OSError:
+            if not (os.path.isdir(folder) and os.listdir(folder)):
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_json(content: Any, path: str, replace: bool = True, indent: int | None = None) -> None:
+    """Write a JSON file whole or not at all.
+
+    Args:
+        content: what to write.
+        path: of the file.
+        replace: whether a file that is there, or was written by another process in the meantime, is replaced.
+        indent: blanks a level; None writes one line.
+
+    Raises:
+        OSError: the folder is not writable or the disk is full.
+    """
+    part = f"{path}.{uuid.uuid4().hex}.part"
+    try:
+        with open(part, "x", encoding="utf-8") as file:
+            json.dump(content, file, indent=indent)
+        if replace:
+            os.replace(part, path)
+            return
+        try:
+            os.link(part, path)  # unlike a rename, this fails if the file exists
+        except FileExistsError:
+            return
+        except OSError:  # a file system without links
+            os.replace(part, path)
+    finally:
+        if os.path.exists(part):
+            os.remove(part)
+
+
+def read_json(path: str, role: str) -> Any:
+    """Return the content of a JSON file.
+
+    Args:
+        path: of the file.
+        role: what it is, for the error.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except ValueError as error:
+        raise ValueError(f"{role} {path} is not readable as JSON ({error})") from error
+
+
+def read_lines(path: str, pattern: str, form: str) -> list[tuple[str, ...]]:
+    """Read a text file in which every line that is not blank has the same form.
+
+    Args:
+        path: of the file, in UTF-8.
+        pattern: regular expression of a whole line without the blanks around it.
+        form: the same in words, for the error.
+
+    Returns:
+        The groups of the pattern, for each line.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no text, it is empty, or a line has another form.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line.strip() for line in file]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not readable as UTF-8 text ({error})") from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if line:
+            match = re.fullmatch(pattern, line)
+            if match is None:
+                raise ValueError(f"line {number} of {path} must be {form}, got {line!r}")
+            found.append(match.groups())
+    if not found:
+        raise ValueError(f"{path} must hold lines {form}, but is empty")
+    return found
+
+
+def read_mat(path: str, variable: str) -> Any:
+    """Return one variable of a MATLAB file as SciPy gives it.
+
+    Raises:
+        ValueError: the file is damaged or lacks the variable.
+    """
+    from scipy.io import loadmat  # slow to import, and needed by two sets without a split file only
+
+    try:
+        return loadmat(path)[variable]
+    except KeyError as error:
+        raise ValueError(f"{path} must hold the variable {variable!r}") from error
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # damaged files make SciPy's reader raise almost anything
+        raise ValueError(f"{path} cannot be read as a MATLAB file ({error})") from error
+
+
+def list_visible(folder: str) -> tuple[list[str], list[str]]:
+    """Return the names of the folders and of the files in `folder`, each sorted, without hidden ones."""
+    with os.scandir(folder) as entries:
+        visible = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+    return [name for name, is_dir in visible if is_dir], [name for name, is_dir in visible if not is_dir]
+
+
+def list_classes(image_dir: str, ignored: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """Return the class folders, sorted, and what else lies beside them, both without hidden and `ignored` names.
+
+    Raises:
+        ValueError: there is no class folder.
+    """
+    folders, files = ([name for name in names if name not in ignored] for names in list_visible(image_dir))
+    if not folders:
+        raise ValueError(f"{image_dir} must hold one folder a class, but {describe_nearest(image_dir)}")
+    return folders, files
+
+
+def list_images(folder: str) -> tuple[list[str], list[str]]:
+    """Return the names of the images in a class folder, sorted, and what else lies there, without hidden names."""
+    subfolders, files = list_visible(folder)
+    images = [name for name in files if name.lower().endswith(IMAGE_EXTENSIONS)]
+    return images, subfolders + [name for name in files if not name.lower().endswith(IMAGE_EXTENSIONS)]
+
+
+def note_strays(strays: Sequence[str], image_dir: str) -> None:
+    """Print what was left out because it is no image."""
+    if strays:
+        print(f"Note: {len(strays)} entries under {image_dir} are not images and are left out: {shorten(strays)}")
+
+
+def describe_nearest(path: str) -> str:
+    """Say what the nearest existing folder at or above `path` holds: `/data holds caltech-101, eurosat`."""
+    path = os.path.abspath(path)
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    folders, files = list_visible(path)
+    content = shorten([f"{folder}/" for folder in folders] + files, limit=12)
+    return f"{path} holds {content}" if content else f"{path} is empty"
+
+
+def shorten(values: Iterable, limit: int = 5) -> str:
+    """Join values by commas; of more than `limit`, the first ones and how many more there are."""
+    values = [str(value) for value in values]
+    rest = f" and {len(values) - limit} more" if len(values) > limit else ""
+    return ", ".join(values[:limit]) + rest

@@ -1,0 +1,271 @@
+"""Which image belongs to training, validation and test: made, checked, saved, and cut to base or new classes."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Callable, NamedTuple
+
+from .files import list_classes, list_images, note_strays, read_json, shorten, write_json
+
+SUBSAMPLES = ("all", "base", "new")
+
+
+class Item(NamedTuple):
+    """One image of a split, before it becomes Dassl's `Datum`, which asks the file system about every path."""
+
+    path: str  # relative to the image folder, with "/"
+    label: int  # 0 .. C-1
+    classname: str
+
+
+class Split(NamedTuple):
+    """The three lists of a split file."""
+
+    train: list[Item]
+    val: list[Item]
+    test: list[Item]
+
+
+def split_folders(
+    image_dir: str,
+    folders: Sequence[str] | None = None,
+    ignored: Sequence[str] = (),
+    renamed: Mapping[str, str] | None = None,
+    p_train: float = 0.5,
+    p_val: float = 0.2,
+    shuffle: Callable[[list], None] = random.shuffle,
+) -> Split:
+    """Split one folder a class into train, val and test, as CoOp's readers of DTD, Caltech101, EuroSAT and Food101 do.
+
+    Departs from them in two points. Images are sorted before the shuffle, where CoOp takes them in the order in which
+    the file system happens to list them: so a seed gives one split on all machines. And files that are no images are
+    left out and counted, where CoOp takes every file that is not hidden.
+
+    Args:
+        image_dir: folder that holds one folder a class.
+        folders: the class folders in the order of their labels; None takes all that are there, sorted.
+        ignored: folders that are no class.
+        renamed: folder -> class name, where they differ.
+        p_train, p_val: shares of each class, rounded to whole images; the rest is the test share.
+        shuffle: shuffles a list in place; by default from the global `random` state, as CoOp does.
+
+    Returns:
+        The split, with paths `<folder>/<file>` and labels in the order of the folders.
+
+    Raises:
+        ValueError: no class folder, other folders than `folders`, or a class too small to have all three parts.
+    """
+    renamed = renamed or {}
+    found, strays = list_classes(image_dir, ignored)
+    if folders is None:
+        folders = found
+    elif set(folders) != set(found):
+        raise ValueError(
+            f"{image_dir} must hold the class folders {shorten(folders, limit=20)} and no others, "
+            f"but holds {shorten(found, limit=20)}"
+        )
+
+    split = Split([], [], [])
+    for label, folder in enumerate(folders):
+        images, others = list_images(os.path.join(image_dir, folder))
+        strays += [f"{folder}/{name}" for name in others]
+        shuffle(images)
+        items = [Item(f"{folder}/{name}", label, renamed.get(folder, folder)) for name in images]
+        for part, share in zip(split, divide(items, os.path.join(image_dir, folder), p_train, p_val)):
+            part.extend(share)
+    note_strays(strays, image_dir)
+    return split
+
+
+def divide(items: list[Item], source: str, p_train: float = 0.5, p_val: float = 0.2) -> Split:
+    """Divide the images of one class, in their order, into train, val and test.
+
+    Args:
+        items: the images.
+        source: where they come from, for the error.
+        p_train, p_val: shares, rounded to whole images; the rest is the test share.
+
+    Raises:
+        ValueError: a part would be empty.
+    """
+    n_train, n_val = round(len(items) * p_train), round(len(items) * p_val)
+    if min(n_train, n_val, len(items) - n_train - n_val) < 1:
+        raise ValueError(
+            f"the class {source} must hold enough images to give train, val and test at least one each, "
+            f"but holds {len(items)}"
+        )
+    return Split(items[:n_train], items[n_train : n_train + n_val], items[n_train + n_val :])
+
+
+def split_trainval(items: list[Item], source: str, p_val: float = 0.2) -> tuple[list[Item], list[Item]]:
+    """Divide the training images of a set that has no validation images, drawn from the global `random` as CoOp does.
+
+    Args:
+        items: the images; classes are taken in the order of their first image.
+        source: where they come from, for the error.
+        p_val: share of each class for validation, rounded to whole images.
+
+    Returns:
+        The training and the validation images, class by class.
+
+    Raises:
+        ValueError: a class has too few images to give validation any, or training any.
+    """
+    classes: dict[int, list[Item]] = {}
+    for item in items:
+        classes.setdefault(item.label, []).append(item)
+    train, val = [], []
+    for images in classes.values():
+        n_val = round(len(images) * p_val)
+        if not 0 < n_val < len(images):
+            raise ValueError(
+                f"{source} must name enough images of the class {images[0].classname!r} to give train and val at "
+                f"least one each, but names {len(images)}"
+            )
+        random.shuffle(images)
+        val.extend(images[:n_val])
+        train.extend(images[n_val:])
+    return train, val
+
+
+def subsample_classes(*parts: list[Item], subsample: str, name: str) -> list[list[Item]]:
+    """Keep all classes, the base classes or the new ones, relabelled from 0.
+
+    Args:
+        parts: lists of items; the first one (train) says which labels there are.
+        subsample: `all`; `base`, the first ceil(C/2) labels; `new`, the others.
+        name: of the data set, for the error.
+
+    Raises:
+        ValueError: another `subsample`, or fewer than two classes to divide.
+    """
+    if subsample not in SUBSAMPLES:
+        raise ValueError(f"DATASET.SUBSAMPLE_CLASSES must be one of {', '.join(SUBSAMPLES)}, got {subsample!r}")
+    if subsample == "all":
+        return list(parts)
+    labels = sorted({item.label for item in parts[0]})
+    if len(labels) < 2:
+        raise ValueError(f"{name} has one class only, {parts[0][0].classname!r}: there are no base and new halves")
+    half = math.ceil(len(labels) / 2)
+    selected = labels[:half] if subsample == "base" else labels[half:]
+    new_label = {label: index for index, label in enumerate(selected)}
+    print(f"Taking the {len(selected)} {subsample} classes of {len(labels)}")
+    return [[item._replace(label=new_label[item.label]) for item in part if item.label in new_label] for part in parts]
+
+
+def read_split(path: str, equal_names: bool = False) -> Split:
+    """Read and check a `split_zhou_*.json`.
+
+    Args:
+        path: of the file.
+        equal_names: whether two labels may have one class name, which is then noted.
+
+    Raises:
+        ValueError: not JSON, not the three lists of [path, label, class name], an empty train or test list, train
+            labels that are not 0 .. C-1, a label with two names, two labels with one name, a class in val or test that
+            has no training image.
+    """
+    split = parse_split(path)
+    check_split(split, path, equal_names)
+    return split
+
+
+def parse_split(path: str) -> Split:
+    """Read a `split_zhou_*.json` whatever its labels are; raise ValueError if it does not hold the three lists."""
+    content = read_json(path, "the split file")
+    if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in Split._fields):
+        raise ValueError(f"the split file {path} must be a JSON object with the lists train, val and test")
+    for part in Split._fields:
+        for index, entry in enumerate(content[part]):
+            if not isinstance(entry, list) or [type(value) for value in entry] != [str, int, str]:
+                raise ValueError(
+                    f"entry {index} of {part} in the split file {path} must be [path, label, class name], got {entry!r}"
+                )
+    return Split(*([Item(*entry) for entry in content[part]] for part in Split._fields))
+
+
+def check_split(split: Split, source: str, equal_names: bool = False) -> None:
+    """Raise ValueError unless the split's labels and class names are usable (see `read_split`); print what is odd."""
+    if not split.train or not split.test:
+        raise ValueError(f"{source} must have training and test images, got {len(split.train)} and {len(split.test)}")
+    names: dict[int, str] = {}
+    for item in (*split.train, *split.val, *split.test):
+        if names.setdefault(item.label, item.classname) != item.classname:
+            raise ValueError(
+                f"{source} gives label {item.label} two class names, {names[item.label]!r} and {item.classname!r}"
+            )
+    labels: dict[str, list[int]] = {}
+    for label in sorted(names):
+        labels.setdefault(names[label], []).append(label)
+    for name, shared in labels.items():
+        if len(shared) > 1:
+            sentence = f"{source} gives the labels {shorten(shared)} the same class name {name!r}"
+            if not equal_names:
+                raise ValueError(sentence)
+            print(f"Note: {sentence}, so no text tells them apart")
+    trained = {item.label for item in split.train}
+    untrained = sorted(set(names) - trained)
+    if untrained:
+        raise ValueError(
+            f"{source} has no training image of {shorten([f'{names[label]} (label {label})' for label in untrained])}"
+        )
+    unexpected = sorted(trained - set(range(len(trained))))
+    if unexpected:
+        raise ValueError(
+            f"{source} must give its {len(trained)} classes the labels 0 to {len(trained) - 1} without gaps, "
+            f"but also gives {shorten(unexpected)}"
+        )
+    untested = sorted(trained - {item.label for item in split.test})
+    if untested:
+        print(
+            f"Note: {source} has no test image of {len(untested)} of {len(trained)} classes: "
+            f"{shorten([names[label] for label in untested])}"
+        )
+    parts = {id(part): part for part in split}.values()  # a set for testing only has one list as train and test
+    repeated = [path for path, n in Counter(item.path for part in parts for item in part).items() if n > 1]
+    if repeated:
+        print(f"Note: {source} names {len(repeated)} images more than once: {shorten(repeated)}")
+
+
+def check_images(split: Split, image_dir: str, source: str) -> None:
+    """Raise FileNotFoundError if `source`, the split file, names images that do not exist.
+
+    Every folder is listed once, which is far quicker than to ask for every file; only what no listing has is asked for.
+    """
+    paths = {item.path for part in split for item in part}
+    listed = set()
+    for folder in {os.path.dirname(path) for path in paths}:
+        if os.path.isdir(os.path.join(image_dir, folder)):
+            with os.scandir(os.path.join(image_dir, folder)) as entries:
+                listed.update(os.path.join(folder, entry.name) for entry in entries if entry.is_file())
+    missing = sorted(path for path in paths - listed if not os.path.isfile(os.path.join(image_dir, path)))
+    if missing:
+        lost = set(missing)
+        present = {item.label for part in split for item in part if item.path not in lost}
+        names = {item.label: item.classname for part in split for item in part if item.label not in present}
+        classes = [f"{name} (label {label})" for label, name in sorted(names.items())]
+        without = f", and no image at all of {shorten(classes)}" if classes else ""
+        raise FileNotFoundError(
+            f"{len(missing)} of the {len(paths)} images that {source} names are not under {image_dir}: "
+            f"{shorten(missing)}{without}"
+        )
+
+
+def save_split(split: Split, path: str) -> None:
+    """Write a split file whole or not at all; one that another process has saved in the meantime is left in place.
+
+    Raises:
+        OSError: the folder is not writable or the disk is full.
+    """
+    try:
+        write_json(split._asdict(), path, replace=False, indent=4)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"the split, which must stay the same for all runs, cannot be saved to {path} ({error.strerror}): make the "
+            "folder writable or put a split file there",
+        ) from error

@@ -1,0 +1,427 @@
+"""Downloads from a local server that fails in many ways, and archives that are damaged or hostile."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import random
+import stat
+import tarfile
+import threading
+import time
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tools import download as module
+from tools.download import DownloadError, download, lock, unpack
+
+CONTENT = bytes(range(256)) * 4000  # 1,024,000 bytes
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `content`; its attributes say what goes wrong."""
+
+    daemon_threads = True
+    content = CONTENT
+    tag = '"one"'
+    ranges = True  # whether it knows ranges
+    cuts = ()  # bytes sent before the connection is cut, one for each of the first requests
+    statuses = ()  # answers in place of the file, likewise
+    delay = 0.0  # seconds before each kilobyte
+    length = True  # whether it says how long the file is
+    wrong_range = False
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests = []
+        self.url = f"http://127.0.0.1:{self.server_port}/file.tgz"
+
+    def handle_error(self, request, client_address):
+        """Clients that break off are what is tested here."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        count = len(server.requests)
+        server.requests.append(dict(self.headers))
+        if count < len(server.statuses):
+            self.send_error(server.statuses[count])
+            return
+        start, content = 0, server.content
+        asked = self.headers.get("Range", "")
+        if server.ranges and asked and self.headers.get("If-Range", server.tag) == server.tag:
+            start = int(asked[len("bytes=") : -1])
+            if start >= len(content):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(content)}")
+                self.end_headers()
+                return
+            self.send_response(206)
+            first = 0 if server.wrong_range else start
+            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
+        else:
+            self.send_response(200)
+        if server.length:
+            self.send_header("Content-Length", str(len(content) - start))
+        if server.tag:
+            self.send_header("ETag", server.tag)
+        self.end_headers()
+        end = start + server.cuts[count] if count < len(server.cuts) else len(content)
+        step = 1000 if server.delay else len(content)
+        for position in range(start, end, step):
+            time.sleep(server.delay)
+            self.wfile.write(content[position : min(position + step, end)])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def fetch(server, path, md5=MD5, timeout=5.0, attempts=3):
+    download(server.url, str(path), md5=md5, timeout=timeout, attempts=attempts, pause=0.0)
+    return path.read_bytes()
+
+
+def left(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+# ---- downloads
+
+
+@pytest.mark.parametrize("md5", [MD5, MD5.upper(), ""])
+def test_whole_file(server, tmp_path, md5):
+    assert fetch(server, tmp_path / "a", md5) == CONTENT
+    assert left(tmp_path) == ["a"]
+    assert len(server.requests) == 1
+
+
+def test_file_that_is_there_is_not_fetched(server, tmp_path):
+    (tmp_path / "a").write_bytes(CONTENT)
+    fetch(server, tmp_path / "a")
+    assert server.requests == []
+    (tmp_path / "a").write_bytes(b"mine")
+    with pytest.raises(ValueError, match=f"must have the MD5 checksum {MD5}"):
+        fetch(server, tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"mine"
+
+
+def test_cut_connection_goes_on_where_it_broke(server, tmp_path):
+    server.cuts = (300_000, 200_000)
+    assert fetch(server, tmp_path / "a") == CONTENT
+    assert [request.get("Range") for request in server.requests] == [None, "bytes=300000-", "bytes=500000-"]
+    assert left(tmp_path) == ["a"]
+
+
+def test_second_call_goes_on_where_the_first_gave_up(server, tmp_path):
+    server.cuts = (300_000,)
+    with pytest.raises(DownloadError, match=r"broke off after 300,000 of 1,024,000 bytes; gave up after 1 attempts"):
+        fetch(server, tmp_path / "a", attempts=1)
+    assert left(tmp_path) == ["a.part", "a.part.version"]
+    assert fetch(server, tmp_path / "a", md5="") == CONTENT
+    assert server.requests[-1]["Range"] == "bytes=300000-"
+    assert left(tmp_path) == ["a"]
+
+
+def test_server_without_ranges_starts_over(server, tmp_path):
+    server.cuts, server.ranges = (300_000,), False
+    assert fetch(server, tmp_path / "a") == CONTENT
+    assert len(server.requests) == 2
+
+
+def test_file_that_changed_in_between_starts_over(server, tmp_path):
+    server.cuts = (300_000,)
+    with pytest.raises(DownloadError):
+        fetch(server, tmp_path / "a", attempts=1)
+    server.content, server.tag = CONTENT[::-1], '"two"'
+    assert fetch(server, tmp_path / "a", md5="") == CONTENT[::-1]
+
+
+@pytest.mark.parametrize("tag", ["", 'W/"weak"'])
+def test_nothing_is_resumed_that_may_be_of_another_file(server, tmp_path, tag):
+    server.cuts, server.tag = (300_000,), tag
+    assert fetch(server, tmp_path / "a") == CONTENT
+    assert "Range" not in server.requests[1]
+
+
+def test_another_part_than_was_asked_for(server, tmp_path):
+    server.cuts, server.wrong_range = (300_000,), True
+    assert fetch(server, tmp_path / "a") == CONTENT
+    assert [request.get("Range") for request in server.requests] == [None, "bytes=300000-", None]
+
+
+def test_whole_part_file_of_a_killed_call_is_used(server, tmp_path):
+    (tmp_path / "a.part").write_bytes(CONTENT)
+    (tmp_path / "a.part.version").write_text(server.tag)
+    assert fetch(server, tmp_path / "a") == CONTENT
+    (tmp_path / "b.part").write_bytes(CONTENT + b"more")
+    (tmp_path / "b.part.version").write_text(server.tag)
+    assert fetch(server, tmp_path / "b") == CONTENT
+
+
+def test_wrong_checksum_leaves_nothing(server, tmp_path):
+    server.content = CONTENT[:-1] + b"!"
+    with pytest.raises(DownloadError, match=f"does not have the MD5 checksum {MD5}"):
+        fetch(server, tmp_path / "a")
+    assert left(tmp_path) == []
+    assert len(server.requests) == 1
+
+
+def test_wrong_checksum_after_resuming_starts_over(server, tmp_path):
+    (tmp_path / "a.part").write_bytes(b"!" * 300_000)
+    (tmp_path / "a.part.version").write_text(server.tag)
+    assert fetch(server, tmp_path / "a") == CONTENT
+    assert [request.get("Range") for request in server.requests] == ["bytes=300000-", None]
+
+
+def test_no_length_and_a_cut_is_seen_by_the_checksum(server, tmp_path):
+    server.length, server.cuts = False, (300_000,)
+    with pytest.raises(DownloadError, match="MD5"):
+        fetch(server, tmp_path / "a")
+    assert fetch(server, tmp_path / "b") == CONTENT
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_refusal_is_final(server, tmp_path, status):
+    server.statuses = (status,)
+    with pytest.raises(DownloadError, match=f"answers {status} "):
+        fetch(server, tmp_path / "a")
+    assert len(server.requests) == 1
+    assert left(tmp_path) == []
+
+
+def test_passing_refusals_are_retried_so_often(server, tmp_path, capsys):
+    server.statuses = (503, 429)
+    assert fetch(server, tmp_path / "a") == CONTENT
+    assert "answers 503 Service Unavailable; trying again (2 of 3)" in capsys.readouterr().out
+    server.statuses = (500,) * 100
+    with pytest.raises(DownloadError, match=r"answers 500 .*; gave up after 3 attempts$"):
+        fetch(server, tmp_path / "b")
+    assert len(server.requests) == 6
+
+
+def test_server_that_says_nothing_times_out(server, tmp_path):
+    server.delay = 30.0
+    start = time.monotonic()
+    with pytest.raises(DownloadError, match=r"broke off \(timed out\); gave up after 2 attempts"):
+        fetch(server, tmp_path / "a", timeout=0.2, attempts=2)
+    assert time.monotonic() - start < 5
+
+
+def test_trickle_times_out(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SLOWEST", 1_000_000)
+    server.delay = 0.05
+    with pytest.raises(DownloadError, match=r"sends only \d+ bytes a second"):
+        fetch(server, tmp_path / "a", timeout=0.2, attempts=1)
+    assert left(tmp_path) == ["a.part", "a.part.version"]
+
+
+def test_nobody_listens(server, tmp_path):
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(DownloadError, match=r"cannot be reached \(.*refused.*\); gave up after 2 attempts$"):
+        fetch(server, tmp_path / "a", attempts=2)
+    assert left(tmp_path) == []
+
+
+def test_only_http(tmp_path):
+    (tmp_path / "secret").write_text("x")
+    with pytest.raises(ValueError, match="must start with http"):
+        download(f"file://{tmp_path}/secret", str(tmp_path / "a"))
+
+
+def test_full_disk_is_told_before_it_is_full(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(OSError, match="1,000 bytes left, 1,024,000 are needed"):
+        fetch(server, tmp_path / "a")
+    assert left(tmp_path) == []
+
+
+def test_two_processes_do_not_write_one_file(server, tmp_path):
+    with open(tmp_path / "a.part", "ab") as file:
+        lock(file, "")
+        with pytest.raises(OSError, match="another process is downloading"):
+            fetch(server, tmp_path / "a")
+    assert fetch(server, tmp_path / "a") == CONTENT
+
+
+# ---- archives
+
+
+def write_archive(path, members):
+    """A tar or zip file of name -> content; a tuple as content is a link (kind, target)."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                entry = zipfile.ZipInfo(name)
+                if isinstance(content, tuple):
+                    entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+                    content = content[1].encode()
+                archive.writestr(entry, content)
+    else:
+        with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
+            for name, content in members.items():
+                entry = tarfile.TarInfo(name)
+                if isinstance(content, tuple):
+                    entry.type, entry.linkname = content
+                    archive.addfile(entry)
+                elif name.endswith("/"):
+                    entry.type = tarfile.DIRTYPE
+                    archive.addfile(entry)
+                else:
+                    entry.size = len(content)
+                    archive.addfile(entry, io.BytesIO(content))
+    return str(path)
+
+
+def tree(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+MEMBERS = {
+    "dtd/": b"",
+    "./dtd/images/a/1.jpg": b"one",
+    "dtd/images/b/2.jpg": b"two",
+    "dtd/images/a/._1.jpg": b"macOS",
+    "__MACOSX/dtd/images/x": b"macOS",
+    "dtd/labels.txt": b"labels",
+    "dtd/images2/3.jpg": b"three",
+}
+
+
+@pytest.mark.parametrize("file", ["x.tar", "x.tar.gz", "x.tgz", "x.zip"])
+def test_parts_are_unpacked_under_their_new_names(tmp_path, file):
+    archive = write_archive(tmp_path / file, MEMBERS)
+    folder = tmp_path / "set"
+    assert unpack(archive, {"dtd/images": "pictures", "dtd/labels.txt": "labels.txt"}, str(folder)) == [
+        "pictures",
+        "labels.txt",
+    ]
+    assert tree(folder) == {"labels.txt": b"labels", "pictures/a/1.jpg": b"one", "pictures/b/2.jpg": b"two"}
+    assert left(folder) == ["labels.txt", "pictures"]
+
+
+def test_what_is_there_is_left_alone(tmp_path):
+    archive = write_archive(tmp_path / "x.tar", MEMBERS)
+    (tmp_path / "pictures").mkdir()
+    assert unpack(archive, {"dtd/images": "pictures", "dtd/labels.txt": "labels.txt"}, str(tmp_path)) == ["labels.txt"]
+    assert list((tmp_path / "pictures").iterdir()) == []
+    os.remove(archive)
+    assert unpack(archive, {"dtd/images": "pictures", "dtd/labels.txt": "labels.txt"}, str(tmp_path)) == []
+
+
+def test_killed_call_is_gone_on_with(tmp_path, monkeypatch):
+    archive = write_archive(tmp_path / "x.zip", MEMBERS)
+    parts = {"dtd/images": "images", "dtd/labels.txt": "labels.txt"}
+    folder, copied = tmp_path / "set", []
+    copy = module.shutil.copyfileobj
+
+    def stop_at_second(source, target, *rest):
+        if copied:
+            target.write(b"ha")
+            raise KeyboardInterrupt
+        copied.append(target.name)
+        copy(source, target, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.shutil, "copyfileobj", stop_at_second)
+        with pytest.raises(KeyboardInterrupt):
+            unpack(archive, parts, str(folder))
+    assert not (folder / "images").exists()
+    first = folder / ".x.zip.part" / "dtd" / "images" / "a" / "1.jpg"
+    before = first.stat().st_ino
+
+    rename, renamed = os.rename, []
+
+    def stop_after_first(source, target):
+        if renamed:
+            raise KeyboardInterrupt
+        renamed.append(target)
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, "rename", stop_after_first)
+        with pytest.raises(KeyboardInterrupt):
+            unpack(archive, parts, str(folder))
+    assert (folder / "images" / "a" / "1.jpg").stat().st_ino == before  # moved, not written again
+    unpack(archive, parts, str(folder))
+    assert tree(folder) == {"labels.txt": b"labels", "images/a/1.jpg": b"one", "images/b/2.jpg": b"two"}
+    assert left(folder) == ["images", "labels.txt"]
+
+
+@pytest.mark.parametrize("file", ["x.tar", "x.zip"])
+@pytest.mark.parametrize("name", ["../evil", "dtd/../../evil", "/evil", "dtd/images/../../../evil"])
+def test_path_out_of_the_folder(tmp_path, file, name):
+    archive = write_archive(tmp_path / file, {"dtd/a": b"a", name: b"evil"})
+    with pytest.raises(ValueError, match="unsafe path"):
+        unpack(archive, {"dtd": "dtd"}, str(tmp_path / "deep" / "set"))
+    assert not list(tmp_path.rglob("evil"))
+    assert not (tmp_path / "deep" / "set" / "dtd").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "link"),
+    [
+        ("x.zip", (tarfile.SYMTYPE, "/etc/passwd")),
+        ("x.tar", (tarfile.SYMTYPE, "/etc/passwd")),
+        ("x.tar", (tarfile.SYMTYPE, "a")),
+        ("x.tar", (tarfile.LNKTYPE, "../../secret")),
+        ("x.tar", (tarfile.FIFOTYPE, "")),
+    ],
+)
+def test_links_and_devices(tmp_path, file, link):
+    archive = write_archive(tmp_path / file, {"dtd/a": b"a", "dtd/b": link})
+    with pytest.raises(ValueError, match=r"holds 'dtd/b', which is a link, a device or encrypted"):
+        unpack(archive, {"dtd": "dtd"}, str(tmp_path / "set"))
+    assert not (tmp_path / "set" / "dtd").exists()
+
+
+def test_link_that_is_not_asked_for_does_no_harm(tmp_path):
+    archive = write_archive(tmp_path / "x.tar", {"dtd/a": b"a", "other": (tarfile.SYMTYPE, "/etc/passwd")})
+    unpack(archive, {"dtd": "dtd"}, str(tmp_path / "set"))
+    assert tree(tmp_path / "set") == {"dtd/a": b"a"}
+
+
+@pytest.mark.parametrize("file", ["x.tar", "x.tgz", "x.zip"])
+@pytest.mark.parametrize("damage", ["cut", "half", "empty", "text", "flip"])
+def test_damaged_archive(tmp_path, file, damage):
+    members = {f"dtd/{index}": random.Random(index).randbytes(3000) for index in range(5)}
+    archive = write_archive(tmp_path / file, members)
+    content = Path(archive).read_bytes()
+    middle = len(content) // 2
+    damaged = {
+        "cut": content[:-30],
+        "half": content[:middle],
+        "empty": b"",
+        "text": b"<html>not found</html>",
+        "flip": content[:middle] + bytes(255 - b for b in content[middle : middle + 600]) + content[middle + 600 :],
+    }
+    if file == "x.tar":  # which checks its headers, and nothing in a member
+        damaged["cut"] = content[: 2 * 3584]  # between two members of 3,000 bytes
+        damaged["flip"] = content.replace(b"dtd/3", b"dtd/X", 1)
+    Path(archive).write_bytes(damaged[damage])
+    with pytest.raises(ValueError, match=r"the archive .* is damaged"):
+        unpack(archive, {"dtd": "dtd"}, str(tmp_path / "set"))
+    assert left(tmp_path / "set") == []
+
+
+def test_archive_of_something_else(tmp_path):
+    archive = write_archive(tmp_path / "x.tar", {"dtd/images/1.jpg": b"one"})
+    with pytest.raises(ValueError, match=r"must hold dtd/labels, but does not"):
+        unpack(archive, {"dtd/images": "images", "dtd/labels": "labels"}, str(tmp_path / "set"))
+    assert left(tmp_path / "set") == [".x.tar.part"]
