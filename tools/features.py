@@ -43,7 +43,7 @@ from dassl.utils import set_random_seed
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from datasets.base import SUBSAMPLES
+from datasets.splits import SUBSAMPLES
 from tools.trained import DEVICES, fit_to_machine, load_images, load_trained, merge, read_run, restore_cfg
 from trainers.base import ClipTrainer, PromptTrainer, replacing
 

@@ -40,7 +40,7 @@ from dassl.utils import set_random_seed
 from torch import Tensor
 from tqdm import tqdm
 
-from datasets.base import IMAGE_EXTENSIONS, list_visible, shorten
+from datasets.files import IMAGE_EXTENSIONS, list_visible, shorten
 from tools.trained import DEVICES, fit_to_machine, load_images, load_trained, read_run, restore_cfg
 
 

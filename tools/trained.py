@@ -25,7 +25,7 @@ from yaml import YAMLError
 
 import datasets  # noqa: F401  registers the data sets, whose config keys a run's config has
 import trainers  # noqa: F401  registers the trainers
-from datasets.base import describe_nearest
+from datasets.files import describe_nearest
 from trainers.base import ClipTrainer, PromptTrainer
 
 ROOT = Path(__file__).resolve().parent.parent
