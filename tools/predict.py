@@ -25,7 +25,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from io import StringIO
 from itertools import chain
 from pathlib import Path
@@ -353,7 +353,7 @@ def write_jsonl(file: TextIO) -> Callable[[Prediction], None]:
 FORMATS = {"csv": write_csv, "jsonl": write_jsonl}
 
 
-def _open(output: str):
+def _open(output: str) -> AbstractContextManager[TextIO]:
     """The file of rows, or stdout; each row goes out whole, with the bytes of paths that are not UTF-8 as they are."""
     if output:
         return open(output, "w", encoding="utf-8", errors="surrogateescape", newline="", buffering=1)
