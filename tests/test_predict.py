@@ -239,7 +239,7 @@ def test_folder_without_images_or_not_readable(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(predict, "list_visible", forbid)
-    assert (str(tmp_path), "Permission denied") in predict.find_images([tmp_path]).skipped
+    assert predict.find_images(tmp_path).skipped == [(str(tmp_path), "Permission denied")]
 
 
 def test_images_of_all_kinds_are_read_as_rgb(run_of, pictures):
@@ -249,7 +249,7 @@ def test_images_of_all_kinds_are_read_as_rgb(run_of, pictures):
     for name in READABLE:
         with Image.open(pictures / name) as image:
             expected = trainer.model_inference(view(image.convert("RGB"))[None]).softmax(dim=1).max().item()
-        (prediction,) = predictor([pictures / name])
+        (prediction,) = predictor(pictures / name)
         assert prediction.probability == pytest.approx(expected, abs=1e-6)
 
 
@@ -353,6 +353,9 @@ def test_exit_status(run_of, pictures, tmp_path, capsys):
     assert call(*run, "--top-k", 3, pictures / "b.jpg") == 2
     assert call(*run, "--classnames", "red", pictures / "b.jpg") == 2
     assert call(*run, "--output", tmp_path / "no" / "rows.csv", pictures / "b.jpg") == 2
+    (tmp_path / "rows.csv").write_text("mine")
+    assert call(*run, "--output", tmp_path / "rows.csv", "--top-k", 3, pictures / "b.jpg") == 2
+    assert (tmp_path / "rows.csv").read_text() == "mine"
     assert "Traceback" not in capsys.readouterr().err
 
 

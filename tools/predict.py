@@ -132,6 +132,7 @@ class Predictor:
         results = read_run(run)
         cfg = restore_cfg(results)
         fit_to_machine(cfg, device, backbone, precision)
+        cfg.freeze()
         names = results["class_names"] if class_names is None else check_class_names(class_names)
         with redirect_stdout(StringIO()):  # trainers and Dassl tell what they build
             self.trainer = load_trained(run, results, cfg, names, epoch)
@@ -144,12 +145,16 @@ class Predictor:
         return self.trainer.class_names
 
     def __call__(
-        self, images: Iterable[str | Path], top_k: int = 1, batch_size: int | None = None, workers: int = 0
+        self,
+        images: str | Path | Iterable[str | Path],
+        top_k: int = 1,
+        batch_size: int | None = None,
+        workers: int = 0,
     ) -> list[Prediction]:
         """Classify image files and the images in folders.
 
         Args:
-            images: paths of files and folders.
+            images: paths of files and folders, or one of them.
             top_k, batch_size, workers: see `predict`.
 
         Raises:
@@ -185,7 +190,10 @@ class Predictor:
         if not 1 <= top_k <= n_classes:
             raise ValueError(f"top_k must be from 1 to {n_classes}, the number of classes, got {top_k}")
         batch_size = self.trainer.cfg.DATALOADER.TEST.BATCH_SIZE if batch_size is None else batch_size
-        for outcomes, batch in load_images(paths, self.views, batch_size, workers):
+        return self._stream(load_images(paths, self.views, batch_size, workers), top_k)
+
+    def _stream(self, loader: Iterable, top_k: int) -> Iterator[Prediction | Skipped]:
+        for outcomes, batch in loader:
             predictions = iter(self._classify(batch, top_k) if batch else [])
             for path, reason in outcomes:
                 yield Skipped(path, reason) if reason else next(predictions)._replace(path=path)
@@ -222,7 +230,7 @@ class Predictor:
         return [Prediction("", *top[0], u, k, top, t) for top, u, k, t in zip(tops, uncertainty, conflict, opinions)]
 
 
-def find_images(given: Iterable[str | Path]) -> Found:
+def find_images(given: str | Path | Iterable[str | Path]) -> Found:
     """The images that files and folders stand for.
 
     Files are taken as they are, whatever their names, also those that do not exist. Folders are searched with all that
@@ -230,14 +238,14 @@ def find_images(given: Iterable[str | Path]) -> Found:
     are images by their names.
 
     Args:
-        given: paths of files and folders.
+        given: paths of files and folders, or one of them.
     """
     found = Found([], [], [])
-    for path in map(os.fspath, given):
+    for path in map(os.fspath, [given] if isinstance(given, (str, os.PathLike)) else given):
         if os.path.isdir(path):
-            before = len(found.images)
+            before = len(found.images), len(found.skipped)
             _search(path, found, ())
-            if len(found.images) == before:
+            if (len(found.images), len(found.skipped)) == before:
                 found.skipped.append(Skipped(path, "there are no images in this folder"))
         else:
             found.images.append(path)
