@@ -55,6 +55,12 @@ def random_clip(**arguments):
     return model
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same numbers in a test whatever tests ran before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def small_clip():
     torch.manual_seed(0)

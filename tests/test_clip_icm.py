@@ -402,7 +402,15 @@ def test_resnet(build, tmp_path):
     torch.save(random_clip(**resnet).state_dict(), tmp_path / "resnet.pt")
     trainer = build(tmp_path / "run", backbone=tmp_path / "resnet.pt")
     trainer.train()
-    assert results_of(tmp_path / "run")["figures"]["subspace_dimension"] >= 1
+    figures = results_of(tmp_path / "run")["figures"]
+    assert 1 <= figures["subspace_dimension"] == int(trainer.learner.k) <= 48
+    images = torch.randn(3, 3, 32, 32)
+    a = trainer.learner.directions[:, : int(trainer.learner.k)]
+    cosine = (
+        F.normalize(trainer.model.image_encoder.visual(images) @ a, dim=-1)
+        @ F.normalize(trainer.model.text_features @ a, dim=-1).T
+    )
+    torch.testing.assert_close(trainer.model_inference(images), trainer.model.scale * cosine, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["amp", "bf16", "fp16"])
@@ -511,4 +519,10 @@ def test_coupled_cdc_behind_the_map(build_cdc, tmp_path):
     opts = ("TRAINER.CDC.INVARIANT", True, "TRAINER.CDC.PROMPT", "coupled", "TRAINER.CDC.PROMPT_DEPTH", 2)
     trainer = build_cdc(tmp_path, *opts, "OPTIM.MAX_EPOCH", 1, "OPTIM.LR", 0.001)
     trainer.train()
-    assert results_of(tmp_path)["figures"]["subspace_dimension"] >= 1
+    figures = results_of(tmp_path)["figures"]
+    assert figures["subspace_dimension"] == int(trainer.learner.invariant.k)
+    images = torch.randn(3, 3, 32, 32)
+    a = trainer.learner.invariant.directions[:, : int(trainer.learner.invariant.k)]
+    with torch.no_grad():
+        features = trainer.model.image_encoder(images, trainer.learner.visual())  # (M, B, D)
+        torch.testing.assert_close(trainer.model.image_features(images), F.normalize(features @ a, dim=-1))

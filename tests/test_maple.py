@@ -7,12 +7,14 @@ import importlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import ROOT, SIZE, random_clip, relative, results_of
+from dassl.config import get_cfg_default
 
 from trainers.modules.loading import tokenize
 from trainers.modules.prompts import CoupledPrompt, CoupledTemplates
@@ -24,6 +26,7 @@ sys.path.append(str(GOLDEN))  # where the golden scripts find each other
 make_coop, make_maple = (importlib.import_module(name) for name in ("make_coop", "make_maple"))
 
 NAMES = ["dog", "a rather long class name", "striped_texture"]
+CONFIGS = ROOT / "configs/trainers/MaPLe"
 
 
 # ---------------------------------------------------------------------------------------------- the published numbers
@@ -53,6 +56,33 @@ def assert_same(ours, published) -> None:
             assert relative(ours[key] - ours[start], expected - published[start]) < 1e-4, key
         if "/start." in key:
             assert np.array_equal(ours[key], expected), key
+
+
+def test_configs_hold_the_published_values():
+    """The numbers of the paper's implementation details, base-to-new and cross-data-set."""
+    found = {}
+    for name in ("", "_cross_datasets"):
+        cfg = get_cfg_default()
+        cfg.merge_from_file(str(CONFIGS / f"vit_b16_c2_ep5_batch4_2ctx{name}.yaml"))
+        options, optim = cfg.TRAINER.MAPLE, cfg.OPTIM
+        assert (options.N_CTX, options.CTX_INIT, options.PREC) == (2, "a photo of a", "fp16")
+        assert (optim.NAME, optim.LR_SCHEDULER, optim.WARMUP_EPOCH, optim.WARMUP_CONS_LR) == ("sgd", "cosine", 1, 1e-5)
+        assert (cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.MODEL.BACKBONE.NAME) == (4, "ViT-B/16")
+        found[name] = (optim.LR, optim.MAX_EPOCH, options.PROMPT_DEPTH)
+    assert found == {"": (0.0035, 5, 9), "_cross_datasets": (0.0026, 2, 3)}
+
+
+@pytest.mark.upstream
+def test_configs_hold_the_published_values_live():
+    if "MAPLE_CHECKOUT" not in os.environ:
+        pytest.skip("MAPLE_CHECKOUT is not set")
+    published = sorted(Path(os.environ["MAPLE_CHECKOUT"], "configs/trainers/MaPLe").glob("*.yaml"))
+    assert published
+    for path in published:
+        theirs, ours = get_cfg_default(), get_cfg_default()
+        theirs.merge_from_file(str(path))
+        ours.merge_from_file(str(CONFIGS / path.name))
+        assert theirs == ours
 
 
 def test_numbers_are_those_of_the_published_code(ours):

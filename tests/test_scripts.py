@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -299,6 +300,10 @@ def test_config_of_a_cross_data_set_test_is_that_of_its_training(checkout):
     )
     folder = f"{checkout.root}/output/evaluation/CDC/tiny+from_shapes_16shots/dtd/seed1"
     assert call_of(done, "--output-dir") == folder
+    output = checkout.root / "my_16shots"
+    shutil.copytree(checkout.root / "output", output)
+    done = checkout.run("cdc/xd_test.sh", "dtd", "1", SOURCE="shapes", OUTPUT=str(output))
+    assert call_of(done, "--output-dir") == f"{output}/evaluation/CDC/tiny+from_shapes_16shots/dtd/seed1"
     assert refused(checkout.run("cdc/xd_test.sh", "dtd", "1", SOURCE="x"), "SOURCE must be one of", "got 'x'")
 
 
@@ -311,7 +316,7 @@ def test_domain_generalisation_tests_all_variants(checkout):
     assert done.returncode == 0, done.stderr
     assert [f"/{variant}/seed1" in call for variant, call in zip(variants, done.calls)] == [True] * 4
     assert len(done.calls) == 4
-    assert refused(checkout.run("cdc/dg_test.sh", "dtd", "1"), "imagenet or shapes")
+    assert refused(checkout.run("cdc/dg_test.sh", "dtd", "1"), "imagenet or shapes, there are variants")
     zero_shot = checkout.run("zsclip/dg_test.sh", "imagenet", "1")
     assert [f"evaluation/ZeroshotCLIP/vit_b16_16shots/{v}/seed1" in c for v, c in zip(variants, zero_shot.calls)] == [
         True
@@ -325,6 +330,11 @@ def test_few_shot_curve(checkout):
         True
     ] * 5
     assert len(checkout.run("cdc/fewshot.sh", "dtd", "1", SHOTS="1 -1").calls) == 2
+    done = checkout.run("cdc/fewshot.sh", "dtd", "2", DO="exit 3", cwd=checkout.root / "scripts/cdc")
+    assert (done.returncode, len(done.calls)) == (3, 5)
+    for trainer, cfg in {"coop": "vit_b16", "maple": "vit_b16_c2_ep5_batch4_2ctx"}.items():
+        checkout.add_config(f"trainers/{ {'coop': 'CoOp', 'maple': 'MaPLe'}[trainer] }/{cfg}")
+        assert f"/{cfg}_16shots/" in checkout.run(f"{trainer}/fewshot.sh", "dtd", "1", SHOTS="16").calls[0]
 
 
 def test_all_data_sets_go_on_after_one_failed(checkout):
@@ -340,6 +350,41 @@ def test_all_data_sets_go_on_after_one_failed(checkout):
     assert checkout.run("cdc/base2new_all.sh", **environment).calls == []  # all others are finished
     tested = checkout.run("zsclip/base2new_all.sh", DATASETS="dtd", SEEDS="1")
     assert [call.split()[-1] for call in tested.calls] == ["base", "new"]
+    done = checkout.run("cdc/base2new_all.sh", cwd=checkout.root / "scripts/cdc", **{**environment, "SEEDS": "3"})
+    assert len(done.calls) == 4
+    assert refused(checkout.run("cdc/base2new_all.sh", TRAINER="Foo"), "configs/trainers/Foo")
+
+
+def test_advice_for_a_missing_model_trains_the_same_method(checkout):
+    checkout.add_config("trainers/CoOp/rn50")
+    data = checkout.root / "some data"
+    data.mkdir()
+    done = checkout.run("coop/base2new_test.sh", "dtd", "1", CFG="rn50", SHOTS="4", DATA=str(data))
+    advice = re.search("run `(.*?)` first", done.stderr).group(1)
+    env = {"PATH": os.environ["PATH"], "HOME": "/", "RECORD": str(checkout.record)}
+    subprocess.run(["bash", "-c", advice], cwd=checkout.root, env=env, check=True, timeout=60)
+    called = checkout.record.read_text().splitlines()
+    assert f"{checkout.root}/output/base2new/train_base/dtd/shots_4/CoOp/rn50/seed1" in called
+    assert str(data) in called
+
+
+def test_last_epoch_of_a_run_that_kept_its_best_has_a_folder_of_its_own(checkout):
+    folder = checkout.add_model(epochs=(1, 2))
+    (folder / "prompt_learner/model-best.pth.tar").touch()
+    assert "--load-epoch" not in checkout.test("dtd", "1").called
+    done = checkout.test("dtd", "1", LOADEP="2")
+    assert checkout.output_folder(done) == "test_new/dtd/shots_16/CDC/vit_b16+epoch2/seed1"
+
+
+def test_data_sets_and_configs_that_scripts_name_are_there():
+    """What the scripts fill in themselves: variants, the papers' sets, generated sets."""
+    text = "".join(
+        (REPOSITORY / "scripts/cdc" / name).read_text() for name in ("dg_test.sh", "base2new_all.sh", "common.sh")
+    )
+    lists = re.findall(r'variants="([^"]*)"|DATASETS:-([^}]*)}|GENERATED="([^"]*)"', text)
+    names = [name for found in lists for name in " ".join(found).replace("\\", " ").split()]
+    assert len(names) > 20
+    assert [name for name in names if not (REPOSITORY / f"configs/datasets/{name}.yaml").is_file()] == []
 
 
 # ---- settings of one's own, and folders

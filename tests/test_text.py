@@ -94,6 +94,20 @@ def test_classes_in_parts_equal_the_whole(encoder, monkeypatch, at_once, class_s
     assert all(relative(part, whole) < 1e-5 for whole, part in zip(*found))
 
 
+def test_parts_under_autocast_equal_the_whole(encoder, monkeypatch):
+    """What is computed again, is so in the precision of the first time."""
+    found = []
+    for most in (text.TOKENS_AT_ONCE, 1):
+        monkeypatch.setattr(text, "TOKENS_AT_ONCE", most)
+        torch.manual_seed(1)
+        learner = TextTemplates(encoder, NAMES, 2, 3, std=0.5)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            features = encoder(learner())
+        features.float().square().sum().backward()
+        found.append((features, learner.ctx.grad))
+    assert all(relative(part, whole) < 0.02 for whole, part in zip(*found))
+
+
 def test_parts_hold_all_classes_once():
     end = [3, 1, 1, 9, 2]
     order = [1, 2, 4, 0, 3]

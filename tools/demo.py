@@ -1,7 +1,7 @@
-"""The main job in small: CDC and zero-shot CLIP, base-to-new, on an embedded data set over the embedded CLIP.
+"""The main job in small: base-to-new on an embedded data set over the embedded CLIP.
 
     python -m tools.demo [--dataset shapes] [--seeds 1 2 3] [--output output]
-    python -m tools.demo --methods all      # every method side by side
+    python -m tools.demo --methods all      # every method side by side; else CDC and zero-shot CLIP
 
 Runs the same scripts as on the public data sets, shows a progress bar, and ends with the table Base / New / HM. Runs
 that are finished are not run again.

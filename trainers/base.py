@@ -321,7 +321,7 @@ class PromptTrainer(ClipTrainer):
         if not path.is_file():
             there = sorted(file.name for file in folder.glob("model*")) or "nothing"
             raise FileNotFoundError(f"no checkpoint at {path}; that folder holds {there}")
-        self.trained_epochs = self.load_trained(path)["epoch"]
+        self.trained_epochs = self.load_trained(path, "epoch")["epoch"]
         print(f"Loaded {path} (epoch {self.trained_epochs})")
 
     def resume_model_if_exist(self, directory: str) -> int:
@@ -341,13 +341,24 @@ class PromptTrainer(ClipTrainer):
         path = pointer.parent / pointer.read_text().strip() if pointer.is_file() else pointer
         if not path.is_file():
             raise FileNotFoundError(f"training cannot go on from {directory}: there is no checkpoint {path}")
-        checkpoint = self.load_trained(path, "optimizer")
+        checkpoint = self.load_trained(path, "epoch", "optimizer")
         epoch = self.trained_epochs = checkpoint["epoch"]
+        try:
+            self._resume_training(checkpoint)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"training cannot go on from {path}, which can only be tested or be MODEL.INIT_WEIGHTS: {error}"
+            ) from error
+        print(f"Found {path}, training goes on behind epoch {epoch}")
+        return epoch
+
+    def _resume_training(self, checkpoint: dict) -> None:
+        """Bring all but the trained parameters where they were when the checkpoint was written."""
         if self.optim:
             with warnings.catch_warnings():
                 # A scheduler is a function of how often it stepped; torch warns of steps without the optimizer's.
                 warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-                for _ in range(epoch):
+                for _ in range(checkpoint["epoch"]):
                     self.sched.step()
             self.optim.load_state_dict(checkpoint["optimizer"])
         resume = checkpoint.get("resume")
@@ -356,8 +367,6 @@ class PromptTrainer(ClipTrainer):
             if self.scaler and resume["scaler"]:
                 self.scaler.load_state_dict(resume["scaler"])
             _set_random_state(resume["random"])
-        print(f"Found {path}, training goes on behind epoch {epoch}")
-        return epoch
 
     def load_trained(self, path: Path, *needed: str) -> dict:
         """Load what was trained from a checkpoint of this method, ours or of the published code.
@@ -366,7 +375,7 @@ class PromptTrainer(ClipTrainer):
 
         Args:
             path: the checkpoint.
-            needed: keys that it must have beside its parameters and epoch.
+            needed: keys that it must have beside its parameters.
 
         Returns:
             The checkpoint.

@@ -23,7 +23,7 @@ from .modules.evidence import EVIDENCE_FUNCTIONS, Opinion, fuse, fused_log_evide
 from .modules.invariant import InvariantMap, check_estimate, cosine
 from .modules.losses import consistency_loss, decoupling_loss, dirichlet_kl, trusted_cross_entropy
 from .modules.prompted import PromptedCLIP
-from .modules.prompts import CoupledTemplates, TextTemplates, check_start
+from .modules.prompts import CoupledTemplates, TextTemplates, check_coupled, check_start
 from .modules.templates import fill
 from .modules.text import TextEncoder
 from .modules.vision import ImageEncoder
@@ -124,7 +124,9 @@ class CDC(PromptTrainer):
         negative = [k for k in ("EVIDENCE_SCALE", "BETA", "GAMMA", "KL_WEIGHT", "KL_EPOCHS") if options[k] < 0]
         problems += [f"{key} must not be negative, got {options[key]}" for key in negative]
         start = (options.CTX_INIT, options.N_TEMPLATES, options.N_CTX, options.CTX_STD)
-        problems += told(check_start, *start, options.PROMPT == "coupled")
+        coupled = options.PROMPT == "coupled"
+        problems += told(check_start, *start, coupled)
+        problems += told(check_coupled, options.PROMPT_DEPTH, cfg.MODEL.BACKBONE.NAME) if coupled else []
         problems += told(fill, [], cfg.DATASET.NAME, options.ANCHOR)
         problems += told(check_estimate, options.INTERVENTIONS, options.K, options.LAMBDA)
         return problems + _augmentation_problems(options, cfg.INPUT.TRANSFORMS)
@@ -159,7 +161,8 @@ class CDC(PromptTrainer):
 
     def before_train(self) -> None:
         super().before_train()
-        if self.options.INVARIANT and self.start_epoch == 0:
+        # Templates that training starts from belong to the map that came with them.
+        if self.options.INVARIANT and self.start_epoch == 0 and not self.cfg.MODEL.INIT_WEIGHTS:
             anchor = self.model.anchor.cpu()
             estimate_invariant_map(
                 self, self.learner.invariant, lambda a, features, labels, images: cosine(images @ a, anchor @ a)

@@ -17,7 +17,7 @@ from yacs.config import CfgNode
 
 from .base import LogitTrainer, told
 from .modules.prompted import PromptedCLIP
-from .modules.prompts import CoupledPrompt, check_start
+from .modules.prompts import CoupledPrompt, check_coupled, check_start
 from .modules.text import TextEncoder
 from .modules.vision import ImageEncoder
 
@@ -50,7 +50,8 @@ class MaPLe(LogitTrainer):
 
     def config_problems(self, cfg, options) -> list[str]:
         words = [_words(options)] if _words(options) else []
-        return super().config_problems(cfg, options) + told(check_start, words, 1, options.N_CTX, 0.0, True)
+        problems = super().config_problems(cfg, options) + told(check_start, words, 1, options.N_CTX, 0.0, True)
+        return problems + told(check_coupled, options.PROMPT_DEPTH, cfg.MODEL.BACKBONE.NAME)
 
     def build_clip(self, clip_model: nn.Module) -> None:
         options, words = self.options, _words(self.options)

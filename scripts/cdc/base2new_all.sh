@@ -14,9 +14,13 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-DATASETS=${DATASETS:-imagenet caltech101 oxford_pets stanford_cars oxford_flowers food101 fgvc_aircraft sun397 dtd eurosat ucf101}
+DATASETS=${DATASETS:-imagenet caltech101 oxford_pets stanford_cars oxford_flowers food101 \
+    fgvc_aircraft sun397 dtd eurosat ucf101}
 SEEDS=${SEEDS:-1 2 3}
 TRAINER=${TRAINER:-CDC}
+[[ -d $ROOT/configs/trainers/$TRAINER ]] ||
+    die "there is no folder $ROOT/configs/trainers/$TRAINER; there are $(listing "$ROOT"/configs/trainers/*/)"
+unset LOADEP # every run is tested at the epoch that its training tested
 
 steps=("SUB=new base2new_test.sh")
 if has_training; then
@@ -39,7 +43,7 @@ for seed in "${seeds[@]}"; do
                 environment=("${step% *}") script=${step#* }
             fi
             if ! env ${environment[@]+"${environment[@]}"} TRAINER="$TRAINER" \
-                bash "${BASH_SOURCE[0]%/*}/$script" "$dataset" "$seed" "$@"; then
+                bash "$(dirname "${BASH_SOURCE[0]}")/$script" "$dataset" "$seed" "$@"; then
                 failed+=("$dataset seed $seed: $step")
                 break
             fi

@@ -16,11 +16,11 @@
 #     TAG       see below
 #
 # A run lies where CoOp puts it: OUTPUT/base2new/<part>/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k> where classes are
-# halved, else OUTPUT/<dataset>/<trainer>/<cfg>_<n>shots/seed<k>. CoOp has no rule for runs
-# with other settings than the config's; in one folder they would be taken for finished, or resumed, in place of each
-# other. So KEY VALUE pairs become part of the folder's name, <cfg>+KEY=VALUE,..., and training and test find each other
-# when given the same pairs. TAG=name puts <cfg>+name instead, and an empty TAG leaves <cfg> alone (for pairs that do not
-# change results, or differ between training and test): then it is up to the caller to keep settings apart.
+# halved, else OUTPUT/<dataset>/<trainer>/<cfg>_<n>shots/seed<k>. CoOp has no rule for runs with other settings than the
+# config's; in one folder they would be taken for finished, or resumed, in place of each other. So KEY VALUE pairs are
+# part of the folder's name, <cfg>+KEY=VALUE,..., and training and test find each other when given the same pairs.
+# TAG=name puts <cfg>+name instead, and an empty TAG leaves <cfg> alone (for pairs that do not change results, or differ
+# between training and test): then it is up to the caller to keep settings apart.
 #
 # A run is finished when its folder holds results.json, and is not run again. An unfinished one is run again, and the
 # trainer goes on from its last checkpoint. A run that fails before it has written more than its log leaves no folder.
@@ -87,20 +87,27 @@ default_config() {
     fi
     # shellcheck disable=SC2153 # the scripts set CLASSES
     case $TRAINER:$1:$CLASSES in
+        CoOp:imagenet:few) echo vit_b16_ep50 ;;
+        CoOp:*:few) echo vit_b16 ;;
         CoOp:imagenet:*) echo vit_b16_ep50_ctxv1 ;;
         CoOp:*) echo vit_b16_ctxv1 ;;
         CoCoOp:*) echo vit_b16_c4_ep10_batch1_ctxv1 ;;
-        MaPLe:*:half) echo vit_b16_c2_ep5_batch4_2ctx ;;
-        MaPLe:*) echo vit_b16_c2_ep5_batch4_2ctx_cross_datasets ;;
+        MaPLe:*:all) echo vit_b16_c2_ep5_batch4_2ctx_cross_datasets ;;
+        MaPLe:*) echo vit_b16_c2_ep5_batch4_2ctx ;; # for few-shot curves our choice: none were published
         *) echo vit_b16 ;;
     esac
 }
 
-# configure DATASET SEED [KEY VALUE ...]: check all that the caller gave, and set DATASET, SEED, SETTINGS (the pairs), the
-# variables above with absolute paths, and RUN. A script says before whether the trained classes are a half of DATASET's
-# (CLASSES=half) or all (CLASSES=all), and may name the data set that the training was on in SOURCE.
+# configure DATASET SEED [KEY VALUE ...]: check all that the caller gave, and set DATASET, SEED, SETTINGS (the pairs),
+# the variables above with absolute paths, GIVEN (those the caller set, as a command's beginning), and RUN. A script
+# says before whether the trained classes are a half of DATASET's (CLASSES=half), or all of them for tests on other data
+# sets (CLASSES=all) or for a few-shot curve (CLASSES=few); and it may name the data set trained on in SOURCE.
 configure() {
-    local key keys=" " suffix="" trained_on
+    local key keys=" " suffix="" trained_on name
+    GIVEN=""
+    for name in DATA OUTPUT SHOTS TRAINER CFG PYTHON TAG; do
+        [[ -z ${!name+set} ]] || GIVEN+="$name=$(printf %q "${!name}") "
+    done
     if [[ $# -lt 2 ]]; then
         die "call it as ${0##*/} DATASET SEED [KEY VALUE ...], where DATASET is one of" \
             "$(listing "$ROOT"/configs/datasets/*.yaml)"
@@ -172,14 +179,14 @@ configure() {
 }
 
 # place_run [SUFFIX]: set RUN, the run's folder below OUTPUT/base2new/<part> where the classes are halved, else below
-# OUTPUT; and EVALUATION, that of its test on another data set.
+# OUTPUT; and EVALUATION, that of its test on another data set, which a script may mark by FROM.
 # shellcheck disable=SC2034 # the scripts use them
 place_run() {
     case $CLASSES in
         half) RUN=$DATASET/shots_$SHOTS/$TRAINER/$RUN_CFG${1-}/seed$SEED ;;
-        all) RUN=${SOURCE:-$DATASET}/$TRAINER/$RUN_CFG${1-}_${SHOTS}shots/seed$SEED ;;
+        *) RUN=${SOURCE:-$DATASET}/$TRAINER/$RUN_CFG${1-}_${SHOTS}shots/seed$SEED ;;
     esac
-    EVALUATION=evaluation/$TRAINER/$RUN_CFG${1-}_${SHOTS}shots/$DATASET/seed$SEED
+    EVALUATION=evaluation/$TRAINER/$RUN_CFG${1-}${FROM-}_${SHOTS}shots/$DATASET/seed$SEED
 }
 
 # epochs FOLDER: the epochs of the checkpoints in a run's folder, in order, one a line.
@@ -194,7 +201,8 @@ epochs() {
 # by SCRIPT has tested: the best one in validation, for which LOADEP stays empty, if it kept one, else the last. Another
 # LOADEP gives the test a folder of its own.
 find_model() {
-    local saved last trained="" train="bash ${BASH_SOURCE[0]%/*}/$2 ${SOURCE:-$DATASET} $SEED ${SETTINGS[*]-}"
+    local saved last best trained="" train
+    train="${GIVEN}bash ${BASH_SOURCE[0]%/*}/$2 ${SOURCE:-$DATASET} $SEED ${SETTINGS[*]-}"
     [[ $CLASSES == all ]] || trained=", data sets trained at all $(listing "${1%/"$RUN"}"/*)"
     saved=$(epochs "$1")
     last=${saved##*$'\n'}
@@ -213,7 +221,8 @@ find_model() {
     for MODEL_FILE in "$1"/*/"model.pth.tar-$LOADEP"; do
         [[ -f $MODEL_FILE ]] || die "there is no epoch LOADEP=$LOADEP in $1; there are the epochs ${saved//$'\n'/, }"
     done
-    [[ $LOADEP == "$last" ]] || place_run "+epoch$LOADEP"
+    best=("$1"/*/model-best.pth.tar)
+    [[ $LOADEP == "$last" && ! -f ${best[0]} ]] || place_run "+epoch$LOADEP"
 }
 
 # skip_if_finished FOLDER [FILE]: end the script if the run is finished; FILE is what it was made from, and if that is
@@ -250,7 +259,8 @@ launch() {
         DATASET.SUBSAMPLE_CLASSES "$classes" \
         ${SETTINGS[@]+"${SETTINGS[@]}"} || status=$?
 
-    if [[ $status != 0 && $above != "$folder" && -d $folder && -z $(find "$folder" -type f ! -name 'log.txt*' ! -path '*/tensorboard/*') ]]; then
+    if [[ $status != 0 && $above != "$folder" && -d $folder ]] &&
+        [[ -z $(find "$folder" -type f ! -name 'log.txt*' ! -path '*/tensorboard/*') ]]; then
         rm -r "$folder"
         folder=${folder%/*}
         while [[ $folder != "$above" ]] && rmdir "$folder" 2> /dev/null; do # not what another run has put something in

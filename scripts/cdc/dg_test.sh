@@ -10,11 +10,12 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 case ${1-} in
     imagenet) variants="imagenetv2 imagenet_sketch imagenet_a imagenet_r" ;;
-    shapes) variants="shapes_v2 shapes_sketch shapes_a shapes_r" ;;
-    *) die "call it as ${0##*/} DATASET SEED [KEY VALUE ...], where DATASET is imagenet or shapes, whose variants there are" ;;
+    shapes) variants="shapesv2 shapes_sketch shapes_a shapes_r" ;;
+    *) die "call it as ${0##*/} DATASET SEED [KEY VALUE ...]; of DATASET, imagenet or shapes, there are variants" ;;
 esac
-SOURCE=$1
+source_set=$1 status=0
 shift
 for variant in $variants; do
-    SOURCE=$SOURCE bash "${BASH_SOURCE[0]%/*}/xd_test.sh" "$variant" "$@"
+    SOURCE=$source_set bash "$(dirname "${BASH_SOURCE[0]}")/xd_test.sh" "$variant" "$@" || status=$?
 done
+exit "$status"

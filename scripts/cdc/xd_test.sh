@@ -8,7 +8,7 @@
 #
 #     SOURCE    data set that was trained on (default: shapes for generated data sets, else imagenet; a test of another
 #               one's model lies in <cfg>+from_<SOURCE>_<n>shots/...)
-#     LOADEP    epoch to test (default: what the training run tested; another one is tested in <cfg>+epoch<n>_<n>shots/...)
+#     LOADEP    epoch to test (default: what the training run tested; another one: in <cfg>+epoch<n>_<n>shots/...)
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -19,13 +19,13 @@ SOURCE=${SOURCE:-$usual}
 [[ -f $ROOT/configs/datasets/$SOURCE.yaml ]] ||
     die "SOURCE must be one of $(listing "$ROOT"/configs/datasets/*.yaml), got '$SOURCE'"
 
-CLASSES=all
+CLASSES=all FROM=""
+[[ $SOURCE == "$usual" ]] || FROM=+from_$SOURCE
 configure "$@"
 if has_training; then
     model_dir=$OUTPUT/$RUN
     find_model "$model_dir" xd_train.sh
     folder=$OUTPUT/$EVALUATION
-    [[ $SOURCE == "$usual" ]] || folder=${folder/_"$SHOTS"shots/+from_"$SOURCE"_"$SHOTS"shots}
     skip_if_finished "$folder" "$MODEL_FILE"
     launch "$folder" all --model-dir "$model_dir" ${LOADEP:+--load-epoch "$LOADEP"} --eval-only
 else

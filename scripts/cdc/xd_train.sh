@@ -3,8 +3,8 @@
 #
 #     bash scripts/cdc/xd_train.sh imagenet SEED [KEY VALUE ...]
 #
-# The run lies in OUTPUT/DATASET/<trainer>/<cfg>_<n>shots/seed<SEED>. Environment variables (DATA, OUTPUT, SHOTS, TRAINER,
-# CFG, PYTHON, TAG): see common.sh.
+# The run lies in OUTPUT/DATASET/<trainer>/<cfg>_<n>shots/seed<SEED>. Environment variables (DATA, OUTPUT, SHOTS,
+# TRAINER, CFG, PYTHON, TAG): see common.sh.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# CLIP-ICM in the same protocol as ../cdc/base2new_train.sh, which tells arguments, environment variables and folders:
+# CLIP-ICM in the protocol of ../cdc/base2new_train.sh, which tells arguments, environment variables and folders:
 #
 #     bash scripts/clip_icm/base2new_train.sh DATASET SEED [KEY VALUE ...]
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# CLIP-ICM in the same protocol as ../cdc/xd_test.sh, which tells arguments, environment variables and folders:
+# CLIP-ICM in the protocol of ../cdc/xd_test.sh, which tells arguments, environment variables and folders:
 #
 #     bash scripts/clip_icm/xd_test.sh DATASET SEED [KEY VALUE ...]
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# CoCoOp in the same protocol as ../cdc/base2new_test.sh, which tells arguments, environment variables and folders:
+# CoCoOp in the protocol of ../cdc/base2new_test.sh, which tells arguments, environment variables and folders:
 #
 #     bash scripts/cocoop/base2new_test.sh DATASET SEED [KEY VALUE ...]
 set -euo pipefail

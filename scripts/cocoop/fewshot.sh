@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# CoCoOp in the same protocol as ../cdc/fewshot.sh, which tells arguments, environment variables and folders:
+# CoCoOp in the protocol of ../cdc/fewshot.sh, which tells arguments, environment variables and folders:
 #
 #     bash scripts/cocoop/fewshot.sh DATASET SEED [KEY VALUE ...]
 set -euo pipefail

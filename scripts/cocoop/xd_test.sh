@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# CoCoOp in the same protocol as ../cdc/xd_test.sh, which tells arguments, environment variables and folders:
+# CoCoOp in the protocol of ../cdc/xd_test.sh, which tells arguments, environment variables and folders:
 #
 #     bash scripts/cocoop/xd_test.sh DATASET SEED [KEY VALUE ...]
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# CoOp in the same protocol as ../cdc/base2new_all.sh, which tells arguments, environment variables and folders:
+# CoOp in the protocol of ../cdc/base2new_all.sh, which tells arguments, environment variables and folders:
 #
 #     bash scripts/coop/base2new_all.sh [KEY VALUE ...]
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# CoOp in the same protocol as ../cdc/dg_test.sh, which tells arguments, environment variables and folders:
+# CoOp in the protocol of ../cdc/dg_test.sh, which tells arguments, environment variables and folders:
 #
 #     bash scripts/coop/dg_test.sh DATASET SEED [KEY VALUE ...]
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# CoOp in the same protocol as ../cdc/fewshot.sh, which tells arguments, environment variables and folders:
+# CoOp in the protocol of ../cdc/fewshot.sh, which tells arguments, environment variables and folders:
 #
 #     bash scripts/coop/fewshot.sh DATASET SEED [KEY VALUE ...]
 set -euo pipefail

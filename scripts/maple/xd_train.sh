@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# MaPLe in the same protocol as ../cdc/xd_train.sh, which tells arguments, environment variables and folders:
+# MaPLe in the protocol of ../cdc/xd_train.sh, which tells arguments, environment variables and folders:
 #
 #     bash scripts/maple/xd_train.sh DATASET SEED [KEY VALUE ...]
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Zero-shot CLIP in the same protocol as ../cdc/dg_test.sh, which tells arguments, environment variables and folders:
+# Zero-shot CLIP in the protocol of ../cdc/dg_test.sh, which tells arguments, environment variables and folders:
 #
 #     bash scripts/zsclip/dg_test.sh DATASET SEED [KEY VALUE ...]
 set -euo pipefail

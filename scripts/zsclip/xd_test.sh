@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Zero-shot CLIP in the same protocol as ../cdc/xd_test.sh, which tells arguments, environment variables and folders:
+# Zero-shot CLIP in the protocol of ../cdc/xd_test.sh, which tells arguments, environment variables and folders:
 #
 #     bash scripts/zsclip/xd_test.sh DATASET SEED [KEY VALUE ...]
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Zero-shot CLIP with CLIP's prompt ensemble in the same protocol as ../cdc/base2new_all.sh, which tells arguments, environment variables and folders:
+# CLIP's prompt ensemble, protocol of ../cdc/base2new_all.sh, which tells arguments, environment variables and folders:
 #
 #     bash scripts/zsclip2/base2new_all.sh [KEY VALUE ...]
 set -euo pipefail

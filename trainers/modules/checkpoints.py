@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import OrderedDict
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -29,16 +30,17 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *neede
 
     Published checkpoints keep the scheduler behind the warm-up as an object, with its optimizer, and the validation
     result as a NumPy scalar. These and whatever else a file names are read as stand-ins that do nothing; the classes
-    and functions themselves are never called. A file that uses them for more than to store an object is refused, as
-    are, before PyTorch 2.6, all files that hold objects.
+    and functions themselves are never called. A file that uses them for more than to store an object is refused.
+    Before PyTorch 2.6 all files that hold objects are refused, and with them every published checkpoint of a run that
+    began with a warm-up.
 
     Args:
         path: a file of `torch.save`.
         device: where its tensors go.
-        needed: keys that it must have beside `state_dict` and `epoch`.
+        needed: keys that it must have beside `state_dict`.
 
     Returns:
-        What the file holds, at least the keys `state_dict` (names to tensors) and `epoch`.
+        What the file holds, at least the key `state_dict` (names to tensors).
 
     Raises:
         ValueError: the file is broken or no checkpoint.
@@ -46,12 +48,14 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *neede
     try:
         with _stand_ins(path):
             checkpoint = torch.load(path, map_location=device, weights_only=True)
-        missing = [key for key in ("state_dict", "epoch", *needed) if key not in checkpoint]
+        missing = [key for key in ("state_dict", *needed) if key not in checkpoint]
         state, _ = checkpoint.get("state_dict", {}), int(checkpoint.get("epoch", 0))
         wrong = [key for key, value in state.items() if not isinstance(value, torch.Tensor)]
     except Exception as error:  # whatever the unpickler or zip reader stumbles over
         # PyTorch's long text, which advises to read the file without safety, ends in the reason.
         reason = str(error).split("WeightsUnpickler error:")[-1].strip().partition("\n")[0]
+        if "Unsupported class" in reason:
+            reason += " (to read a checkpoint that holds objects, as published ones do, takes PyTorch 2.6 or newer)"
         raise ValueError(f"{path} is not a whole checkpoint: {type(error).__name__}: {reason}") from error
     if missing:
         raise ValueError(f"{path} is not a whole checkpoint: it lacks {', '.join(missing)}")
@@ -62,7 +66,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *neede
 
 def _stand_ins(path: str | Path) -> AbstractContextManager:
     """The context in which `torch.load` reads what `path` names as stand-ins."""
-    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint") or not zipfile.is_zipfile(path):
         return nullcontext()
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     kinds = {"collections.defaultdict": _stand_in_dict}

@@ -288,6 +288,18 @@ class CoupledPrompt(PromptLearner):
         return VisualPrompt(self.proj(self.ctx)[None], [project(tokens)[None] for project, tokens in deep])
 
 
+def check_coupled(depth: int, backbone: str) -> None:
+    """What can be said against coupled prompts before CLIP is loaded.
+
+    Raises:
+        ValueError: no layer to put tokens in, or one of CLIP's ResNets by its name.
+    """
+    if depth < 1:
+        raise ValueError(f"prompt depth must be at least 1, got {depth}")
+    if backbone.startswith("RN"):
+        raise ValueError(f"prompting the image encoder needs a ViT, got the backbone {backbone}")
+
+
 class CoupledTemplates(nn.Module):
     """M templates of coupled deep prompts, each a `CoupledPrompt` with random draws of its own.
 
