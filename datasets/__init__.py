@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from . import (
+    backgrounds,
+    confounded,
     digits,
     dtd,
+    letters,
     shapes,
+    symbols,
     textures,
 )
 
 __all__ = [
+    "backgrounds",
+    "confounded",
     "digits",
     "dtd",
+    "letters",
     "shapes",
+    "symbols",
     "textures",
 ]

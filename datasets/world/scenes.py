@@ -171,7 +171,7 @@ def sample_scene(rng: np.random.Generator, fonts: tuple[str, ...], kind: str | N
     # Half of the characters are black or white, most of these on white or black: ink on paper, chalk on slate.
     if "colour" in fixed:
         colour = fixed["colour"]
-    elif character and rng.random() < 0.5:
+    elif character and "background_colour" not in fixed and rng.random() < 0.5:
         colour = _pick(("black", "white"), rng)
     elif "background_colour" in fixed:
         colour = _contrasting_colour((fixed["background_colour"],), rng)
