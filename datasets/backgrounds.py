@@ -14,14 +14,16 @@ from dassl.data.datasets import DATASET_REGISTRY
 from . import world
 from .rendered import RenderedDataset
 
-# Every other one of the combinations: each colour comes with three patterns, each pattern with six colours.
-_PAIRS = tuple(
-    (colour, pattern)
+_PATTERNS = tuple(pattern for pattern in world.BACKGROUNDS if pattern != "plain")
+# Every other one of the combinations: each colour comes with three patterns, each pattern with six colours. They are
+# in an order in which the first half of the classes has all colours and patterns, and so has the second.
+CLASSES = tuple(
+    (colour, _PATTERNS[2 * k + i % 2])
+    for half in (0, 1)
     for i, colour in enumerate(world.COLOURS)
-    for j, pattern in enumerate(p for p in world.BACKGROUNDS if p != "plain")
-    if (i + j) % 2 == 0
+    for k in range(3)
+    if (i // 2 + k) % 2 == half
 )
-CLASSES = (*_PAIRS[::2], *_PAIRS[1::2])  # so that the first half of the classes has all words, and so has the second
 CONTRAST = (0.35, 0.7)
 NOISE = (0.04, 0.1)
 

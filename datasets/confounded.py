@@ -60,8 +60,8 @@ CLASSES = (
     ("bubbly", "hexagon"),
     ("blue", "bolt"),
 )
-CONTRAST = (0.45, 0.9)
-NOISE = (0.02, 0.08)
+CONTRAST = (0.3, 0.6)
+NOISE = (0.07, 0.14)
 
 
 @DATASET_REGISTRY.register()

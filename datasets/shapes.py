@@ -25,9 +25,9 @@ from dassl.data.datasets import DATASET_REGISTRY
 from . import world
 from .rendered import Parts, RenderedDataset
 
-CONTRAST = (0.35, 0.7)
-NOISE = (0.04, 0.1)
-CLUTTER = 6  # most pieces in a picture
+CONTRAST = (0.3, 0.6)
+NOISE = (0.05, 0.12)
+CLUTTER = 8  # most pieces in a picture
 
 CLASSES = (
     ("orange", "heart"),

@@ -12,6 +12,10 @@ from dassl.data.datasets import DATASET_REGISTRY
 from . import world
 from .rendered import RenderedDataset
 
+CONTRAST = (0.3, 0.6)
+NOISE = (0.07, 0.16)
+CLUTTER = 7  # most pieces in a picture
+
 
 @DATASET_REGISTRY.register()
 class Symbols(RenderedDataset):
@@ -24,6 +28,13 @@ class Symbols(RenderedDataset):
     renamed_classes = {name.replace(" ", "_"): name for name in world.SYMBOLS}  # noqa: RUF012
 
     def scene(self, label: int, number: int, rng: np.random.Generator) -> world.Scene:
-        """A symbol on any background."""
-        name = self.renamed_classes[self.class_folders[label]]
-        return world.sample_scene(rng, world.UNSEEN_FONTS, "symbol", subject=name)
+        """A faint symbol on any background, among bits and pieces."""
+        return world.sample_scene(
+            rng,
+            world.UNSEEN_FONTS,
+            "symbol",
+            subject=self.renamed_classes[self.class_folders[label]],
+            contrast=float(rng.uniform(*CONTRAST)),
+            noise=float(rng.uniform(*NOISE)),
+            clutter=int(rng.integers(0, CLUTTER + 1)),
+        )
