@@ -604,7 +604,7 @@ def read_weights(path: Path) -> CLIP:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1929)
+    parser.add_argument("--steps", type=int, default=7449)
     parser.add_argument("--minutes", type=float, help="choose fewer steps than --steps, to be done in about this time")
     parser.add_argument("--alone", type=int, default=3000, help="steps of the picture encoder alone, at the start")
     parser.add_argument("--batch", type=int, default=128)
