@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .base import PromptTrainer, told
+from .feature_bank import feature_bank, numbered_loader
 from .invariance import estimate_invariant_map
 from .modules.evidence import EVIDENCE_FUNCTIONS, Opinion, fuse, fused_log_evidence, log_evidence
 from .modules.invariant import InvariantMap, check_estimate, cosine
@@ -50,6 +51,10 @@ cfg_default.TRAINER.CDC = CfgNode(
             ["random_resized_crop", "random_flip", "randomgrayscale", "normalize"],
             ["random_resized_crop", "random_flip", "gaussian_blur", "normalize"],
         ],
+        # Encode so many views of each training image once, keep their features on disk and train on these; 0: encode
+        # every view when it is due. For text templates; with at least as many views as epochs nothing is seen twice.
+        "FEATURE_BANK": 0,
+        "FEATURE_BANK_DIR": "",  # shared by runs; "": feature_bank in DATASET.ROOT
         "TEST_VIEWS": False,  # in testing too each template sees its own augmentation, else all see the plain view
         "BETA": 0.1,  # weight of the diversity loss, eq. (2)
         "GAMMA": 0.1,  # weight of the consistency loss, eq. (3)
@@ -104,9 +109,11 @@ class CDCModel(PromptedCLIP):
             images: `(M, B, 3, S, S)`, one view a template, or `(B, 3, S, S)`, one view for all.
             text_features: `(M, C, D)`.
         """
-        image_features = self.image_features(images)  # (M, B, D), or (B, D) where it is one for all templates
-        similarity = image_features @ text_features.transpose(1, 2)  # (M, B, C)
-        return log_evidence(similarity, *self.evidence)
+        return self.log_evidence(self.image_features(images), text_features)
+
+    def log_evidence(self, image_features: Tensor, text_features: Tensor) -> Tensor:
+        """As `forward`, of L2-normalised image features `(M, B, D)`, or `(B, D)` where they are one for all."""
+        return log_evidence(image_features @ text_features.transpose(1, 2), *self.evidence)
 
 
 @TRAINER_REGISTRY.register()
@@ -129,12 +136,25 @@ class CDC(PromptTrainer):
         problems += told(check_coupled, options.PROMPT_DEPTH, cfg.MODEL.BACKBONE.NAME) if coupled else []
         problems += told(fill, [], cfg.DATASET.NAME, options.ANCHOR)
         problems += told(check_estimate, options.INTERVENTIONS, options.K, options.LAMBDA)
+        if options.FEATURE_BANK and (coupled or cfg.SEED < 0 or options.FEATURE_BANK < 0):
+            problems.append(
+                f"FEATURE_BANK takes a number of views, PROMPT text and a SEED from 0 on, got "
+                f"{options.FEATURE_BANK}, {options.PROMPT} and {cfg.SEED}"
+            )
         return problems + _augmentation_problems(options, cfg.INPUT.TRANSFORMS)
 
     def transforms(self) -> tuple:
-        choices = self.options.AUGMENTATIONS or [self.cfg.INPUT.TRANSFORMS] * self.options.N_TEMPLATES
-        views = [build_transform(self.cfg, is_train=True, choices=list(choice)) for choice in choices]
+        views = [build_transform(self.cfg, is_train=True, choices=list(choice)) for choice in self._augmentations()]
         return views, views if self.options.TEST_VIEWS else None
+
+    def build_data_loader(self) -> None:
+        super().build_data_loader()
+        if self.dm and self.options.FEATURE_BANK:
+            self.train_loader_x = numbered_loader(self.dm.train_loader_x, self.dm.dataset.train_x)
+
+    def _augmentations(self) -> list[list[str]]:
+        """Each template's transforms, by name."""
+        return self.options.AUGMENTATIONS or [self.cfg.INPUT.TRANSFORMS] * self.options.N_TEMPLATES
 
     def build_clip(self, clip_model: nn.Module) -> None:
         options = self.options
@@ -161,6 +181,10 @@ class CDC(PromptTrainer):
 
     def before_train(self) -> None:
         super().before_train()
+        if self.options.FEATURE_BANK:
+            names = [list(names) for names in self._augmentations()]
+            views, _ = self.transforms()
+            self.banks = feature_bank(self, views, names, self.options.FEATURE_BANK)
         # Templates that training starts from belong to the map that came with them.
         if self.options.INVARIANT and self.start_epoch == 0 and not self.cfg.MODEL.INIT_WEIGHTS:
             anchor = self.model.anchor.cpu()
@@ -174,9 +198,9 @@ class CDC(PromptTrainer):
     def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """Eq. (8), `L_tce + beta L_de + gamma L_con`."""
         options = self.options
-        images, label = self._views(batch), batch["label"].to(self.device)
+        label = batch["label"].to(self.device)
         text_features = self.model.text_features()
-        evidence = self.model(images, text_features)
+        evidence = self.model.log_evidence(self._train_features(batch), text_features)
 
         loss_tce = trusted_cross_entropy(evidence, label)
         loss_de = decoupling_loss(text_features, self.model.scale)
@@ -198,6 +222,14 @@ class CDC(PromptTrainer):
             "acc": accuracy,
             "uncertainty": opinion.uncertainty.mean(),
         }
+
+    def _train_features(self, batch: dict) -> Tensor:
+        """Features `(M, B, D)` of each template's own view."""
+        if not self.options.FEATURE_BANK:
+            return self.model.image_features(self._views(batch))
+        view = self.epoch % self.options.FEATURE_BANK
+        features = torch.stack([bank[view, batch["index"]] for bank in self.banks])
+        return self.model.project(features.to(self.device))
 
     def _views(self, batch: dict) -> Tensor:
         """What each template sees, `(M, B, 3, S, S)`: Dassl gives the views as img, img2, img3, ..."""
