@@ -144,8 +144,9 @@ class CDC(PromptTrainer):
         return problems + _augmentation_problems(options, cfg.INPUT.TRANSFORMS)
 
     def transforms(self) -> tuple:
-        views = [build_transform(self.cfg, is_train=True, choices=list(choice)) for choice in self._augmentations()]
-        return views, views if self.options.TEST_VIEWS else None
+        names = self._augmentations()
+        self.views = [build_transform(self.cfg, is_train=True, choices=list(choice)) for choice in names]
+        return self.views, self.views if self.options.TEST_VIEWS else None
 
     def build_data_loader(self) -> None:
         super().build_data_loader()
@@ -183,8 +184,7 @@ class CDC(PromptTrainer):
         super().before_train()
         if self.options.FEATURE_BANK:
             names = [list(names) for names in self._augmentations()]
-            views, _ = self.transforms()
-            self.banks = feature_bank(self, views, names, self.options.FEATURE_BANK)
+            self.banks = feature_bank(self, self.views, names, self.options.FEATURE_BANK)
         # Templates that training starts from belong to the map that came with them.
         if self.options.INVARIANT and self.start_epoch == 0 and not self.cfg.MODEL.INIT_WEIGHTS:
             anchor = self.model.anchor.cpu()
