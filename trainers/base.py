@@ -9,7 +9,7 @@ import random
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,6 +18,7 @@ import dassl
 import numpy as np
 import torch
 import torch.nn.functional as F
+from dassl.data import DataManager
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .modules.checkpoints import read_checkpoint
+from .modules.evidence import Opinion
 from .modules.loading import PRECISIONS, load_clip
 
 
@@ -33,7 +35,16 @@ class ClipTrainer(TrainerX):
 
     A subclass says in `build_clip` what it makes of CLIP, and in `model_inference` how it classifies images. Its own
     config is `cfg.TRAINER.<its name in capitals>`, with at least `PREC`.
+
+    Args:
+        cfg: the whole config.
+        class_names: C class names in place of the data set's. No data set is read then, `dm` and the loaders are None,
+            and the trainer can load a model and classify, but neither train nor test.
     """
+
+    def __init__(self, cfg, class_names: Sequence[str] | None = None) -> None:
+        self._given_names = None if class_names is None else list(class_names)
+        super().__init__(cfg)
 
     @property
     def options(self):
@@ -42,7 +53,7 @@ class ClipTrainer(TrainerX):
 
     @property
     def class_names(self) -> list[str]:
-        return self.dm.dataset.classnames
+        return self.dm.dataset.classnames if self._given_names is None else self._given_names
 
     def check_cfg(self, cfg) -> None:
         """Check the config once, at the start.
@@ -60,6 +71,24 @@ class ClipTrainer(TrainerX):
             return [f"PREC must be one of {', '.join(PRECISIONS)}, got {options.PREC!r}"]
         return []
 
+    def transforms(self) -> tuple:
+        """Transforms of training and of test images, each one or a list of views; None for the config's own."""
+        return None, None
+
+    def build_data_loader(self) -> None:
+        if self._given_names is None:
+            self.dm = DataManager(self.cfg, *self.transforms())
+            for name in ("train_loader_x", "train_loader_u", "val_loader", "test_loader"):
+                setattr(self, name, getattr(self.dm, name))
+            self.num_source_domains = self.dm.num_source_domains
+            self.lab2cname = self.dm.lab2cname
+            self.num_classes = self.dm.num_classes
+        else:
+            self.dm = self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
+            self.num_source_domains = 0
+            self.lab2cname = dict(enumerate(self._given_names))
+            self.num_classes = len(self._given_names)
+
     def build_model(self) -> None:
         cfg = self.cfg
         print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME})")
@@ -67,6 +96,7 @@ class ClipTrainer(TrainerX):
         size = clip_model.visual.input_resolution
         if tuple(cfg.INPUT.SIZE) != (size, size):
             raise ValueError(f"INPUT.SIZE must be ({size}, {size}) for this CLIP, got {tuple(cfg.INPUT.SIZE)}")
+        self.scale = float(clip_model.logit_scale.exp())
         self.build_clip(clip_model)
 
     def build_clip(self, clip_model: nn.Module) -> None:
@@ -114,6 +144,18 @@ class ClipTrainer(TrainerX):
     def model_figures(self) -> dict[str, float]:
         """Figures of the model itself, which do not depend on the images tested; a subclass may have some."""
         return {}
+
+    def opinions(self, images: Tensor) -> tuple[Opinion, list[Opinion]] | None:
+        """Where a method has opinions on images: the fused one and each template's own; else None."""
+        return None
+
+    def image_features(self, images: Tensor) -> Tensor:
+        """L2-normalised features of images `(B, 3, S, S)`: `(B, D)`, or `(M, B, D)` where each template has its own."""
+        raise NotImplementedError
+
+    def class_features(self) -> Tensor | None:
+        """L2-normalised class embeddings `(M, C, D)` under each template; None where each image has its own."""
+        raise NotImplementedError
 
     def write_results(self, split: str, figures: dict, n_images: int, seconds: float) -> None:
         """`results.json` beside log.txt: what was run, on what, and every figure."""
@@ -221,6 +263,12 @@ class PromptTrainer(ClipTrainer):
     @property
     def tested_epoch(self) -> int:
         return self.trained_epochs
+
+    def image_features(self, images: Tensor) -> Tensor:
+        return self.model.image_features(images)
+
+    def class_features(self) -> Tensor | None:
+        return self.model.text_features()
 
     @property
     def train_seconds(self) -> float | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from dassl.config import cfg_default
-from dassl.data import DataManager
 from dassl.data.transforms.transforms import AVAI_CHOICES, build_transform
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from yacs.config import CfgNode
 from .base import PromptTrainer, told
 from .feature_bank import feature_bank, numbered_loader
 from .invariance import estimate_invariant_map
-from .modules.evidence import EVIDENCE_FUNCTIONS, fuse, fused_log_evidence, log_evidence
+from .modules.evidence import EVIDENCE_FUNCTIONS, Opinion, fuse, fused_log_evidence, log_evidence
 from .modules.invariant import InvariantMap, check_estimate, cosine
 from .modules.losses import consistency_loss, decoupling_loss, dirichlet_kl, trusted_cross_entropy
 from .modules.prompted import PromptedCLIP
@@ -144,20 +143,14 @@ class CDC(PromptTrainer):
             )
         return problems + _augmentation_problems(options, cfg.INPUT.TRANSFORMS)
 
+    def transforms(self) -> tuple:
+        names = self._augmentations()
+        self.views = [build_transform(self.cfg, is_train=True, choices=list(choice)) for choice in names]
+        return self.views, self.views if self.options.TEST_VIEWS else None
+
     def build_data_loader(self) -> None:
-        views = [build_transform(self.cfg, is_train=True, choices=list(choice)) for choice in self._augmentations()]
-        self.dm = DataManager(
-            self.cfg, custom_tfm_train=views, custom_tfm_test=views if self.options.TEST_VIEWS else None
-        )
-        self.train_loader_x = self.dm.train_loader_x
-        self.train_loader_u = self.dm.train_loader_u
-        self.val_loader = self.dm.val_loader
-        self.test_loader = self.dm.test_loader
-        self.num_classes = self.dm.num_classes
-        self.num_source_domains = self.dm.num_source_domains
-        self.lab2cname = self.dm.lab2cname
-        if self.options.FEATURE_BANK:
-            self.views = views
+        super().build_data_loader()
+        if self.dm and self.options.FEATURE_BANK:
             self.train_loader_x = numbered_loader(self.dm.train_loader_x, self.dm.dataset.train_x)
 
     def _augmentations(self) -> list[list[str]]:
@@ -250,6 +243,10 @@ class CDC(PromptTrainer):
     def model_inference(self, images: Tensor) -> Tensor:
         """Log-probabilities `(B, C)` of eq. (6); images as in `CDCModel.forward`."""
         return fuse(self.model(images, self.model.text_features())).log_prob
+
+    def opinions(self, images: Tensor) -> tuple[Opinion, list[Opinion]]:
+        evidence = self.model(images, self.model.text_features())
+        return fuse(evidence), [fuse(own[None]) for own in evidence]
 
     def test_step(self, images: Tensor, label: Tensor) -> None:
         evidence = self.model(images, self.model.text_features())
