@@ -126,10 +126,16 @@ class ClipTrainer(TrainerX):
             split, loader = "test", self.test_loader
 
         print(f"Evaluate on the *{split}* set")
+        groups = Groups(self.dm.dataset.own_domains) if hasattr(self.dm.dataset, "own_domains") else None
         for batch in tqdm(loader):
-            self.test_step(*self.parse_batch_test(batch))
+            images, label = self.parse_batch_test(batch)
+            scores = self.test_step(images, label)
+            self.evaluator.process(scores, label)
+            if groups:
+                groups.process(scores.argmax(dim=1) == label, label, batch["domain"])
         figures = dict(self.evaluator.evaluate())
         figures.update({name: total / len(loader.dataset) for name, total in self.totals.items()})
+        figures.update(groups.evaluate() if groups else {})
         figures.update(self.model_figures())
         for name, value in figures.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
@@ -137,9 +143,9 @@ class ClipTrainer(TrainerX):
             self.write_results(split, figures, len(loader.dataset), time.time() - started)
         return next(iter(figures.values()))
 
-    def test_step(self, images: Tensor, label: Tensor) -> None:
-        """Classify one batch; a subclass may also add to `self.totals` sums of further figures over images."""
-        self.evaluator.process(self.model_inference(images), label)
+    def test_step(self, images: Tensor, label: Tensor) -> Tensor:
+        """Scores `(B, C)` of one batch; a subclass may add to `self.totals` sums of further figures over images."""
+        return self.model_inference(images)
 
     def model_figures(self) -> dict[str, float]:
         """Figures of the model itself, which do not depend on the images tested; a subclass may have some."""
@@ -422,6 +428,34 @@ class LogitTrainer(PromptTrainer):
         label = batch["label"].to(self.device)
         logits = self.model(batch["img"].to(self.device))
         return F.cross_entropy(logits, label), {"acc": compute_accuracy(logits, label)[0]}
+
+
+class Groups:
+    """Accuracy by groups of a data set whose classes have, in training, a domain each that is theirs.
+
+    Args:
+        own_domains: each label's own domain.
+    """
+
+    def __init__(self, own_domains: Sequence[int]):
+        self.own = torch.tensor(own_domains)
+        self.counts: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+
+    def process(self, right: Tensor, label: Tensor, domain: Tensor) -> None:
+        """Count a batch, all `(B,)`: whether each image was classified rightly, its label, its domain."""
+        for own, found, hit in zip(self.own[label.cpu()].tolist(), domain.tolist(), right.tolist()):
+            count = self.counts[own, found]
+            count[0] += hit
+            count[1] += 1
+
+    def evaluate(self) -> dict[str, float]:
+        """Accuracies in percent: of the worst group, and of the images in their class's own domain and in others."""
+        figures = {"worst_group_accuracy": min(100.0 * hits / n for hits, n in self.counts.values())}
+        for name, own in (("aligned_accuracy", True), ("conflicting_accuracy", False)):
+            counts = [count for pair, count in self.counts.items() if (pair[0] == pair[1]) == own]
+            if counts:
+                figures[name] = 100.0 * sum(hits for hits, _ in counts) / sum(n for _, n in counts)
+        return figures
 
 
 def told(check: Callable, *arguments) -> list[str]:

@@ -248,14 +248,14 @@ class CDC(PromptTrainer):
         evidence = self.model(images, self.model.text_features())
         return fuse(evidence), [fuse(own[None]) for own in evidence]
 
-    def test_step(self, images: Tensor, label: Tensor) -> None:
+    def test_step(self, images: Tensor, label: Tensor) -> Tensor:
         evidence = self.model(images, self.model.text_features())
         opinion = fuse(evidence)
-        self.evaluator.process(opinion.log_prob, label)
         self.totals["uncertainty"] += opinion.uncertainty.sum().item()
         self.totals["conflict"] += opinion.conflict.sum().item()
         for m, right in enumerate((evidence.argmax(dim=2) == label).sum(dim=1).tolist()):
             self.totals[f"template{m + 1}_accuracy"] += 100.0 * right
+        return opinion.log_prob
 
 
 def _augmentation_problems(options: CfgNode, transforms: list[str]) -> list[str]:
