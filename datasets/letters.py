@@ -12,6 +12,10 @@ from dassl.data.datasets import DATASET_REGISTRY
 from . import world
 from .rendered import RenderedDataset
 
+CONTRAST = (0.3, 0.6)
+NOISE = (0.07, 0.16)
+CLUTTER = 7  # most pieces in a picture
+
 
 @DATASET_REGISTRY.register()
 class Letters(RenderedDataset):
@@ -25,5 +29,12 @@ class Letters(RenderedDataset):
     def scene(self, label: int, number: int, rng: np.random.Generator) -> world.Scene:
         """A printed letter on any background."""
         return world.sample_scene(
-            rng, world.UNSEEN_TEXT_FONTS, "letter", subject=self.class_folders[label], writing="printed"
+            rng,
+            world.UNSEEN_TEXT_FONTS,
+            "letter",
+            subject=self.class_folders[label],
+            writing="printed",
+            contrast=float(rng.uniform(*CONTRAST)),
+            noise=float(rng.uniform(*NOISE)),
+            clutter=int(rng.integers(0, CLUTTER + 1)),
         )

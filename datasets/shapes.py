@@ -25,8 +25,8 @@ from dassl.data.datasets import DATASET_REGISTRY
 from . import world
 from .rendered import Parts, RenderedDataset
 
-CONTRAST = (0.3, 0.6)
-NOISE = (0.05, 0.12)
+CONTRAST = (0.28, 0.575)
+NOISE = (0.055, 0.1275)
 CLUTTER = 8  # most pieces in a picture
 
 CLASSES = (
