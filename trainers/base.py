@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import platform
@@ -22,6 +23,7 @@ from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import _LRScheduler
 from tqdm import tqdm
 
 from .modules.checkpoints import read_checkpoint
@@ -194,7 +196,8 @@ class PromptTrainer(ClipTrainer):
         print(f"Learnable parameters: {n_parameters:,}")
         # What is estimated without a gradient is kept in buffers, and there may be nothing else.
         self.optim = build_optimizer(learner, cfg.OPTIM) if n_parameters else None
-        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM) if n_parameters else None
+        with schedulers_taking_verbose():
+            self.sched = build_lr_scheduler(self.optim, cfg.OPTIM) if n_parameters else None
         self.register_model(self.checkpoint_folder, learner, self.optim, self.sched)
         # On a CPU amp means bfloat16, which needs no scaling.
         scaled = self.options.PREC == "amp" and self.device.type == "cuda"
@@ -383,6 +386,22 @@ def told(check: Callable, *arguments) -> list[str]:
     except ValueError as error:
         return [str(error)]
     return []
+
+
+@contextmanager
+def schedulers_taking_verbose():
+    """For a Dassl that hands on to PyTorch's schedulers the `verbose` that they take no longer."""
+    init = _LRScheduler.__init__
+    if "verbose" not in inspect.signature(init).parameters:
+
+        def init_without(self, optimizer, last_epoch=-1, verbose=False):
+            init(self, optimizer, last_epoch)
+
+        _LRScheduler.__init__ = init_without
+    try:
+        yield
+    finally:
+        _LRScheduler.__init__ = init
 
 
 @contextmanager
