@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import _LRScheduler
 from tqdm import tqdm
 
-from .modules.checkpoints import read_checkpoint
+from .modules.checkpoints import read_checkpoint, storable
 from .modules.loading import PRECISIONS, load_clip
 
 
@@ -254,7 +254,7 @@ class PromptTrainer(ClipTrainer):
         for name in names:
             try:
                 with replacing(folder / name) as path:
-                    torch.save(state, path)
+                    torch.save(storable(state), path)
             except (OSError, RuntimeError) as error:  # PyTorch tells of a full disk by a RuntimeError
                 raise OSError(f"{folder / name} cannot be written, older checkpoints are kept: {error}") from error
             print(f"Checkpoint saved to {folder / name}")
