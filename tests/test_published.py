@@ -56,6 +56,8 @@ def noted_backward(self, *arguments, **options):
     return backward(self, *arguments, **options)
 
 DataLoader.__iter__, torch.Tensor.backward = noted_batches, noted_backward
+if not torch.cuda.is_available():
+    torch.Tensor.cuda = lambda self, *arguments, **options: self  # VPT calls it whatever the machine has
 """
 
 # Upstream imports these for downloads and for data sets that none of the trainers uses; `compat` makes up for them.
