@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from . import (
+    backgrounds,
     caltech101,
+    confounded,
     digits,
     dtd,
     eurosat,
@@ -15,17 +17,21 @@ from . import (
     imagenet_r,
     imagenet_sketch,
     imagenetv2,
+    letters,
     oxford_flowers,
     oxford_pets,
     shapes,
     stanford_cars,
     sun397,
+    symbols,
     textures,
     ucf101,
 )
 
 __all__ = [
+    "backgrounds",
     "caltech101",
+    "confounded",
     "digits",
     "dtd",
     "eurosat",
@@ -37,11 +43,13 @@ __all__ = [
     "imagenet_r",
     "imagenet_sketch",
     "imagenetv2",
+    "letters",
     "oxford_flowers",
     "oxford_pets",
     "shapes",
     "stanford_cars",
     "sun397",
+    "symbols",
     "textures",
     "ucf101",
 ]

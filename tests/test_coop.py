@@ -298,9 +298,11 @@ def test_precisions(build_run, tmp_path, method, precision):
     exact.model.prompt_learner.load_state_dict(learner.state_dict())
     expected = logits_of(exact, images)
     tolerance = {"fp32": 1e-4, "fp16": 0.03}.get(precision, 0.12)  # of 14 times a cosine
-    torch.testing.assert_close(logits, expected, rtol=0, atol=tolerance)
-    assert (logits.flip(1) - expected).abs().max() > tolerance
-    assert (logits.roll(1, dims=0) - expected).abs().max() > tolerance
+    error = (logits - expected).abs().max()
+    assert error < tolerance
+    assert (logits.roll(1, dims=0) - expected).abs().max() > 2 * tolerance  # other images are further away
+    if precision in ("fp32", "fp16"):  # so are other classes, but by less than what bfloat16 can tell
+        assert (logits.flip(1) - expected).abs().max() > error
 
 
 @pytest.fixture(scope="module")

@@ -451,7 +451,7 @@ def test_it_needs_a_vit(build, tmp_path, kind, resnet_clip):
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("MaPLe", ("TRAINER.MAPLE.PROMPT_DEPTH", 0), "from 1 to 2, .* got 0"),
+        ("MaPLe", ("TRAINER.MAPLE.PROMPT_DEPTH", 0), "at least 1, got 0"),
         ("MaPLe", ("TRAINER.MAPLE.PROMPT_DEPTH", 3), "from 1 to 2, .* got 3"),
         ("MaPLe", ("TRAINER.MAPLE.PREC", "fp8"), "PREC must be one of"),
         ("MaPLe", ("TRAINER.MAPLE.N_CTX", 0), "at least 1"),

@@ -1,23 +1,18 @@
-"""The embedded world: determinism, held-out combinations, captions that are true, and the data sets painted from it."""
+"""The embedded world: determinism, held-out combinations, captions that are true."""
 
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import random
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
-from dassl.config import get_cfg_default
-from dassl.data.datasets import build_dataset
 
-from datasets import shapes, textures, world
+from datasets import world
 from datasets.world.strokes import character_mask, pen_mask, shape_mask
 
 MIDDLE = np.array([[0.4, 0.0, 0.5], [0.0, 0.4, 0.5]])
-fork = multiprocessing.get_context("fork")
 
 
 def generator(seed=0):
@@ -27,10 +22,6 @@ def generator(seed=0):
 def pretraining_scenes(count, seed=0):
     rng = generator(seed)
     return [world.sample_pretraining_scene(rng, world.FONTS) for _ in range(count)]
-
-
-def files_of(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in Path(folder).rglob("*.png")}
 
 
 # ------------------------------------------------------------------------------------------------ pictures
@@ -118,12 +109,26 @@ def test_wrong_arguments_are_refused():
         world.sample_scene(rng, world.FONTS, "object", shape="circle", tint="red")
 
 
+def test_a_characters_ink_stands_out_from_a_given_background():
+    rng = generator()
+    for ground in ("black", "white", "red"):
+        scenes = [world.sample_scene(rng, world.FONTS, "letter", background_colour=ground) for _ in range(60)]
+        assert ground not in {scene.colour for scene in scenes}
+
+
 def test_given_factors_are_kept_and_things_stand_out_from_a_given_background():
     rng = generator()
     for _ in range(200):
         scene = world.sample_scene(rng, world.FONTS, "object", background_colour="red", style="sketched")
         assert (scene.background_colour, scene.style) == ("red", "sketched")
         assert "red" not in (scene.colour, scene.ground)
+
+
+def test_half_of_the_pretraining_pictures_are_clear():
+    scenes = pretraining_scenes(2000)
+    clear = [s for s in scenes if (s.contrast, s.noise, s.clutter, s.background) == (1.0, 0.0, 0, "plain")]
+    assert 0.45 < len(clear) / len(scenes) < 0.55
+    assert {scene.kind for scene in clear} == {"object", *world.CHARACTERS}
 
 
 # --------------------------------------------------------------------------------- held-out combinations
@@ -197,66 +202,16 @@ def test_the_wordings_include_the_trainers_prompts():
     assert "a photo of the digit seven." in {world.caption(digit, rng) for _ in range(1000)}
 
 
+def test_some_captions_name_the_background_alone():
+    rng = generator(9)
+    scene = world.Scene("object", "star", "red", background="tiled", background_colour="blue")
+    captions = [world.describe(scene, rng) for _ in range(2000)]
+    alone = [caption for caption in captions if set(caption.named) == {"background", "background_colour"}]
+    assert 0.03 < len(alone) / len(captions) < 0.08
+    assert "a photo of a blue tiled background." in {caption.text for caption in alone}
+
+
 def test_a_false_factor_is_found():
     scene = world.Scene("object", "star", "red")
     assert world.is_true({"subject": "star", "texture": None}, scene)
     assert not world.is_true({"subject": "star", "colour": "blue"}, scene)
-
-
-# ------------------------------------------------------------------------------------------------ data sets
-def test_shape_classes_mix_kinds_and_unseen_combinations_in_both_halves():
-    assert len(shapes.CLASSES) == len(set(shapes.CLASSES)) >= 40
-    for half in (shapes.CLASSES[:24], shapes.CLASSES[24:]):
-        assert sum(look in world.COLOURS for look, _ in half) == 12
-        pairs = {(shape, look) for look, shape in half}
-        assert len(pairs & world.HELD_OUT_COLOURS) >= 2
-        assert len(pairs & world.HELD_OUT_TEXTURES) >= 2
-
-
-def test_shapes_show_what_their_class_says():
-    rng = generator()
-    for look, shape in shapes.CLASSES:
-        scene = shapes.sample_shape(look, shape, rng)
-        assert scene.subject == shape
-        assert scene.texture == (None if look in world.COLOURS else look)
-        assert scene.colour == look or scene.texture == look
-    assert shapes.sample_shape("red", "cross", rng, style="sketched", background="ruled").style == "sketched"
-
-
-def read(root, name):
-    cfg = get_cfg_default()
-    cfg.merge_from_list(["DATASET.ROOT", str(root), "DATASET.NAME", name, "DATASET.SUBSAMPLE_CLASSES", "all"])
-    return build_dataset(cfg)
-
-
-@pytest.mark.parametrize(("module", "reader"), [(shapes, shapes.Shapes), (textures, textures.Textures)])
-def test_a_set_painted_twice_has_the_same_bytes(module, reader, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "EACH", 2)
-    for folder in ("first", "second"):
-        reader.write_images(reader, tmp_path / folder)
-    first, second = files_of(tmp_path / "first"), files_of(tmp_path / "second")
-    assert first == second
-    assert len(first) == len(set(first.values())) == 2 * len(reader.class_folders)
-
-
-def test_two_processes_at_once_make_one_whole_set(tmp_path, monkeypatch):
-    monkeypatch.setattr(textures, "EACH", 6)
-    processes = [fork.Process(target=read, args=(tmp_path, "Textures")) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
-    assert len(files_of(tmp_path)) == 6 * len(world.TEXTURES)
-    assert sorted(p.name for p in (tmp_path / "textures").iterdir()) == ["images", "split_zhou_Textures.json"]
-
-
-def test_a_set_reads_with_its_class_names_and_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(shapes, "EACH", 1)
-    shapes.Shapes.write_images(shapes.Shapes, tmp_path / "shapes" / "images")
-    for folder in (tmp_path / "shapes" / "images").iterdir():
-        for number in range(1, 10):
-            (folder / f"{number:02d}.png").write_bytes((folder / "00.png").read_bytes())
-    dataset = read(tmp_path, "Shapes")
-    assert dataset.classnames == [f"{look} {shape}" for look, shape in shapes.CLASSES]
-    assert [len(part) for part in (dataset.train_x, dataset.val, dataset.test)] == [4 * 48, 48, 5 * 48]

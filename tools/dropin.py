@@ -4,7 +4,7 @@
     python tools/dropin.py /path/to/checkout --dry-run    show it only
     python tools/dropin.py /path/to/checkout --remove     undo it
 
-What is written: `trainers/cdc.py` with `base.py` and `invariance.py`, which it is built on, `trainers/modules/`,
+What is written: `trainers/cdc.py` with the files beside it that it is built on (`base.py`, ...), `trainers/modules/`,
 `configs/trainers/CDC/`, `scripts/cdc/`, and one line in `train.py`, `import trainers.cdc`. The checkout's own `clip`
 package, data sets and Dassl are used, and none of its other files changes. `.cdc_dropin/` in the checkout says what was
 put there: so a file that the checkout's owners have changed, or had before, is told from one of ours. Such a file stops
@@ -26,14 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-PATTERNS = (
-    "trainers/cdc.py",
-    "trainers/base.py",
-    "trainers/invariance.py",
-    "trainers/modules/*.py",
-    "configs/trainers/CDC/*.yaml",
-    "scripts/cdc/*.sh",
-)
+PATTERNS = ("trainers/modules/*.py", "configs/trainers/CDC/*.yaml", "scripts/cdc/*.sh")
 MODULE = "trainers.cdc"
 KEPT = Path(".cdc_dropin")  # in the checkout
 MANIFEST = KEPT / "manifest.json"
@@ -111,9 +104,14 @@ def digest(path: Path) -> str:
 
 
 def sources() -> list[str]:
-    """The files to put into a checkout, seen from this project."""
+    """The files to put into a checkout, seen from this project: the trainer, its neighbours that it needs, the rest."""
+    names = ["cdc"]
+    for name in names:
+        tree = ast.parse((ROOT / f"trainers/{name}.py").read_bytes())
+        beside = [node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.level == 1]
+        names += [module for module in beside if "." not in module and module not in names]
     paths = [path for pattern in PATTERNS for path in sorted(ROOT.glob(pattern))]
-    return [path.relative_to(ROOT).as_posix() for path in paths]
+    return [f"trainers/{name}.py" for name in names] + [path.relative_to(ROOT).as_posix() for path in paths]
 
 
 # The line in train.py

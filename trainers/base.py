@@ -10,7 +10,7 @@ import random
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,6 +19,7 @@ import dassl
 import numpy as np
 import torch
 import torch.nn.functional as F
+from dassl.data import DataManager
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -27,6 +28,7 @@ from torch.optim.lr_scheduler import _LRScheduler
 from tqdm import tqdm
 
 from .modules.checkpoints import read_checkpoint, storable
+from .modules.evidence import Opinion
 from .modules.loading import PRECISIONS, load_clip
 
 
@@ -35,7 +37,16 @@ class ClipTrainer(TrainerX):
 
     A subclass says in `build_clip` what it makes of CLIP, and in `model_inference` how it classifies images. Its own
     config is `cfg.TRAINER.<its name in capitals>`, with at least `PREC`.
+
+    Args:
+        cfg: the whole config.
+        class_names: C class names in place of the data set's. No data set is read then, `dm` and the loaders are None,
+            and the trainer can load a model and classify, but neither train nor test.
     """
+
+    def __init__(self, cfg, class_names: Sequence[str] | None = None) -> None:
+        self._given_names = None if class_names is None else list(class_names)
+        super().__init__(cfg)
 
     @property
     def options(self):
@@ -44,7 +55,7 @@ class ClipTrainer(TrainerX):
 
     @property
     def class_names(self) -> list[str]:
-        return self.dm.dataset.classnames
+        return self.dm.dataset.classnames if self._given_names is None else self._given_names
 
     def check_cfg(self, cfg) -> None:
         """Check the config once, at the start.
@@ -62,6 +73,24 @@ class ClipTrainer(TrainerX):
             return [f"PREC must be one of {', '.join(PRECISIONS)}, got {options.PREC!r}"]
         return []
 
+    def transforms(self) -> tuple:
+        """Transforms of training and of test images, each one or a list of views; None for the config's own."""
+        return None, None
+
+    def build_data_loader(self) -> None:
+        if self._given_names is None:
+            self.dm = DataManager(self.cfg, *self.transforms())
+            for name in ("train_loader_x", "train_loader_u", "val_loader", "test_loader"):
+                setattr(self, name, getattr(self.dm, name))
+            self.num_source_domains = self.dm.num_source_domains
+            self.lab2cname = self.dm.lab2cname
+            self.num_classes = self.dm.num_classes
+        else:
+            self.dm = self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
+            self.num_source_domains = 0
+            self.lab2cname = dict(enumerate(self._given_names))
+            self.num_classes = len(self._given_names)
+
     def build_model(self) -> None:
         cfg = self.cfg
         print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME})")
@@ -69,6 +98,7 @@ class ClipTrainer(TrainerX):
         size = clip_model.visual.input_resolution
         if tuple(cfg.INPUT.SIZE) != (size, size):
             raise ValueError(f"INPUT.SIZE must be ({size}, {size}) for this CLIP, got {tuple(cfg.INPUT.SIZE)}")
+        self.scale = float(clip_model.logit_scale.exp())
         self.build_clip(clip_model)
 
     def build_clip(self, clip_model: nn.Module) -> None:
@@ -98,10 +128,16 @@ class ClipTrainer(TrainerX):
             split, loader = "test", self.test_loader
 
         print(f"Evaluate on the *{split}* set")
+        groups = Groups(self.dm.dataset.own_domains) if hasattr(self.dm.dataset, "own_domains") else None
         for batch in tqdm(loader):
-            self.test_step(*self.parse_batch_test(batch))
+            images, label = self.parse_batch_test(batch)
+            scores = self.test_step(images, label)
+            self.evaluator.process(scores, label)
+            if groups:
+                groups.process(scores.argmax(dim=1) == label, label, batch["domain"])
         figures = dict(self.evaluator.evaluate())
         figures.update({name: total / len(loader.dataset) for name, total in self.totals.items()})
+        figures.update(groups.evaluate() if groups else {})
         figures.update(self.model_figures())
         for name, value in figures.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
@@ -109,13 +145,25 @@ class ClipTrainer(TrainerX):
             self.write_results(split, figures, len(loader.dataset), time.time() - started)
         return next(iter(figures.values()))
 
-    def test_step(self, images: Tensor, label: Tensor) -> None:
-        """Classify one batch; a subclass may also add to `self.totals` sums of further figures over images."""
-        self.evaluator.process(self.model_inference(images), label)
+    def test_step(self, images: Tensor, label: Tensor) -> Tensor:
+        """Scores `(B, C)` of one batch; a subclass may add to `self.totals` sums of further figures over images."""
+        return self.model_inference(images)
 
     def model_figures(self) -> dict[str, float]:
         """Figures of the model itself, which do not depend on the images tested; a subclass may have some."""
         return {}
+
+    def opinions(self, images: Tensor) -> tuple[Opinion, list[Opinion]] | None:
+        """Where a method has opinions on images: the fused one and each template's own; else None."""
+        return None
+
+    def image_features(self, images: Tensor) -> Tensor:
+        """L2-normalised features of images `(B, 3, S, S)`: `(B, D)`, or `(M, B, D)` where each template has its own."""
+        raise NotImplementedError
+
+    def class_features(self) -> Tensor | None:
+        """L2-normalised class embeddings `(M, C, D)` under each template; None where each image has its own."""
+        raise NotImplementedError
 
     def write_results(self, split: str, figures: dict, n_images: int, seconds: float) -> None:
         """`results.json` beside log.txt: what was run, on what, and every figure."""
@@ -224,6 +272,12 @@ class PromptTrainer(ClipTrainer):
     @property
     def tested_epoch(self) -> int:
         return self.trained_epochs
+
+    def image_features(self, images: Tensor) -> Tensor:
+        return self.model.image_features(images)
+
+    def class_features(self) -> Tensor | None:
+        return self.model.text_features()
 
     @property
     def train_seconds(self) -> float | None:
@@ -377,6 +431,34 @@ class LogitTrainer(PromptTrainer):
         label = batch["label"].to(self.device)
         logits = self.model(batch["img"].to(self.device))
         return F.cross_entropy(logits, label), {"acc": compute_accuracy(logits, label)[0]}
+
+
+class Groups:
+    """Accuracy by groups of a data set whose classes have, in training, a domain each that is theirs.
+
+    Args:
+        own_domains: each label's own domain.
+    """
+
+    def __init__(self, own_domains: Sequence[int]):
+        self.own = torch.tensor(own_domains)
+        self.counts: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+
+    def process(self, right: Tensor, label: Tensor, domain: Tensor) -> None:
+        """Count a batch, all `(B,)`: whether each image was classified rightly, its label, its domain."""
+        for own, found, hit in zip(self.own[label.cpu()].tolist(), domain.tolist(), right.tolist()):
+            count = self.counts[own, found]
+            count[0] += hit
+            count[1] += 1
+
+    def evaluate(self) -> dict[str, float]:
+        """Accuracies in percent: of the worst group, and of the images in their class's own domain and in others."""
+        figures = {"worst_group_accuracy": min(100.0 * hits / n for hits, n in self.counts.values())}
+        for name, own in (("aligned_accuracy", True), ("conflicting_accuracy", False)):
+            counts = [count for pair, count in self.counts.items() if (pair[0] == pair[1]) == own]
+            if counts:
+                figures[name] = 100.0 * sum(hits for hits, _ in counts) / sum(n for _, n in counts)
+        return figures
 
 
 def told(check: Callable, *arguments) -> list[str]:

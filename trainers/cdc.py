@@ -12,15 +12,15 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from dassl.config import cfg_default
-from dassl.data import DataManager
 from dassl.data.transforms.transforms import AVAI_CHOICES, build_transform
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .base import PromptTrainer, told
+from .feature_bank import feature_bank, numbered_loader
 from .invariance import estimate_invariant_map
-from .modules.evidence import EVIDENCE_FUNCTIONS, fuse, fused_log_evidence, log_evidence
+from .modules.evidence import EVIDENCE_FUNCTIONS, Opinion, fuse, fused_log_evidence, log_evidence
 from .modules.invariant import InvariantMap, check_estimate, cosine
 from .modules.losses import consistency_loss, decoupling_loss, dirichlet_kl, trusted_cross_entropy
 from .modules.prompted import PromptedCLIP
@@ -51,6 +51,10 @@ cfg_default.TRAINER.CDC = CfgNode(
             ["random_resized_crop", "random_flip", "randomgrayscale", "normalize"],
             ["random_resized_crop", "random_flip", "gaussian_blur", "normalize"],
         ],
+        # Encode so many views of each training image once, keep their features on disk and train on these; 0: encode
+        # every view when it is due. For text templates; with at least as many views as epochs nothing is seen twice.
+        "FEATURE_BANK": 0,
+        "FEATURE_BANK_DIR": "",  # shared by runs; "": feature_bank in DATASET.ROOT
         "TEST_VIEWS": False,  # in testing too each template sees its own augmentation, else all see the plain view
         "BETA": 0.1,  # weight of the diversity loss, eq. (2)
         "GAMMA": 0.1,  # weight of the consistency loss, eq. (3)
@@ -105,9 +109,11 @@ class CDCModel(PromptedCLIP):
             images: `(M, B, 3, S, S)`, one view a template, or `(B, 3, S, S)`, one view for all.
             text_features: `(M, C, D)`.
         """
-        image_features = self.image_features(images)  # (M, B, D), or (B, D) where it is one for all templates
-        similarity = image_features @ text_features.transpose(1, 2)  # (M, B, C)
-        return log_evidence(similarity, *self.evidence)
+        return self.log_evidence(self.image_features(images), text_features)
+
+    def log_evidence(self, image_features: Tensor, text_features: Tensor) -> Tensor:
+        """As `forward`, of L2-normalised image features `(M, B, D)`, or `(B, D)` where they are one for all."""
+        return log_evidence(image_features @ text_features.transpose(1, 2), *self.evidence)
 
 
 @TRAINER_REGISTRY.register()
@@ -130,21 +136,26 @@ class CDC(PromptTrainer):
         problems += told(check_coupled, options.PROMPT_DEPTH, cfg.MODEL.BACKBONE.NAME) if coupled else []
         problems += told(fill, [], cfg.DATASET.NAME, options.ANCHOR)
         problems += told(check_estimate, options.INTERVENTIONS, options.K, options.LAMBDA)
+        if options.FEATURE_BANK and (coupled or cfg.SEED < 0 or options.FEATURE_BANK < 0):
+            problems.append(
+                f"FEATURE_BANK takes a number of views, PROMPT text and a SEED from 0 on, got "
+                f"{options.FEATURE_BANK}, {options.PROMPT} and {cfg.SEED}"
+            )
         return problems + _augmentation_problems(options, cfg.INPUT.TRANSFORMS)
 
+    def transforms(self) -> tuple:
+        names = self._augmentations()
+        self.views = [build_transform(self.cfg, is_train=True, choices=list(choice)) for choice in names]
+        return self.views, self.views if self.options.TEST_VIEWS else None
+
     def build_data_loader(self) -> None:
-        choices = self.options.AUGMENTATIONS or [self.cfg.INPUT.TRANSFORMS] * self.options.N_TEMPLATES
-        views = [build_transform(self.cfg, is_train=True, choices=list(choice)) for choice in choices]
-        self.dm = DataManager(
-            self.cfg, custom_tfm_train=views, custom_tfm_test=views if self.options.TEST_VIEWS else None
-        )
-        self.train_loader_x = self.dm.train_loader_x
-        self.train_loader_u = self.dm.train_loader_u
-        self.val_loader = self.dm.val_loader
-        self.test_loader = self.dm.test_loader
-        self.num_classes = self.dm.num_classes
-        self.num_source_domains = self.dm.num_source_domains
-        self.lab2cname = self.dm.lab2cname
+        super().build_data_loader()
+        if self.dm and self.options.FEATURE_BANK:
+            self.train_loader_x = numbered_loader(self.dm.train_loader_x, self.dm.dataset.train_x)
+
+    def _augmentations(self) -> list[list[str]]:
+        """Each template's transforms, by name."""
+        return self.options.AUGMENTATIONS or [self.cfg.INPUT.TRANSFORMS] * self.options.N_TEMPLATES
 
     def build_clip(self, clip_model: nn.Module) -> None:
         options = self.options
@@ -171,6 +182,9 @@ class CDC(PromptTrainer):
 
     def before_train(self) -> None:
         super().before_train()
+        if self.options.FEATURE_BANK:
+            names = [list(names) for names in self._augmentations()]
+            self.banks = feature_bank(self, self.views, names, self.options.FEATURE_BANK)
         # Templates that training starts from belong to the map that came with them.
         if self.options.INVARIANT and self.start_epoch == 0 and not self.cfg.MODEL.INIT_WEIGHTS:
             anchor = self.model.anchor.cpu()
@@ -184,9 +198,9 @@ class CDC(PromptTrainer):
     def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """Eq. (8), `L_tce + beta L_de + gamma L_con`."""
         options = self.options
-        images, label = self._views(batch), batch["label"].to(self.device)
+        label = batch["label"].to(self.device)
         text_features = self.model.text_features()
-        evidence = self.model(images, text_features)
+        evidence = self.model.log_evidence(self._train_features(batch), text_features)
 
         loss_tce = trusted_cross_entropy(evidence, label)
         loss_de = decoupling_loss(text_features, self.model.scale)
@@ -209,6 +223,14 @@ class CDC(PromptTrainer):
             "uncertainty": opinion.uncertainty.mean(),
         }
 
+    def _train_features(self, batch: dict) -> Tensor:
+        """Features `(M, B, D)` of each template's own view."""
+        if not self.options.FEATURE_BANK:
+            return self.model.image_features(self._views(batch))
+        view = self.epoch % self.options.FEATURE_BANK
+        features = torch.stack([bank[view, batch["index"]] for bank in self.banks])
+        return self.model.project(features.to(self.device))
+
     def _views(self, batch: dict) -> Tensor:
         """What each template sees, `(M, B, 3, S, S)`: Dassl gives the views as img, img2, img3, ..."""
         names = ["img"] + [f"img{m}" for m in range(2, self.options.N_TEMPLATES + 1)]
@@ -222,14 +244,18 @@ class CDC(PromptTrainer):
         """Log-probabilities `(B, C)` of eq. (6); images as in `CDCModel.forward`."""
         return fuse(self.model(images, self.model.text_features())).log_prob
 
-    def test_step(self, images: Tensor, label: Tensor) -> None:
+    def opinions(self, images: Tensor) -> tuple[Opinion, list[Opinion]]:
+        evidence = self.model(images, self.model.text_features())
+        return fuse(evidence), [fuse(own[None]) for own in evidence]
+
+    def test_step(self, images: Tensor, label: Tensor) -> Tensor:
         evidence = self.model(images, self.model.text_features())
         opinion = fuse(evidence)
-        self.evaluator.process(opinion.log_prob, label)
         self.totals["uncertainty"] += opinion.uncertainty.sum().item()
         self.totals["conflict"] += opinion.conflict.sum().item()
         for m, right in enumerate((evidence.argmax(dim=2) == label).sum(dim=1).tolist()):
             self.totals[f"template{m + 1}_accuracy"] += 100.0 * right
+        return opinion.log_prob
 
 
 def _augmentation_problems(options: CfgNode, transforms: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ Legend: N training images, B images, C classes, S image size in pixels, D embedd
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from dassl.config import cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
@@ -59,12 +60,16 @@ class InvariantCLIP(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(B, C)` of images `(B, 3, S, S)`, eq. (10)."""
-        with self.autocast():
-            features = self.image_encoder.features(images)
-        x = self.invariant(features)
+        x = self.features(images)
         if hasattr(self.invariant, "probe"):
             return self.invariant.probe(x)
         return self.scale * cosine(x, self.invariant(self.text_features))
+
+    def features(self, images: Tensor) -> Tensor:
+        """`A^T v`, `(B, k)`."""
+        with self.autocast():
+            features = self.image_encoder.features(images)
+        return self.invariant(features)
 
 
 @TRAINER_REGISTRY.register()
@@ -93,7 +98,7 @@ class CLIPICM(PromptTrainer):
         check_estimate(options.INTERVENTIONS, options.K, options.LAMBDA, width)
         invariant = InvariantMap(width)
         if options.PREDICTION == "probe":
-            if not (held_out(self.dm.dataset) or (options.K and options.LAMBDA)):
+            if self.dm and not (held_out(self.dm.dataset) or (options.K and options.LAMBDA)):
                 raise ValueError(
                     f"{self.cfg.DATASET.NAME} has no validation images of its own to choose a probe's K and LAMBDA on, "
                     f"and the training images fit it: give both, got {options.K} and {options.LAMBDA}"
@@ -130,6 +135,12 @@ class CLIPICM(PromptTrainer):
     def model_inference(self, images: Tensor) -> Tensor:
         """Logits `(B, C)` of images `(B, 3, S, S)`."""
         return self.model(images)
+
+    def image_features(self, images: Tensor) -> Tensor:
+        return F.normalize(self.model.features(images), dim=-1)
+
+    def class_features(self) -> Tensor:
+        return F.normalize(self.model.invariant(self.model.text_features), dim=-1)[None]
 
     def model_figures(self) -> dict[str, float]:
         return self.learner.figures()

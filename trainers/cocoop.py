@@ -62,3 +62,6 @@ class CoCoOp(LogitTrainer):
         options = self.options
         learner = ConditionalContext(TextEncoder(clip_model), self.class_names, options.N_CTX, options.CTX_INIT)
         self.model = ConditionalCLIP(clip_model, learner, self.autocast).to(self.device)
+
+    def class_features(self) -> None:
+        return None

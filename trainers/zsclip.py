@@ -38,7 +38,6 @@ class ZeroshotCLIP(ClipTrainer):
             embeddings = torch.stack([encoder.encode_texts(texts) for texts in self.prompts()])
         self.text_features = F.normalize(embeddings.mean(dim=0), dim=-1)  # (C, D)
         self.image_encoder = ImageEncoder(clip_model)
-        self.scale = clip_model.logit_scale.exp().float()
 
     def train(self) -> None:
         """There is nothing to train: the test alone."""
@@ -46,9 +45,14 @@ class ZeroshotCLIP(ClipTrainer):
 
     def model_inference(self, images: Tensor) -> Tensor:
         """Logits `(B, C)` of images `(B, 3, S, S)`."""
+        return self.scale * self.image_features(images) @ self.text_features.T
+
+    def image_features(self, images: Tensor) -> Tensor:
         with self.autocast():
-            image_features = self.image_encoder(images)
-        return self.scale * image_features @ self.text_features.T
+            return self.image_encoder(images)
+
+    def class_features(self) -> Tensor:
+        return self.text_features[None]
 
 
 @TRAINER_REGISTRY.register()

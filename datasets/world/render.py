@@ -131,11 +131,11 @@ def render(scene: Scene, size: int, rng: np.random.Generator) -> Image.Image:
         inside = 0 if pattern is None else pattern * solid
         canvas = _mix(canvas, np.broadcast_to(colour, canvas.shape), np.maximum(rim, inside))
     elif scene.style == "sketched":
-        pencil = np.full(3, 0.22, dtype=np.float32)
+        crayon = 0.75 * colour
         hatch = 0 if pattern is None else 0.7 * pattern * solid
         again = np.roll(rim, tuple(rng.integers(-2, 3, 2)), axis=(0, 1))
         canvas = _mix(
-            canvas, np.broadcast_to(pencil, canvas.shape), np.maximum.reduce([rim, 0.7 * again, hatch + 0 * rim])
+            canvas, np.broadcast_to(crayon, canvas.shape), np.maximum.reduce([rim, 0.7 * again, hatch + 0 * rim])
         )
     else:
         if scene.style in ("shaded", "embossed"):

@@ -53,7 +53,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "object": tuple(SHAPES),
     **{kind: tuple(table) for kind, table in CHARACTERS.items()},
 }
-KIND_SHARES = (0.62, 0.17, 0.14, 0.07)  # of scenes drawn at random, in the order of SUBJECTS
+KIND_SHARES = (0.54, 0.14, 0.2, 0.12)  # of scenes drawn at random, in the order of SUBJECTS
 STYLES = ("filled", "outlined", "shaded", "blurry")
 # Ways of drawing that pre-training never shows, for shifted target domains.
 UNSEEN_STYLES = ("sketched", "pixelated", "posterised", "embossed")
@@ -165,13 +165,13 @@ def sample_scene(rng: np.random.Generator, fonts: tuple[str, ...], kind: str | N
     character = kind in CHARACTERS
     factors: dict[str, object] = {"kind": kind}
     factors["subject"] = fixed.get("subject", _pick(SUBJECTS.get(kind, ("",)), rng) if kind != "texture" else "")
-    textured = kind == "texture" or (kind == "object" and rng.random() < 0.55)
+    textured = kind == "texture" or (kind == "object" and rng.random() < 0.65)
     factors["texture"] = fixed.get("texture", _pick(TEXTURES, rng) if textured else None)
 
     # Half of the characters are black or white, most of these on white or black: ink on paper, chalk on slate.
     if "colour" in fixed:
         colour = fixed["colour"]
-    elif character and rng.random() < 0.5:
+    elif character and "background_colour" not in fixed and rng.random() < 0.5:
         colour = _pick(("black", "white"), rng)
     elif "background_colour" in fixed:
         colour = _contrasting_colour((fixed["background_colour"],), rng)
@@ -208,8 +208,10 @@ def sample_scene(rng: np.random.Generator, fonts: tuple[str, ...], kind: str | N
 
 def sample_pretraining_scene(rng: np.random.Generator, fonts: tuple[str, ...]) -> Scene:
     """A scene for pre-training: never a held-out combination, never a texture that fills the frame."""
+    clear = {"contrast": 1.0, "noise": 0.0, "clutter": 0, "blur": 0.0, "background": "plain"}
+    fixed = clear if rng.random() < 0.5 else {}
     while True:
-        scene = sample_scene(rng, fonts)
+        scene = sample_scene(rng, fonts, **fixed)
         if not held_out(scene):
             return scene
 
@@ -247,6 +249,11 @@ def describe(scene: Scene, rng: np.random.Generator) -> Caption:
             return True
         return False
 
+    frame = _FRAMES[rng.integers(len(_FRAMES))]
+    if scene.kind != "texture" and rng.random() < 0.05:
+        ground = f"{scene.background_colour} {scene.background} background"
+        named.update(background=scene.background, background_colour=scene.background_colour)
+        return Caption(frame.format(_with_article(ground, rng)), named)
     character = scene.kind in CHARACTERS
     with_subject = scene.subject != "" and name("subject", 0.85)
     adjectives = []
@@ -288,7 +295,7 @@ def describe(scene: Scene, rng: np.random.Generator) -> Caption:
             noun = f"{scene.kind} {scene.subject}"
         article = "the " if character and with_subject and rng.random() < 0.7 else ""
         phrase = article + f"{words} {noun}".strip() if article else _with_article(f"{words} {noun}".strip(), rng)
-    return Caption(_FRAMES[rng.integers(len(_FRAMES))].format(phrase + tail), named)
+    return Caption(frame.format(phrase + tail), named)
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:

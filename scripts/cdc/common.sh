@@ -26,7 +26,8 @@
 # trainer goes on from its last checkpoint. A run that fails before it has written more than its log leaves no folder.
 
 ROOT=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-GENERATED="digits shapes textures" # written into DATA on first use, in sizes that suit the small CLIP
+# Written into DATA on first use, in sizes that suit the small CLIP
+GENERATED="backgrounds confounded digits letters shapes shapesv2 shapes_sketch shapes_a shapes_r symbols textures"
 
 die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2

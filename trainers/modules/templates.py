@@ -17,6 +17,9 @@ TEMPLATES = {
     "UCF101": "a photo of a person doing {}.",
     "Digits": "a photo of the digit {}.",
     "Textures": "{} texture.",
+    "Letters": "a photo of the letter {}.",
+    "Symbols": "a photo of the symbol {}.",
+    "Backgrounds": "a photo of a {} background.",
 }
 
 # Seven of CLIP's templates for ImageNet, which its authors selected for working best together.

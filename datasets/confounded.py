@@ -1,0 +1,139 @@
+"""Shapes whose background tells the class in training, but not in the test: a confounder of known strength.
+
+$DATA/confounded_rho<rho>/images/<class, with underscores>/<background>/<number>.png
+$DATA/confounded_rho<rho>/split_zhou_Confounded.json
+
+Every class has a background of its own, which it shares with a quarter of the classes. Of its training and validation
+pictures, the share `DATASET.RHO` has that background and the others have the other three alike; in the test each class
+has all four equally often, so that the background says nothing. The test pictures are the same for every rho, and so
+are the training pictures but for what lies behind the thing. With rho = 0.25 nothing is confounded.
+
+Groups of test images, as in studies of distribution shift: Dassl's `domain` of an image is its background (a number in
+`domains`), and `own_domains[label]` is the background that the class has in training. An image whose domain is not its
+class's own conflicts with the confounder; the pairs (own domain, domain) are 16 groups of equal size, within the base
+classes and the new ones too, for the accuracy of the worst group.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import numpy as np
+from dassl.config import cfg_default
+from dassl.data.datasets import DATASET_REGISTRY, Datum
+
+from . import world
+from .base import Item
+from .rendered import Parts, RenderedDataset
+
+RHO = 0.9
+if "RHO" not in cfg_default.DATASET:
+    cfg_default.DATASET.RHO = RHO
+
+# Colour and pattern; no class name has one of these colours.
+BACKGROUNDS = (("white", "ruled"), ("black", "grainy"), ("gray", "tiled"), ("pink", "rayed"))
+# Class k has background k % 4 in training.
+CLASSES = (
+    ("red", "diamond"),
+    ("striped", "gear"),
+    ("blue", "flower"),
+    ("dotted", "drop"),
+    ("zigzagged", "hexagon"),
+    ("green", "bolt"),
+    ("chequered", "crescent"),
+    ("yellow", "oval"),
+    ("orange", "gear"),
+    ("honeycombed", "diamond"),
+    ("purple", "drop"),
+    ("banded", "flower"),
+    ("spiralled", "oval"),
+    ("cyan", "crescent"),
+    ("gridded", "bolt"),
+    ("brown", "hexagon"),
+    ("green", "flower"),
+    ("polka-dotted", "drop"),
+    ("red", "oval"),
+    ("woven", "gear"),
+    ("cracked", "crescent"),
+    ("orange", "diamond"),
+    ("bubbly", "hexagon"),
+    ("blue", "bolt"),
+)
+CONTRAST = (0.3, 0.6)
+NOISE = (0.07, 0.14)
+
+
+@DATASET_REGISTRY.register()
+class Confounded(RenderedDataset):
+    """Coloured and textured shapes before a background that follows the class in training."""
+
+    key = 7
+    dataset_dir = "confounded"
+    split_file = "split_zhou_Confounded.json"
+    class_folders = tuple(f"{look}_{shape}" for look, shape in CLASSES)
+    renamed_classes = {f"{look}_{shape}": f"{look} {shape}" for look, shape in CLASSES}  # noqa: RUF012
+    parts = Parts(20, 5, 32)
+    domains = [f"{colour} {pattern}" for colour, pattern in BACKGROUNDS]  # noqa: RUF012
+
+    def __init__(self, cfg) -> None:
+        """Read the set of `cfg.DATASET.RHO`; the other keys are those of `SplitDataset`.
+
+        Raises:
+            ValueError: RHO is not within 0 and 1.
+        """
+        self.rho = float(cfg.DATASET.RHO)
+        if not 0 <= self.rho <= 1:
+            raise ValueError(f"DATASET.RHO, a share of the training images, must be within 0 and 1, got {self.rho}")
+        self.dataset_dir = f"{self.dataset_dir}_rho{self.rho:g}"
+        super().__init__(cfg)
+        own = {self.renamed_classes[folder]: self.own_domain(label) for label, folder in enumerate(self.class_folders)}
+        self.own_domains = [own[name] for name in self.classnames]
+
+    @staticmethod
+    def own_domain(label: int) -> int:
+        """The background of a class in training, by its label among all classes."""
+        return label % len(BACKGROUNDS)
+
+    def domain(self, label: int, number: int) -> int:
+        """The background of a class's picture `number`."""
+        trained = self.parts.train + self.parts.val
+        if number >= trained:
+            return (number - trained) % len(BACKGROUNDS)
+        first, count = (0, self.parts.train) if number < self.parts.train else (self.parts.train, self.parts.val)
+        order = np.random.default_rng([self.key + 1, label, first]).permutation(count)
+        place, own = int(order[number - first]), self.own_domain(label)
+        if place < round(self.rho * count):
+            return own
+        # The last of the order are the first to leave their own background as rho falls.
+        return (own + 1 + (count - 1 - place + label // len(BACKGROUNDS)) % (len(BACKGROUNDS) - 1)) % len(BACKGROUNDS)
+
+    def scene(self, label: int, number: int, rng: np.random.Generator) -> world.Scene:
+        """A shape of the class before the picture's background."""
+        look, shape = CLASSES[label]
+        background_colour, background = BACKGROUNDS[self.domain(label, number)]
+        thing = {"colour": look, "texture": None} if look in world.COLOURS else {"texture": look}
+        return world.sample_scene(
+            rng,
+            world.FONTS,
+            "object",
+            subject=shape,
+            **thing,
+            background=background,
+            background_colour=background_colour,
+            contrast=float(rng.uniform(*CONTRAST)),
+            noise=float(rng.uniform(*NOISE)),
+        )
+
+    def file(self, label: int, number: int) -> str:
+        """The background is a folder of its own."""
+        background = self.domains[self.domain(label, number)].replace(" ", "_")
+        return f"{self.class_folders[label]}/{background}/{number:03d}.png"
+
+    def to_datums(self, items: Iterable[Item]) -> list[Datum]:
+        """As for every set, with the background as domain."""
+        numbers = {name.replace(" ", "_"): number for number, name in enumerate(self.domains)}
+        return [
+            Datum(os.path.join(self.image_dir, item.path), item.label, numbers[item.path.split("/")[1]], item.classname)
+            for item in items
+        ]

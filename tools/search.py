@@ -1,0 +1,146 @@
+"""Choose a method's settings without looking at test images or new classes.
+
+    python -m tools.search --dataset shapes textures --trainer CDC --seeds 1 2 --vary TRAINER.CDC.GAMMA 0.5 1.0 2.0
+    python -m tools.search ... --vary OPTIM.LR 0.002 0.01 --vary TRAINER.CDC.BETA 0.0 0.1
+
+From each embedded data set a smaller one is made: the training images of its base classes, and as test images further
+pictures of these classes that are in no part of the set. Base-to-new on that has pseudo-new classes, the second half of
+the base classes. Every combination of the values is run on every set and seed; the table gives accuracy on both halves,
+means over sets and seeds, best harmonic mean first. Runs that are finished are read, not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import itertools
+import json
+import os
+from pathlib import Path
+from statistics import mean
+
+import compat  # noqa: F401  makes `import dassl` work
+
+from dassl.config import get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import build_trainer
+from dassl.utils import set_random_seed
+from tabulate import tabulate
+from tqdm import tqdm
+
+import datasets  # noqa: F401  registers the readers
+import train
+from datasets.rendered import RenderedDataset
+from datasets.splits import Item, Split, save_split
+from tools.tables import harmonic_mean
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURES = 25  # a class to choose by
+FIRST = 1000  # their numbers begin far behind those of the set's own pictures
+
+
+def make_pseudo_set(dataset: str, root: Path) -> None:
+    """Write the smaller set of an embedded one into `root`, where its reader finds it, unless it is there.
+
+    Raises:
+        ValueError: the set is not a painted one.
+    """
+    cfg = get_cfg_default()
+    cfg.merge_from_file(str(ROOT / f"configs/datasets/{dataset}.yaml"))
+    reader = DATASET_REGISTRY.get(cfg.DATASET.NAME)
+    if not issubclass(reader, RenderedDataset):
+        raise ValueError(f"a search needs a painted data set, as shapes, got {dataset}")
+    folder = root / reader.dataset_dir
+    if (folder / reader.split_file).is_file():
+        return
+    painter = object.__new__(reader)  # without reading, and so without writing, the set itself
+    parts: list[list[Item]] = [[], []]
+    n_base = -(-len(reader.class_folders) // 2)
+    for label, name in enumerate(reader.class_folders[:n_base]):
+        numbers = (range(reader.parts.train), range(FIRST, FIRST + PICTURES))
+        for items, number in ((items, n) for items, part in zip(parts, numbers) for n in part):
+            path = folder / reader.image_dir / painter.file(label, number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            painter.paint(label, number).save(path)
+            items.append(Item(painter.file(label, number), label, reader.renamed_classes.get(name, name)))
+    save_split(Split(parts[0], [], parts[1]), str(folder / reader.split_file))
+
+
+def run(trainer: str, config: str, dataset: str, seed: int, settings: dict[str, str], folder: Path, data: Path) -> dict:
+    """Train on pseudo-base and test pseudo-new classes, or read what such a run has left.
+
+    Returns:
+        The figures of results.json of both halves, by "base" and "new".
+    """
+    figures = {}
+    for half in ("base", "new"):
+        results = folder / half / "results.json"
+        if not results.is_file():
+            arguments = ["--root", data, "--trainer", trainer, "--seed", seed, "--output-dir", folder / half]
+            arguments += ["--dataset-config-file", ROOT / f"configs/datasets/{dataset}.yaml"]
+            arguments += ["--config-file", ROOT / f"configs/trainers/{trainer}/{config}.yaml"]
+            given = {
+                "DATASET.NUM_SHOTS": 16,
+                "DATALOADER.NUM_WORKERS": 0,
+                **settings,
+                "DATASET.SUBSAMPLE_CLASSES": half,
+            }
+            arguments += itertools.chain.from_iterable(given.items())
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                cfg = train.setup_cfg(train.parse_arguments([str(argument) for argument in arguments]))
+                set_random_seed(cfg.SEED)
+                method = build_trainer(cfg)
+                if half == "base":
+                    method.train()
+                else:
+                    method.load_model(str(folder / "base"), epoch=cfg.OPTIM.MAX_EPOCH)
+                    method.test()
+        figures[half] = json.loads(results.read_text())["figures"]
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", nargs="+", default=["shapes"], help="painted data sets")
+    parser.add_argument("--trainer", default="CDC")
+    parser.add_argument("--config", default="tiny")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--vary", nargs="+", action="append", default=[], metavar=("KEY", "VALUE"))
+    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="for all runs")
+    parser.add_argument("--output", type=Path, default=ROOT / "output" / "search")
+    args = parser.parse_args()
+
+    keys = [key for key, *_ in args.vary]
+    grid = [dict(zip(keys, values)) for values in itertools.product(*(values for _, *values in args.vary))]
+    data = args.output / "data"
+    try:
+        for dataset in args.dataset:
+            make_pseudo_set(dataset, data)
+    except (ValueError, OSError, KeyError) as error:
+        parser.exit(2, f"tools.search: {error}\n")
+
+    os.chdir(ROOT)  # paths in configs are seen from the checkout
+    rows = []
+    runs = list(itertools.product(grid, args.dataset, args.seeds))
+    accuracies: dict[int, list[tuple[float, float]]] = {}
+    for settings, dataset, seed in tqdm(runs):
+        given = {**dict(args.set), **settings}
+        name = ",".join(f"{key}={value}".replace("/", "_") for key, value in sorted(given.items())) or "plain"
+        folder = args.output / args.trainer / args.config / name / dataset / f"seed{seed}"
+        figures = run(args.trainer, args.config, dataset, seed, given, folder, data)
+        pair = (figures["base"]["accuracy"], figures["new"]["accuracy"])
+        accuracies.setdefault(grid.index(settings), []).append(pair)
+    for number, pairs in accuracies.items():
+        base, new = (mean(half) for half in zip(*pairs))
+        rows.append([*grid[number].values(), base, new, harmonic_mean(base, new)])
+    rows.sort(key=lambda row: -row[-1])
+    print(
+        tabulate(
+            rows, [*keys, "pseudo-base", "pseudo-new", "HM"], floatfmt=".2f", disable_numparse=list(range(len(keys)))
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
