@@ -292,13 +292,14 @@ def test_newer_files_take_the_place_of_older_ones(lab, capsys, monkeypatch, tmp_
         (newer / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / path, newer / path)
     call(lab)
-    (newer / "trainers/cdc.py").write_text("newer = True\n")
+    newer_code = (newer / "trainers/cdc.py").read_text() + "newer = True\n"
+    (newer / "trainers/cdc.py").write_text(newer_code)
     (newer / "trainers/modules/losses.py").unlink()
     monkeypatch.setattr(dropin, "ROOT", newer)
     capsys.readouterr()
     assert call(lab) == 0
     assert capsys.readouterr().out == "update    trainers/cdc.py\ndelete    trainers/modules/losses.py\n"
-    assert (lab / "trainers/cdc.py").read_text() == "newer = True\n"
+    assert (lab / "trainers/cdc.py").read_text() == newer_code
     assert not (lab / "trainers/modules/losses.py").exists()
     assert call(lab, "--remove") == 0
     assert git(lab, "status", "--short") == ""
