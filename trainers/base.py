@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import platform
@@ -23,9 +24,10 @@ from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import _LRScheduler
 from tqdm import tqdm
 
-from .modules.checkpoints import read_checkpoint
+from .modules.checkpoints import read_checkpoint, storable
 from .modules.evidence import Opinion
 from .modules.loading import PRECISIONS, load_clip
 
@@ -242,7 +244,8 @@ class PromptTrainer(ClipTrainer):
         print(f"Learnable parameters: {n_parameters:,}")
         # What is estimated without a gradient is kept in buffers, and there may be nothing else.
         self.optim = build_optimizer(learner, cfg.OPTIM) if n_parameters else None
-        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM) if n_parameters else None
+        with schedulers_taking_verbose():
+            self.sched = build_lr_scheduler(self.optim, cfg.OPTIM) if n_parameters else None
         self.register_model(self.checkpoint_folder, learner, self.optim, self.sched)
         # On a CPU amp means bfloat16, which needs no scaling.
         scaled = self.options.PREC == "amp" and self.device.type == "cuda"
@@ -305,7 +308,7 @@ class PromptTrainer(ClipTrainer):
         for name in names:
             try:
                 with replacing(folder / name) as path:
-                    torch.save(state, path)
+                    torch.save(storable(state), path)
             except (OSError, RuntimeError) as error:  # PyTorch tells of a full disk by a RuntimeError
                 raise OSError(f"{folder / name} cannot be written, older checkpoints are kept: {error}") from error
             print(f"Checkpoint saved to {folder / name}")
@@ -465,6 +468,22 @@ def told(check: Callable, *arguments) -> list[str]:
     except ValueError as error:
         return [str(error)]
     return []
+
+
+@contextmanager
+def schedulers_taking_verbose():
+    """For a Dassl that hands on to PyTorch's schedulers the `verbose` that they take no longer."""
+    init = _LRScheduler.__init__
+    if "verbose" not in inspect.signature(init).parameters:
+
+        def init_without(self, optimizer, last_epoch=-1, verbose=False):
+            init(self, optimizer, last_epoch)
+
+        _LRScheduler.__init__ = init_without
+    try:
+        yield
+    finally:
+        _LRScheduler.__init__ = init
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -25,6 +26,29 @@ def _stand_in_dict(*arguments: object) -> OrderedDict:
     return OrderedDict()
 
 
+def storable(content: object) -> object:
+    """Content that `read_checkpoint` can read back: before PyTorch 2.0 it reads no floats, so they become tensors."""
+    if torch.__version__ >= "2":
+        return content
+    if isinstance(content, float):
+        return torch.tensor(content, dtype=torch.float64)
+    return _each(storable, content)
+
+
+def _restored(content: object) -> object:
+    """What was given to `storable`."""
+    if isinstance(content, torch.Tensor) and content.ndim == 0 and content.dtype == torch.float64:
+        return content.item()
+    return _each(_restored, content)
+
+
+def _each(function: Callable, content: object) -> object:
+    """Plain containers with a function of what is in them; all else as it is."""
+    if type(content) is dict:
+        return {key: function(value) for key, value in content.items()}
+    return type(content)(map(function, content)) if type(content) in (list, tuple) else content
+
+
 def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *needed: str) -> dict:
     """Read a checkpoint, tensors and plain data only.
 
@@ -32,7 +56,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *neede
     result as a NumPy scalar. These and whatever else a file names are read as stand-ins that do nothing; the classes
     and functions themselves are never called. A file that uses them for more than to store an object is refused.
     Before PyTorch 2.6 all files that hold objects are refused, and with them every published checkpoint of a run that
-    began with a warm-up.
+    began with a warm-up. Before PyTorch 2.0 only files written by such a PyTorch can be read (see `storable`).
 
     Args:
         path: a file of `torch.save`.
@@ -56,12 +80,14 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *neede
         reason = str(error).split("WeightsUnpickler error:")[-1].strip().partition("\n")[0]
         if "Unsupported class" in reason:
             reason += " (to read a checkpoint that holds objects, as published ones do, takes PyTorch 2.6 or newer)"
+        elif "Unsupported operand" in reason:
+            reason += " (this PyTorch reads checkpoints without floats only; PyTorch 2.0 or newer reads all of ours)"
         raise ValueError(f"{path} is not a whole checkpoint: {type(error).__name__}: {reason}") from error
     if missing:
         raise ValueError(f"{path} is not a whole checkpoint: it lacks {', '.join(missing)}")
     if wrong:
         raise ValueError(f"{path} is not a whole checkpoint: {', '.join(wrong)} should be tensors")
-    return checkpoint
+    return {key: value if key == "state_dict" else _restored(value) for key, value in checkpoint.items()}
 
 
 def _stand_ins(path: str | Path) -> AbstractContextManager:

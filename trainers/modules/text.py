@@ -173,7 +173,7 @@ def _block(block: nn.Module, x: Tensor, n_prefix: int, groups: Sequence[tuple[in
     qkv = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
     prefix, *own = qkv.split([n_prefix, *(length * count for length, count in groups)], dim=1)
     prefix = _heads(prefix, n_heads)  # each (M, H, P, W/H)
-    mixed = [] if last else [_merge(F.scaled_dot_product_attention(*prefix, is_causal=True))]
+    mixed = [] if last else [_merge(_attention(*prefix, is_causal=True))]
     for (length, count), tokens in zip(groups, own):
         q, k, v = _heads(tokens.unflatten(1, (count, length)), n_heads)  # each (M, C', H, L, W/H)
         k, v = (
@@ -184,7 +184,7 @@ def _block(block: nn.Module, x: Tensor, n_prefix: int, groups: Sequence[tuple[in
             q, mask = q[..., -1:, :], None
         else:
             mask = torch.ones(length, n_prefix + length, dtype=torch.bool, device=x.device).tril(n_prefix)
-        mixed.append(_merge(F.scaled_dot_product_attention(q, k, v, mask)).flatten(1, 2))
+        mixed.append(_merge(_attention(q, k, v, mask)).flatten(1, 2))
     if last:
         ends, n_before = [], n_prefix
         for length, count in groups:
@@ -204,3 +204,16 @@ def _heads(x: Tensor, n_heads: int) -> tuple[Tensor, Tensor, Tensor]:
 def _merge(x: Tensor) -> Tensor:
     """`(..., H, length, W/H)` -> `(..., length, W)`."""
     return x.transpose(-2, -3).flatten(-2)
+
+
+def _plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+    """`scaled_dot_product_attention` as PyTorch has it from 2.0 on."""
+    if is_causal:
+        mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
+    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(dim=-1) @ v
+
+
+_attention = getattr(F, "scaled_dot_product_attention", _plain_attention)

@@ -1,0 +1,39 @@
+"""Run any CoOp-family ``train.py``, unchanged, on the Dassl that :mod:`compat` finds or embeds.
+
+    cd /path/to/CoOp
+    python /path/to/this/project/compat train.py --trainer CoOp ...
+
+or, from this project's folder, ``python -m compat /path/to/CoOp/train.py ...``. As with ``python train.py``, relative
+paths are seen from the current directory, and modules are looked for in the script's own folder: its ``clip``,
+``datasets`` and ``trainers`` are used, none of this project's.
+"""
+
+from __future__ import annotations
+
+import os.path as osp
+import runpy
+import sys
+
+_PROJECT = osp.dirname(osp.dirname(osp.realpath(__file__)))
+
+
+def main() -> None:
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        sys.exit("call it as python -m compat path/to/train.py [ARGUMENT ...]")
+    script = sys.argv[1]
+    if not osp.isfile(script):
+        sys.exit(f"python -m compat: there is no file {script}")
+    if not getattr(sys.flags, "safe_path", False):
+        del sys.path[0]  # the current directory, or the folder of this file
+    if not __package__:  # called by its folder's name
+        sys.path.insert(0, _PROJECT)
+    import compat
+
+    print(f"Dassl: {compat.which()}", file=sys.stderr)
+    sys.path[:] = [entry for entry in sys.path if osp.realpath(entry) != _PROJECT]
+    sys.path.insert(0, osp.dirname(osp.realpath(script)))
+    sys.argv = sys.argv[1:]
+    runpy.run_path(script, run_name="__main__")
+
+
+main()

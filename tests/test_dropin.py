@@ -1,0 +1,518 @@
+"""tools/dropin.py and `python -m compat`, on a checkout in CoOp's or MaPLe's shape that is written here.
+
+Its `clip/` is the installed package, in MaPLe's shape with a `build_model` that takes `design_details`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import clip
+import pytest
+import torch
+from conftest import ROOT, SIZE, results_of
+
+from tools import compatibility, dropin
+from trainers import base
+from trainers.modules import checkpoints, text
+
+TRAIN = '''"""The shape of CoOp's command line, as far as the scripts use it."""
+import argparse
+
+from dassl.config import get_cfg_default
+from dassl.engine import build_trainer
+from dassl.utils import set_random_seed, setup_logger
+
+import datasets.dtd
+import trainers.probe
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("root", "output-dir", "config-file", "dataset-config-file", "trainer", "model-dir"):
+        parser.add_argument("--" + name, default="")
+    for name in ("seed", "load-epoch"):
+        parser.add_argument("--" + name, type=int)
+    parser.add_argument("--eval-only", action="store_true")
+    parser.add_argument("opts", nargs=argparse.REMAINDER)
+    args = parser.parse_args()
+    cfg = get_cfg_default()
+    cfg.DATASET.SUBSAMPLE_CLASSES = "all"
+    cfg.merge_from_file(args.dataset_config_file)
+    cfg.merge_from_file(args.config_file)
+    cfg.DATASET.ROOT, cfg.OUTPUT_DIR, cfg.TRAINER.NAME = args.root, args.output_dir, args.trainer
+    if args.seed:
+        cfg.SEED = args.seed
+    cfg.merge_from_list(args.opts)
+    cfg.freeze()
+    set_random_seed(cfg.SEED)
+    setup_logger(cfg.OUTPUT_DIR)
+    trainer = build_trainer(cfg)
+    if args.eval_only:
+        trainer.load_model(args.model_dir, epoch=args.load_epoch)
+        trainer.test()
+    else:
+        trainer.train()
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+DATASET = '''"""Two classes to train on, two new ones, from folders of images."""
+from pathlib import Path
+
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+
+
+@DATASET_REGISTRY.register()
+class DescribableTextures(DatasetBase):
+    def __init__(self, cfg):
+        folders = sorted(Path(cfg.DATASET.ROOT, "dtd", "images").iterdir())
+        folders = {"all": folders, "base": folders[:2], "new": folders[2:]}[cfg.DATASET.SUBSAMPLE_CLASSES]
+        train, test = [], []
+        for label, folder in enumerate(folders):
+            items = [Datum(str(path), label, 0, folder.name) for path in sorted(folder.iterdir())]
+            train += items[: cfg.DATASET.NUM_SHOTS]
+            test += items[cfg.DATASET.NUM_SHOTS :]
+        super().__init__(train_x=train, val=test, test=test)
+'''
+
+PROBE = '''"""The checkout's own trainer: a linear layer on the images' features."""
+import torch
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+from dassl.optim import build_lr_scheduler, build_optimizer
+
+from clip import model as clip_model
+
+
+@TRAINER_REGISTRY.register()
+class Probe(TrainerX):
+    def build_model(self):
+        state = torch.load(self.cfg.MODEL.BACKBONE.NAME, map_location="cpu")
+        self.visual = clip_model.build_model(state, *getattr(clip_model, "PLAIN", ())).visual.float()
+        self.model = torch.nn.Linear(self.visual.output_dim, self.num_classes)
+        self.optim = build_optimizer(self.model, self.cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
+        self.register_model("probe", self.model, self.optim, self.sched)
+
+    def forward_backward(self, batch):
+        loss = torch.nn.functional.cross_entropy(self.model_inference(batch["img"]), batch["label"])
+        self.model_backward_and_update(loss)
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return {"loss": loss.item()}
+
+    def model_inference(self, images):
+        with torch.no_grad():
+            features = self.visual(images)
+        return self.model(features)
+'''
+
+# What is asked of MaPLe's package: it takes design_details, needs each of these keys, and for its own trainer makes
+# blocks that pass lists.
+LISTS = """
+
+_build_plain = build_model
+PLAIN = ({"trainer": "CoOp", "vision_depth": 0, "language_depth": 0, "vision_ctx": 0, "language_ctx": 0},)
+
+
+class _ListBlock(nn.Module):
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+
+    def forward(self, inputs):
+        return [self.block(inputs[0]), *inputs[1:]]
+
+
+def build_model(state_dict, design_details):
+    depths = [design_details[key] for key in ("vision_depth", "language_depth", "vision_ctx", "language_ctx")]
+    model = _build_plain(state_dict)
+    if design_details["trainer"] != "CoOp" or any(depths):
+        for transformer in (model.transformer, model.visual.transformer):
+            transformer.resblocks = nn.Sequential(*map(_ListBlock, transformer.resblocks))
+    return model
+"""
+
+CONFIG = """DATALOADER:
+  TRAIN_X:
+    BATCH_SIZE: 4
+OPTIM:
+  LR: 0.01
+  MAX_EPOCH: 2
+  WARMUP_EPOCH: 1
+  WARMUP_TYPE: "constant"
+  WARMUP_CONS_LR: 1e-5
+TRAIN:
+  PRINT_FREQ: 1
+"""
+
+
+def write_checkout(folder: Path, lists: bool) -> Path:
+    """A checkout under git, in CoOp's shape or, with `lists`, in MaPLe's."""
+    files = {
+        "train.py": TRAIN,
+        "datasets/__init__.py": "",
+        "datasets/dtd.py": DATASET,
+        "trainers/__init__.py": "",
+        "trainers/probe.py": PROBE,
+        "configs/datasets/dtd.yaml": 'DATASET:\n  NAME: "DescribableTextures"\n',
+        "configs/trainers/Probe/vit_b16.yaml": CONFIG,
+        ".gitignore": "__pycache__/\noutput/\n",
+    }
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    installed = Path(clip.__file__).parent
+    shutil.copytree(installed, folder / "clip", ignore=shutil.ignore_patterns("__pycache__"))
+    if lists:
+        model = folder / "clip" / "model.py"
+        model.write_text(model.read_text() + LISTS)
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    git(folder, "-c", "user.name=x", "-c", "user.email=x", "commit", "--quiet", "--message=x")
+    return folder
+
+
+def git(folder, *arguments) -> str:
+    return subprocess.run(["git", "-C", folder, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """A checkout to put files into, which nothing runs in."""
+    return write_checkout(tmp_path / "lab", lists=False)
+
+
+def contents(folder) -> dict[str, bytes]:
+    """Every file of a checkout but git's own and compiled ones."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and not {".git", "__pycache__"} & set(path.parts)]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def call(*arguments) -> int:
+    """tools/dropin.py's exit status."""
+    try:
+        dropin.main([str(x) for x in arguments])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+# ----------------------------------------------------------------------------------------------- putting in, taking out
+
+
+def test_one_line_of_diff_and_back(lab, capsys):
+    before = contents(lab)
+    assert call(lab, "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert contents(lab) == before
+    assert call(lab) == 0
+    assert capsys.readouterr().out == shown
+    added = set(contents(lab)) - set(before)
+    assert {f"copy      {path}" for path in added - {".cdc_dropin/manifest.json"}} == set(shown.splitlines()[:-1])
+    wanted = {"trainers/cdc.py", "trainers/base.py", "trainers/modules/text.py", "configs/trainers/CDC/vit_b16.yaml"}
+    assert wanted | {"scripts/cdc/common.sh", "scripts/cdc/base2new_train.sh"} <= added
+    changes = [line for line in git(lab, "diff", "--unified=0").splitlines() if re.match(r"[+-][^+-]", line)]
+    assert changes == ["+import trainers.cdc"]
+    assert "import trainers.probe\nimport trainers.cdc\n" in (lab / "train.py").read_text()
+
+    once = contents(lab)
+    assert call(lab) == 0
+    assert capsys.readouterr().out == f"nothing to do: {lab} is up to date\n"
+    assert contents(lab) == once
+
+    assert call(lab, "--remove", "--dry-run") == 0
+    assert contents(lab) == once
+    assert call(lab, "--remove") == 0
+    assert contents(lab) == before
+    assert git(lab, "status", "--short") == ""
+    assert not (lab / "trainers/modules").exists()
+    assert not (lab / "scripts").exists()
+    assert call(lab, "--remove") == 0
+    assert "holds nothing of this project" in capsys.readouterr().out
+
+
+def test_what_is_copied_is_enough():
+    """Everything that the copied files import of this project is copied, too."""
+    copied = {path for path in dropin.sources() if path.endswith(".py")}
+    for path in copied:
+        for dots, module in re.findall(r"^from (\.+)([\w.]*) import", (ROOT / path).read_text(), flags=re.MULTILINE):
+            folder = Path(path).parents[len(dots) - 1]
+            assert str(folder / (module.replace(".", "/") + ".py")) in copied, (path, module)
+        assert not re.search(r"(?m)^(from|import) (compat|tools|trainers|datasets)\b", (ROOT / path).read_text())
+
+
+def test_changed_file_is_kept(lab, capsys):
+    call(lab)
+    changed = lab / "trainers/cdc.py"
+    changed.write_text(changed.read_text() + "# ours\n")
+    before = contents(lab)
+    for options in ((), ("--remove",), ("--dry-run",)):
+        assert call(lab, *options) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "trainers/cdc.py was changed" in error
+        assert "--force" in error
+        assert contents(lab) == before
+    assert call(lab, "--force") == 0
+    assert changed.read_text() == (ROOT / "trainers/cdc.py").read_text()
+    changed.write_text("")
+    assert call(lab, "--remove", "--force") == 0
+    assert git(lab, "status", "--short") == ""
+
+
+def test_file_of_the_same_name_is_kept_and_comes_back(lab, capsys):
+    (lab / "trainers/base.py").write_text("theirs\n")
+    (lab / "trainers/modules").mkdir()
+    (lab / "trainers/modules/extra.py").write_text("theirs\n")
+    before = contents(lab)
+    assert call(lab) == 2
+    assert "trainers/base.py is not of this project" in capsys.readouterr().err
+    assert contents(lab) == before
+    assert call(lab, "--force") == 0
+    assert call(lab, "--force") == 0
+    assert (lab / "trainers/base.py").read_text() != "theirs\n"
+    assert call(lab, "--remove") == 0
+    assert contents(lab) == before
+
+
+def test_newer_files_take_the_place_of_older_ones(lab, capsys, monkeypatch, tmp_path):
+    """A newer version of this project brings its files, and takes away those that it no longer has."""
+    newer = tmp_path / "project"
+    for path in dropin.sources():
+        (newer / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / path, newer / path)
+    call(lab)
+    newer_code = (newer / "trainers/cdc.py").read_text() + "newer = True\n"
+    (newer / "trainers/cdc.py").write_text(newer_code)
+    (newer / "trainers/modules/losses.py").unlink()
+    monkeypatch.setattr(dropin, "ROOT", newer)
+    capsys.readouterr()
+    assert call(lab) == 0
+    assert capsys.readouterr().out == "update    trainers/cdc.py\ndelete    trainers/modules/losses.py\n"
+    assert (lab / "trainers/cdc.py").read_text() == newer_code
+    assert not (lab / "trainers/modules/losses.py").exists()
+    assert call(lab, "--remove") == 0
+    assert git(lab, "status", "--short") == ""
+
+
+def test_a_cut_call_can_be_repeated_or_undone(lab, monkeypatch):
+    def cut(*arguments):
+        raise OSError("the disk is full")
+
+    for repeat in (("--remove",), ()):
+        with monkeypatch.context() as patch:
+            patch.setattr(dropin.shutil, "copymode", cut)
+            assert call(lab) == 2
+        assert "trainers.cdc" not in (lab / "train.py").read_text()
+        assert call(lab, *repeat) == 0
+        assert (git(lab, "status", "--short") == "") == bool(repeat)
+    call(lab, "--remove")
+    assert git(lab, "status", "--short") == ""
+
+
+def test_lines_of_train_py(lab):
+    """The line keeps the file's line ends, and an import that stood there before stays."""
+    train = lab / "train.py"
+    text = train.read_bytes().replace(b"\n", b"\r\n")
+    train.write_bytes(text)
+    call(lab)
+    assert train.read_bytes() == text.replace(b"trainers.probe\r\n", b"trainers.probe\r\nimport trainers.cdc\r\n")
+    call(lab, "--remove")
+    assert train.read_bytes() == text
+
+    train.write_text("from trainers import (\n    cdc,\n    probe,\n)\n")
+    assert call(lab) == 0
+    assert train.read_text().count("cdc") == 1
+    assert call(lab, "--remove") == 2  # train.py would import what is gone
+    assert (lab / "trainers/cdc.py").exists()
+    train.write_text("import trainers.probe")
+    assert call(lab) == 0
+    assert train.read_text() == "import trainers.probe\nimport trainers.cdc\n"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda lab: shutil.rmtree(lab), "there is no folder"),
+        (lambda lab: (lab / "train.py").unlink(), "has no train.py"),
+        (lambda lab: (lab / "train.py").write_text("import datasets\n"), "imports no trainers"),
+        (lambda lab: (lab / "train.py").write_text("import (\n"), "cannot be read as Python"),
+    ],
+)
+def test_no_checkout(lab, capsys, spoil, words):
+    spoil(lab)
+    assert call(lab) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert not (lab / "trainers/cdc.py").exists()
+
+
+def test_not_into_itself(capsys):
+    assert call(ROOT) == 2
+    assert "is this project" in capsys.readouterr().err
+
+
+# -------------------------------------------------------------------------------------------------------- running there
+
+
+def run(command, folder, **environment):
+    """The command's output, in a checkout, with the embedded Dassl where it looks for one."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "compat"), "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        list(map(str, command)), cwd=folder, env={**env, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def steps(log: str) -> list[str]:
+    """Losses and rates of every batch, and the results, of a log; without times."""
+    batches = re.findall(r"batch \[\d+/\d+\].*?(loss .*) eta", log)
+    return batches + re.findall(r"^\* \w+: .*$", log, re.MULTILINE)
+
+
+def settings(clip_files) -> list:
+    return [
+        *("MODEL.BACKBONE.NAME", clip_files["plain"], "INPUT.SIZE", f"({SIZE}, {SIZE})"),
+        *("DATALOADER.NUM_WORKERS", 0, "OPTIM.MAX_EPOCH", 2, "TRAIN.PRINT_FREQ", 1),
+    ]
+
+
+def run_script(lab, name, data, clip_files) -> list[str]:
+    """The lines of a script's log; the test finds the training by its TAG."""
+    given = ["dtd", 1, *settings(clip_files), "TRAINER.CDC.PREC", "fp32", "DATALOADER.TRAIN_X.BATCH_SIZE", 4]
+    environment = {"DATA": str(data), "SHOTS": "4", "PYTHON": sys.executable, "TAG": "small"}
+    return steps(run(["bash", f"scripts/cdc/{name}", *given], lab, **environment))
+
+
+def test_cdc_runs_and_the_own_trainer_as_before(lab, data, clip_files):
+    own = ["train.py", "--trainer", "Probe", "--root", data, "--seed", 1]
+    own += [
+        "--dataset-config-file",
+        "configs/datasets/dtd.yaml",
+        "--config-file",
+        "configs/trainers/Probe/vit_b16.yaml",
+    ]
+    own += ["DATASET.NUM_SHOTS", 4, *settings(clip_files), "OUTPUT_DIR"]
+    before = steps(run([sys.executable, *own, "output/before"], lab))
+    assert len(before) == 13  # two epochs of four batches, and five lines of results
+
+    assert call(lab) == 0
+    lines = run_script(lab, "base2new_train.sh", data, clip_files)
+    assert len(lines) == 9
+    assert "loss_tce" in lines[0]
+    run_script(lab, "base2new_test.sh", data, clip_files)
+    results = results_of(lab / "output/base2new/test_new/dtd/shots_4/CDC/vit_b16+small/seed1")
+    assert (results["classes"], results["class_names"], results["epoch"]) == ("new", ["red", "yellow"], 2)
+
+    # On this project's folder in place of an installed Dassl, and with CDC there, the same numbers.
+    assert steps(run([sys.executable, ROOT / "compat", *own, "output/after"], lab, PYTHONPATH="")) == before
+
+
+def test_cdc_runs_with_maples_clip(tmp_path, data, clip_files):
+    lab = write_checkout(tmp_path / "lab", lists=True)
+    assert call(lab) == 0
+    lines = run_script(lab, "base2new_train.sh", data, clip_files)
+    assert len(lines) == 9
+
+
+def test_python_m_compat(tmp_path):
+    """The script's own modules are found, none of this project's, and arguments are passed on."""
+    script = tmp_path / "elsewhere" / "train.py"
+    (script.parent / "datasets").mkdir(parents=True)  # with no __init__.py this is behind any package of that name
+    (script.parent / "datasets" / "own.py").write_text("NAME = 'own'\n")
+    lines = ["import importlib.util, sys, datasets.own", "print(datasets.own.NAME, sys.argv, __name__)"]
+    script.write_text("\n".join([*lines, "print(importlib.util.find_spec('dassl').origin)"]))
+    expected = f"own ['{script}', '--x', '1'] __main__\n{ROOT / 'compat/dassl/__init__.py'}\n"
+    assert run([sys.executable, "-m", "compat", script, "--x", 1], ROOT, PYTHONPATH="") == expected
+    assert run([sys.executable, ROOT / "compat", script, "--x", 1], tmp_path, PYTHONPATH="") == expected
+
+    for arguments, words in (([], "call it as"), (["nothing.py"], "there is no file nothing.py")):
+        command = [sys.executable, ROOT / "compat", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+# --------------------------------------------------------------------------------------------- old and new environments
+
+
+@pytest.mark.skipif(text._attention is text._plain_attention, reason="PyTorch has none of its own to compare with")
+@pytest.mark.parametrize("kind", ["causal", "masked", "whole"])
+def test_attention_of_old_pytorch(kind):
+    q, k, v = torch.randn(3, 2, 2, 5, 8).double()
+    mask = torch.ones(5, 5, dtype=torch.bool).tril(1) if kind == "masked" else None
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, is_causal=kind == "causal")
+    torch.testing.assert_close(text._plain_attention(q, k, v, mask, is_causal=kind == "causal"), expected)
+
+
+def test_checkpoints_of_old_pytorch(tmp_path, monkeypatch):
+    """Where floats cannot be read they are written as tensors, and read as floats."""
+    content = {
+        "state_dict": {"one": torch.tensor(1.0, dtype=torch.float64)},
+        "epoch": 3,
+        "optimizer": {"groups": [{"lr": 0.1, "betas": (0.9, 0.99)}], "step": torch.tensor(2.0)},
+    }
+    monkeypatch.setattr(torch, "__version__", "1.13.1")
+    stored = checkpoints.storable(content)
+    assert b"lr" in _saved(stored, tmp_path / "old")
+    assert not any(isinstance(value, float) for value in stored["optimizer"]["groups"][0]["betas"])
+    monkeypatch.undo()
+    assert checkpoints.storable(content) == content
+    read = checkpoints.read_checkpoint(tmp_path / "old")
+    assert read["optimizer"] == content["optimizer"]
+    assert isinstance(read["optimizer"]["groups"][0]["lr"], float)
+    assert isinstance(read["state_dict"]["one"], torch.Tensor)
+
+
+def _saved(content, path) -> bytes:
+    torch.save(content, path)
+    return path.read_bytes()
+
+
+def test_schedulers_of_old_dassl():
+    """A scheduler that hands on `verbose` can be built, and PyTorch's class is as it was."""
+    parent = torch.optim.lr_scheduler._LRScheduler
+
+    class Warmup(parent):
+        def __init__(self, optimizer):
+            super().__init__(optimizer, -1, False)
+
+        def get_lr(self):
+            return [0.5]
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    before = parent.__init__
+    with base.schedulers_taking_verbose():
+        assert Warmup(optimizer).get_last_lr() == [0.5]
+    assert parent.__init__ is before
+
+
+# ----------------------------------------------------------------------------------------------- the compatibility page
+
+
+def test_compatibility_page(tmp_path):
+    """A row a test, the later result of one that ran twice, newest PyTorch first; what is no row is told."""
+    row = dict.fromkeys(compatibility.COLUMNS, "x")
+    rows = [{**row, "torch": version, "result": result} for version, result in (("1.13.1", "a"), ("2.15.0+cu132", "b"))]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(each) + "\n" for each in [*rows, {**rows[0], "result": "c"}]))
+    found = compatibility.read_rows([path])
+    assert [(each["torch"], each["result"]) for each in found] == [("2.15.0+cu132", "b"), ("1.13.1", "c")]
+    assert "| 2.15.0+cu132 |" in compatibility.render(found)
+
+    path.write_text('{"torch": "1"}\n')
+    with pytest.raises(ValueError, match="line 1, is no row"):
+        compatibility.read_rows([path])

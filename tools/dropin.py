@@ -1,0 +1,324 @@
+"""Put CDC into a CoOp- or MaPLe-type checkout as one more trainer, and take it out again.
+
+    python tools/dropin.py /path/to/checkout              show what is done, and do it
+    python tools/dropin.py /path/to/checkout --dry-run    show it only
+    python tools/dropin.py /path/to/checkout --remove     undo it
+
+What is written: `trainers/cdc.py` with the files beside it that it is built on (`base.py`, ...), `trainers/modules/`,
+`configs/trainers/CDC/`, `scripts/cdc/`, and one line in `train.py`, `import trainers.cdc`. The checkout's own `clip`
+package, data sets and Dassl are used, and none of its other files changes. `.cdc_dropin/` in the checkout says what was
+put there: so a file that the checkout's owners have changed, or had before, is told from one of ours. Such a file stops
+everything before anything is done; `--force` overwrites it (`--remove` brings back what was there before the first
+time) or, with `--remove`, deletes it.
+
+Called again, it brings the files up to date with this project, and does nothing where they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+PATTERNS = ("trainers/modules/*.py", "configs/trainers/CDC/*.yaml", "scripts/cdc/*.sh")
+MODULE = "trainers.cdc"
+KEPT = Path(".cdc_dropin")  # in the checkout
+MANIFEST = KEPT / "manifest.json"
+
+
+class Step(NamedTuple):
+    """One thing to do to a file of the checkout.
+
+    Attributes:
+        action: copy, update (a file of ours, as we left it), overwrite (any other), delete, restore (what an overwrite
+            replaced) or forget (a file of ours that is gone).
+        path: the file, seen from the checkout.
+        problem: why this takes `--force`, as a sentence without its subject; "" where it does not.
+    """
+
+    action: str
+    path: str
+    problem: str = ""
+
+
+class Checkout:
+    """A checkout, and what was put into it.
+
+    Args:
+        folder: the checkout.
+
+    Attributes:
+        files: path -> digests of the file of ours there; two while it is being brought up to date.
+        folders: those that were made for them, outermost first.
+        has_line: whether the import in `train.py` is ours.
+
+    Raises:
+        FileNotFoundError: the folder is no CoOp-type checkout.
+        ValueError: it is this project, or what was kept of a drop-in cannot be read.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {folder}")
+        if folder.resolve() == ROOT:
+            raise ValueError(f"{folder} is this project, which has CDC already")
+        for name in ("train.py", "trainers", "datasets", "configs"):
+            if not (folder / name).exists():
+                raise FileNotFoundError(f"{folder} is no CoOp-type checkout: it has no {name}")
+        self.files: dict[str, list[str]] = {}
+        self.folders: list[str] = []
+        self.has_line = False
+        if (folder / MANIFEST).is_file():
+            try:
+                kept = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+                self.files, self.folders, self.has_line = kept["files"], kept["folders"], kept["line"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{folder / MANIFEST} is not what this program wrote: {error!r}") from error
+
+    def save(self) -> None:
+        """Write down what is in the checkout; nothing is kept once nothing is."""
+        path = self.folder / MANIFEST
+        if not (self.files or self.has_line):
+            shutil.rmtree(self.folder / KEPT, ignore_errors=True)
+            return
+        path.parent.mkdir(exist_ok=True)
+        kept = {"files": self.files, "folders": self.folders, "line": self.has_line}
+        path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+    def is_ours(self, path: str) -> bool:
+        """Whether a file is there as it was put there."""
+        file = self.folder / path
+        return path in self.files and file.is_file() and digest(file) in self.files[path]
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def sources() -> list[str]:
+    """The files to put into a checkout, seen from this project: the trainer, its neighbours that it needs, the rest."""
+    names = ["cdc"]
+    for name in names:
+        tree = ast.parse((ROOT / f"trainers/{name}.py").read_bytes())
+        beside = [node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.level == 1]
+        names += [module for module in beside if "." not in module and module not in names]
+    paths = [path for pattern in PATTERNS for path in sorted(ROOT.glob(pattern))]
+    return [f"trainers/{name}.py" for name in names] + [path.relative_to(ROOT).as_posix() for path in paths]
+
+
+# The line in train.py
+
+
+def imported(tree: ast.Module) -> dict[str, int]:
+    """The modules that a file imports at its top level -> the line in which the import ends."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            found.update({alias.name: node.end_lineno for alias in node.names})
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found[node.module] = node.end_lineno
+            found.update({f"{node.module}.{alias.name}": node.end_lineno for alias in node.names})
+    return found
+
+
+def parse(text: bytes, path: Path) -> dict[str, int]:
+    """`imported` of a file's content.
+
+    Raises:
+        ValueError: it is not Python.
+    """
+    try:
+        return imported(ast.parse(text))
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as Python: {error}") from error
+
+
+def with_line(text: bytes, path: Path) -> bytes:
+    """`train.py` with our import behind those of the other trainers; itself where it has one.
+
+    Raises:
+        ValueError: no trainers are imported there.
+    """
+    modules = parse(text, path)
+    if MODULE in modules:
+        return text
+    places = [line for name, line in modules.items() if name.split(".")[0] == "trainers"]
+    if not places:
+        raise ValueError(f"{path} imports no trainers, as CoOp's does: add the line `import {MODULE}` to it yourself")
+    lines = text.splitlines(keepends=True)
+    before = lines[: max(places)]
+    end = b"\r\n" if before[-1].endswith(b"\r\n") else b"\n"
+    if not before[-1].endswith(b"\n"):
+        before[-1] += end
+    return b"".join([*before, f"import {MODULE}".encode() + end, *lines[max(places) :]])
+
+
+def without_line(text: bytes, path: Path) -> bytes:
+    """`train.py` without our import; itself where it has none.
+
+    Raises:
+        ValueError: it has another one.
+    """
+    lines = text.splitlines(keepends=True)
+    ours = [index for index, line in enumerate(lines) if line.rstrip(b"\r\n") == f"import {MODULE}".encode()]
+    if ours:
+        del lines[ours[0]]
+    text = b"".join(lines)
+    if MODULE in parse(text, path):
+        raise ValueError(f"{path} imports {MODULE} by other lines than the one that was added: take those out first")
+    return text
+
+
+# Plans
+
+
+def plan_install(checkout: Checkout) -> list[Step]:
+    """What it takes to bring the files of this project into a checkout."""
+    steps = []
+    for path in sources():
+        file = checkout.folder / path
+        if not file.exists():
+            steps.append(Step("copy", path))
+        elif not file.is_file():
+            steps.append(Step("overwrite", path, "is not a file"))
+        elif digest(file) != digest(ROOT / path):
+            if checkout.is_ours(path):
+                steps.append(Step("update", path))
+            else:
+                problem = "was changed after it was put there" if path in checkout.files else "is not of this project"
+                steps.append(Step("overwrite", path, problem))
+    gone = [path for path in checkout.files if path not in sources()]
+    return steps + [_plan_deletion(checkout, path) for path in gone]
+
+
+def plan_removal(checkout: Checkout) -> list[Step]:
+    """What it takes to undo all that was done to a checkout."""
+    return [_plan_deletion(checkout, path) for path in checkout.files]
+
+
+def _plan_deletion(checkout: Checkout, path: str) -> Step:
+    file = checkout.folder / path
+    problem = "" if checkout.is_ours(path) or not file.exists() else "was changed after it was put there"
+    if (checkout.folder / KEPT / "replaced" / path).exists():
+        return Step("restore", path, problem)
+    return Step("delete" if file.exists() else "forget", path, problem)
+
+
+# Doing it
+
+
+def carry_out(checkout: Checkout, steps: list[Step]) -> None:
+    """Do what was planned. What is done can be undone, or done again, at whatever point it is cut."""
+    folder = checkout.folder
+    writes = [step.path for step in steps if step.action in ("copy", "update", "overwrite")]
+    for path in writes:
+        if (folder / path).exists() and path not in checkout.files:
+            replaced = folder / KEPT / "replaced" / path
+            replaced.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(folder / path, replaced)
+        checkout.files[path] = [*checkout.files.get(path, []), digest(ROOT / path)]
+        parents = [parent.as_posix() for parent in reversed(Path(path).parents)]
+        checkout.folders += [p for p in parents if not (folder / p).exists() and p not in checkout.folders]
+    checkout.save()
+    for path in writes:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / path, folder / path)
+        shutil.copymode(ROOT / path, folder / path)
+        checkout.files[path] = [digest(ROOT / path)]
+
+    for step in steps:
+        if step.action in ("delete", "restore", "forget"):
+            _take_out(checkout, step)
+    for made in reversed(list(checkout.folders)):
+        if _is_bare(folder / made):
+            shutil.rmtree(folder / made, ignore_errors=True)
+            checkout.folders.remove(made)
+    checkout.save()
+
+
+def _take_out(checkout: Checkout, step: Step) -> None:
+    file, replaced = checkout.folder / step.path, checkout.folder / KEPT / "replaced" / step.path
+    if step.action == "restore":
+        shutil.move(str(replaced), str(file))
+    else:
+        file.unlink(missing_ok=True)
+        for compiled in file.parent.glob(f"__pycache__/{file.stem}.*.pyc"):
+            compiled.unlink()
+    del checkout.files[step.path]
+
+
+def _is_bare(folder: Path) -> bool:
+    """Whether a folder holds nothing, or compiled files alone."""
+    return all(path.name == "__pycache__" and not any(path.iterdir()) for path in folder.glob("*"))
+
+
+def change(folder: Path, remove: bool, force: bool, dry_run: bool) -> None:
+    """Put CDC into a checkout or, with `remove`, take it out, after showing the steps.
+
+    Args:
+        folder: the checkout.
+        remove: take out instead of in.
+        force: go on over files that are not as they were put there.
+        dry_run: show the steps, and what is in their way, alone.
+
+    Raises:
+        FileNotFoundError: the folder is no CoOp-type checkout.
+        ValueError: something is in the way, with all of it; nothing has been changed.
+    """
+    checkout = Checkout(folder)
+    steps = plan_removal(checkout) if remove else plan_install(checkout)
+    train = folder / "train.py"
+    text = train.read_bytes()
+    new_text = text
+    if not remove:
+        new_text = with_line(text, train)
+    elif steps:
+        new_text = without_line(text, train)
+
+    for action, path, _ in steps:
+        print(f"{action:<10}{path}")
+    if new_text != text:
+        print(f"{'change':<10}train.py, {'without' if remove else 'with'} the line `import {MODULE}`")
+    if not steps and new_text == text:
+        print(f"nothing to do: {folder} {'holds nothing of this project' if remove else 'is up to date'}")
+    problems = [f"{path} {problem}" for _, path, problem in steps if problem]
+    if problems and not force:
+        raise ValueError(f"nothing was changed in {folder}: {'; '.join(problems)}. --force goes on all the same")
+    if dry_run:
+        return
+
+    # The line goes in last and out first: train.py never imports what is not there.
+    if remove and new_text != text:
+        train.write_bytes(new_text)
+    checkout.has_line = checkout.has_line and not remove
+    carry_out(checkout, steps)
+    if not remove and new_text != text:
+        checkout.has_line = True
+        checkout.save()
+        train.write_bytes(new_text)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkout", type=Path, help="folder of the checkout, which holds train.py")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done, and do nothing")
+    parser.add_argument("--force", action="store_true", help="overwrite or delete files that were changed, too")
+    parser.add_argument("--remove", action="store_true", help="undo what was done")
+    args = parser.parse_args(arguments)
+    try:
+        change(args.checkout, args.remove, args.force, args.dry_run)
+    except (OSError, ValueError) as error:
+        print(f"dropin.py: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
