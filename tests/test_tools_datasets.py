@@ -201,7 +201,7 @@ def test_exit_status_and_root(tmp_path, capsys, monkeypatch):
         "eurosat: NOT USABLE",
     ]
     assert status("check", "nosuch", "--root", tmp_path) == 2
-    assert "a data set must be one of caltech101, " in capsys.readouterr().err
+    assert "a data set must be one of backgrounds, caltech101, " in capsys.readouterr().err
     monkeypatch.setenv("DATA", str(tmp_path))
     assert status("check", "dtd") == 0
     assert status("check", "all") == 1

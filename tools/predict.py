@@ -288,14 +288,14 @@ def read_class_names(given: str) -> list[str]:
 
 
 def check_class_names(names: Sequence[str], source: str = "the list") -> list[str]:
-    """The names, if they can be told apart; underscores count as blanks, as everywhere.
+    """The names, if CLIP can tell them apart: for it underscores are blanks, and case and further blanks nothing.
 
     Raises:
         ValueError: there are none, one is empty, or some stand there twice.
     """
     if isinstance(names, str) or not names or not all(isinstance(name, str) and name.strip() for name in names):
         raise ValueError(f"{source} of class names must hold at least one and no empty one, got {names!r}")
-    counts = Counter(name.replace("_", " ") for name in names)
+    counts = Counter(" ".join(name.replace("_", " ").casefold().split()) for name in names)
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise ValueError(f"{source} of class names must hold each once, but has several times {shorten(twice)}")
