@@ -46,7 +46,7 @@ def test_run_writes_its_results(build, tmp_path, capsys):
     assert (results["shots"], results["classes"], results["epoch"], results["images"]) == (4, "base", 3, 6)
     assert results["class_names"] == ["blue", "green"]
     assert 0 < results["figures"]["uncertainty"] < 1
-    assert {"template1_accuracy", "template2_accuracy", "conflict"} <= results["figures"].keys()
+    assert {"template1_accuracy", "template2_accuracy", "conflict", "template_similarity"} <= results["figures"].keys()
     assert results["config"]["TRAINER"]["CDC"]["N_TEMPLATES"] == 2
 
 
@@ -238,6 +238,22 @@ def test_views_and_text_features_meet_template_by_template(build, tmp_path):
         torch.testing.assert_close(both[m], model(views[m], text)[m], rtol=1e-4, atol=1e-4)
 
 
+def test_decision_by_the_mean_of_the_logits(build, tmp_path):
+    none = ("TRAINER.CDC.BETA", 0.0, "TRAINER.CDC.GAMMA", 0.0)
+    trainer = build(tmp_path, "TRAINER.CDC.DECISION", "mean", *none)
+    batch = next(iter(trainer.train_loader_x))
+    views, label = trainer._views(batch), batch["label"]
+    features, text = trainer.model.image_features(views), trainer.model.text_features()
+    logits = 10.0 * features @ text.transpose(1, 2)
+    by_hand = sum(torch.nn.functional.cross_entropy(own, label) for own in logits)
+    torch.testing.assert_close(trainer.loss(batch)[0], by_hand)
+    with torch.no_grad():
+        plain = 10.0 * trainer.model.image_features(views[0]) @ text.transpose(1, 2)
+        log_prob = trainer.model_inference(views[0])
+    torch.testing.assert_close(log_prob, plain.mean(dim=0).log_softmax(dim=1).detach())
+    assert not torch.allclose(log_prob, build(tmp_path).model_inference(views[0]).detach(), atol=1e-4)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "amp", "bf16", "fp16"])
 def test_precisions(build, tmp_path, precision):
     trainer = build(tmp_path, "TRAINER.CDC.PREC", precision, "OPTIM.MAX_EPOCH", 2)
@@ -302,6 +318,9 @@ def test_losses_do_what_they_are_for(build, tmp_path, key, name):
         (("DATALOADER.K_TRANSFORMS", 2), ["K_TRANSFORMS 1"]),
         (("TRAINER.CDC.PROMPT", "deep"), ["PROMPT"]),
         (("TRAINER.CDC.BETA", -1.0), ["BETA must not be negative"]),
+        (("TRAINER.CDC.DECISION", "vote"), ["DECISION must be trusted or mean"]),
+        (("TRAINER.CDC.DECISION", "mean", "TRAINER.CDC.EVIDENCE", "relu"), ["DECISION mean takes EVIDENCE exp"]),
+        (("TRAINER.CDC.DECISION", "mean", "TRAINER.CDC.FUSED_LOSS", True), ["DECISION mean takes EVIDENCE exp"]),
         (("INPUT.SIZE", (48, 48)), ["(32, 32)", "(48, 48)"]),
     ],
 )

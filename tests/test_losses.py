@@ -9,7 +9,13 @@ import torch
 import torch.nn.functional as F
 
 from trainers.modules import losses
-from trainers.modules.losses import consistency_loss, decoupling_loss, dirichlet_kl, trusted_cross_entropy
+from trainers.modules.losses import (
+    consistency_loss,
+    decoupling_loss,
+    dirichlet_kl,
+    template_similarity,
+    trusted_cross_entropy,
+)
 
 
 def random_features(*shape):
@@ -167,3 +173,11 @@ def test_wrong_shapes_are_told():
         decoupling_loss(torch.zeros(3, 4), 1.0)
     with pytest.raises(ValueError, match="anchor"):
         consistency_loss(torch.zeros(2, 3, 4), torch.zeros(5, 4), 1.0)
+
+
+def test_template_similarity_is_the_mean_cosine_of_pairs():
+    features = random_features(3, 5, 8)
+    pairs = [(m, n, c) for m in range(3) for n in range(3) for c in range(5) if m < n]
+    by_hand = sum(features[m, c] @ features[n, c] for m, n, c in pairs) / len(pairs)
+    torch.testing.assert_close(template_similarity(features), by_hand)
+    assert template_similarity(features[:1].expand(4, -1, -1)).item() == pytest.approx(1.0)

@@ -22,7 +22,13 @@ from .feature_bank import feature_bank, numbered_loader
 from .invariance import estimate_invariant_map
 from .modules.evidence import EVIDENCE_FUNCTIONS, Opinion, fuse, fused_log_evidence, log_evidence
 from .modules.invariant import InvariantMap, check_estimate, cosine
-from .modules.losses import consistency_loss, decoupling_loss, dirichlet_kl, trusted_cross_entropy
+from .modules.losses import (
+    consistency_loss,
+    decoupling_loss,
+    dirichlet_kl,
+    template_similarity,
+    trusted_cross_entropy,
+)
 from .modules.prompted import PromptedCLIP
 from .modules.prompts import CoupledTemplates, TextTemplates, check_coupled, check_start
 from .modules.templates import fill
@@ -62,6 +68,9 @@ cfg_default.TRAINER.CDC = CfgNode(
         "EVIDENCE": "exp",
         "EVIDENCE_SCALE": 0.0,
         "EVIDENCE_SHIFT": 0.2,
+        # trusted: eqs. (5) to (7); mean, to show what these bring: plain cross-entropy of each template, and prediction
+        # by the mean of the templates' logits, which are their log-evidence where EVIDENCE is exp
+        "DECISION": "trusted",
         "FUSED_LOSS": False,  # add eq. (7) on the fused opinion
         "KL_WEIGHT": 0.0,  # weight of the KL to the uniform Dirichlet (Han et al., ICLR 2021) ...
         "KL_EPOCHS": 10,  # ... which grows linearly over so many epochs
@@ -128,6 +137,10 @@ class CDC(PromptTrainer):
             problems.append("INPUT.NO_TRANSFORM must be False and DATALOADER.K_TRANSFORMS 1: views are AUGMENTATIONS'")
         if options.EVIDENCE not in EVIDENCE_FUNCTIONS:
             problems.append(f"EVIDENCE must be one of {', '.join(EVIDENCE_FUNCTIONS)}, got {options.EVIDENCE!r}")
+        if options.DECISION not in ("trusted", "mean"):
+            problems.append(f"DECISION must be trusted or mean, got {options.DECISION!r}")
+        elif options.DECISION == "mean" and (options.EVIDENCE != "exp" or options.FUSED_LOSS or options.KL_WEIGHT):
+            problems.append("DECISION mean takes EVIDENCE exp, and neither FUSED_LOSS nor KL_WEIGHT")
         negative = [k for k in ("EVIDENCE_SCALE", "BETA", "GAMMA", "KL_WEIGHT", "KL_EPOCHS") if options[k] < 0]
         problems += [f"{key} must not be negative, got {options[key]}" for key in negative]
         start = (options.CTX_INIT, options.N_TEMPLATES, options.N_CTX, options.CTX_STD)
@@ -193,7 +206,10 @@ class CDC(PromptTrainer):
             )
 
     def model_figures(self) -> dict[str, float]:
-        return self.learner.invariant.figures() if self.options.INVARIANT else {}
+        figures = self.learner.invariant.figures() if self.options.INVARIANT else {}
+        if self.options.N_TEMPLATES > 1:
+            figures["template_similarity"] = template_similarity(self.model.text_features()).item()
+        return figures
 
     def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """Eq. (8), `L_tce + beta L_de + gamma L_con`."""
@@ -202,7 +218,7 @@ class CDC(PromptTrainer):
         text_features = self.model.text_features()
         evidence = self.model.log_evidence(self._train_features(batch), text_features)
 
-        loss_tce = trusted_cross_entropy(evidence, label)
+        loss_tce = self._classification_loss(evidence, label)
         loss_de = decoupling_loss(text_features, self.model.scale)
         loss_con = consistency_loss(text_features, self.model.project(self.model.anchor), self.model.scale)
         loss = loss_tce + options.BETA * loss_de + options.GAMMA * loss_con
@@ -213,7 +229,7 @@ class CDC(PromptTrainer):
             loss = loss + options.KL_WEIGHT * grown * dirichlet_kl(evidence, label)
 
         with torch.no_grad():
-            opinion = fuse(evidence)
+            opinion = self._decide(evidence)
             accuracy = 100.0 * (opinion.log_prob.argmax(dim=1) == label).float().mean()
         return loss, {
             "loss_tce": loss_tce,
@@ -222,6 +238,16 @@ class CDC(PromptTrainer):
             "acc": accuracy,
             "uncertainty": opinion.uncertainty.mean(),
         }
+
+    def _classification_loss(self, evidence: Tensor, label: Tensor) -> Tensor:
+        """Eq. (7), or plain cross-entropy in its place, of log-evidence `(M, B, C)`: sum over templates."""
+        if self.options.DECISION == "mean":
+            return torch.stack([F.cross_entropy(own, label) for own in evidence]).sum()
+        return trusted_cross_entropy(evidence, label)
+
+    def _decide(self, evidence: Tensor) -> Opinion:
+        """The opinion of all templates, eq. (5), or the one of their mean log-evidence, of `(M, B, C)`."""
+        return fuse(evidence.mean(dim=0, keepdim=True) if self.options.DECISION == "mean" else evidence)
 
     def _train_features(self, batch: dict) -> Tensor:
         """Features `(M, B, D)` of each template's own view."""
@@ -242,15 +268,15 @@ class CDC(PromptTrainer):
 
     def model_inference(self, images: Tensor) -> Tensor:
         """Log-probabilities `(B, C)` of eq. (6); images as in `CDCModel.forward`."""
-        return fuse(self.model(images, self.model.text_features())).log_prob
+        return self._decide(self.model(images, self.model.text_features())).log_prob
 
     def opinions(self, images: Tensor) -> tuple[Opinion, list[Opinion]]:
         evidence = self.model(images, self.model.text_features())
-        return fuse(evidence), [fuse(own[None]) for own in evidence]
+        return self._decide(evidence), [fuse(own[None]) for own in evidence]
 
     def test_step(self, images: Tensor, label: Tensor) -> Tensor:
         evidence = self.model(images, self.model.text_features())
-        opinion = fuse(evidence)
+        opinion = self._decide(evidence)
         self.totals["uncertainty"] += opinion.uncertainty.sum().item()
         self.totals["conflict"] += opinion.conflict.sum().item()
         for m, right in enumerate((evidence.argmax(dim=2) == label).sum(dim=1).tolist()):

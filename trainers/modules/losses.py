@@ -135,6 +135,18 @@ def consistency_loss(text_features: Tensor, anchor: Tensor, scale: Tensor | floa
     return -log_prob.diagonal(dim1=1, dim2=2).mean(dim=1).sum()
 
 
+def template_similarity(text_features: Tensor) -> Tensor:
+    """Mean cosine of one class's embeddings under two templates, over all classes and pairs, in [-1, 1].
+
+    Args:
+        text_features: `(M, C, D)`, L2-normalised, of at least two templates.
+    """
+    n_templates, n_classes, _ = text_features.shape
+    # The square of a sum holds every pair twice, and each embedding with itself
+    total = text_features.sum(dim=0).square().sum() - n_templates * n_classes
+    return total / (n_templates * (n_templates - 1) * n_classes)
+
+
 def _check_target(log_evidence: Tensor, target: Tensor) -> None:
     if log_evidence.ndim != 3 or target.shape != log_evidence.shape[1:2]:
         raise ValueError(
