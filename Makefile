@@ -1,4 +1,5 @@
 # make demo    train CDC on the embedded data over the embedded CLIP, compare with zero-shot CLIP
+# make study   every protocol and the ablation on the embedded data, and docs/study.md; QUICK=1 for a trial of it
 # make test    the tests
 # make lint    ruff
 # All of them first make .venv and install what setup.py names, once.
@@ -8,10 +9,13 @@ export OMP_WAIT_POLICY ?= PASSIVE
 VENV ?= .venv
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint
+.PHONY: demo study test lint
 
 demo: $(READY)
 	$(VENV)/bin/python -m tools.demo
+
+study: $(READY)
+	$(VENV)/bin/python -m tools.study $(if $(QUICK),--quick)
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest

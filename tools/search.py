@@ -12,11 +12,11 @@ means over sets and seeds, best harmonic mean first. Runs that are finished are 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import itertools
 import json
 import os
+import sys
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
@@ -24,18 +24,15 @@ import compat  # noqa: F401  makes `import dassl` work
 
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.engine import build_trainer
-from dassl.utils import set_random_seed
 from tabulate import tabulate
 from tqdm import tqdm
 
 import datasets  # noqa: F401  registers the readers
-import train
 from datasets.rendered import RenderedDataset
 from datasets.splits import Item, Split, save_split
+from tools.experiment import ROOT, UNTRAINED, Experiment, execute
 from tools.tables import harmonic_mean
 
-ROOT = Path(__file__).resolve().parent.parent
 PICTURES = 25  # a class to choose by
 FIRST = 1000  # their numbers begin far behind those of the set's own pictures
 
@@ -73,31 +70,14 @@ def run(trainer: str, config: str, dataset: str, seed: int, settings: dict[str, 
     Returns:
         The figures of results.json of both halves, by "base" and "new".
     """
-    figures = {}
-    for half in ("base", "new"):
-        results = folder / half / "results.json"
-        if not results.is_file():
-            arguments = ["--root", data, "--trainer", trainer, "--seed", seed, "--output-dir", folder / half]
-            arguments += ["--dataset-config-file", ROOT / f"configs/datasets/{dataset}.yaml"]
-            arguments += ["--config-file", ROOT / f"configs/trainers/{trainer}/{config}.yaml"]
-            given = {
-                "DATASET.NUM_SHOTS": 16,
-                "DATALOADER.NUM_WORKERS": 0,
-                **settings,
-                "DATASET.SUBSAMPLE_CLASSES": half,
-            }
-            arguments += itertools.chain.from_iterable(given.items())
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                cfg = train.setup_cfg(train.parse_arguments([str(argument) for argument in arguments]))
-                set_random_seed(cfg.SEED)
-                method = build_trainer(cfg)
-                if half == "base":
-                    method.train()
-                else:
-                    method.load_model(str(folder / "base"), epoch=cfg.OPTIM.MAX_EPOCH)
-                    method.test()
-        figures[half] = json.loads(results.read_text())["figures"]
-    return figures
+    given = {"TRAIN.CHECKPOINT_FREQ": 0, **settings}
+    base = Experiment(trainer, config, dataset, seed, "base", folder / "base", given)
+    new = replace(base, classes="new", folder=folder / "new", tested=base.folder)
+    if trainer in UNTRAINED:
+        base, new = (replace(half, train=False, tested=None) for half in (base, new))
+    for half in (base, new):
+        execute(half, data)
+    return {half.classes: half.figures() for half in (base, new)}
 
 
 def main() -> None:
@@ -109,6 +89,7 @@ def main() -> None:
     parser.add_argument("--vary", nargs="+", action="append", default=[], metavar=("KEY", "VALUE"))
     parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="for all runs")
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "search")
+    parser.add_argument("--save", type=Path, metavar="FILE.json", help="keep the table and how it was made")
     args = parser.parse_args()
 
     keys = [key for key, *_ in args.vary]
@@ -135,11 +116,11 @@ def main() -> None:
         base, new = (mean(half) for half in zip(*pairs))
         rows.append([*grid[number].values(), base, new, harmonic_mean(base, new)])
     rows.sort(key=lambda row: -row[-1])
-    print(
-        tabulate(
-            rows, [*keys, "pseudo-base", "pseudo-new", "HM"], floatfmt=".2f", disable_numparse=list(range(len(keys)))
-        )
-    )
+    header = [*keys, "pseudo-base", "pseudo-new", "HM"]
+    print(tabulate(rows, header, floatfmt=".2f", disable_numparse=list(range(len(keys)))))
+    if args.save:
+        command = f"python -m tools.search {' '.join(sys.argv[1:])}"
+        args.save.write_text(json.dumps({"command": command, "header": header, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

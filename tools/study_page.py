@@ -1,0 +1,320 @@
+"""The page of the study and its figures, from the `results.json` files of its runs alone.
+
+What stands between the page's two marks is written by hand and stays as it is; everything else is made anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import mean, stdev
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tabulate import tabulate
+
+from tools import study
+from tools.experiment import ROOT
+from tools.published import display_name
+from tools.runs import read_results
+from tools.study import Method, Plan
+from tools.tables import harmonic_mean
+
+MARKS = ("<!-- written by hand -->", "<!-- generated -->")
+SEARCHES = "search_*.json"  # beside the page, as `tools.search --save` writes them
+BySeed = dict[int, float]
+
+
+def write_page(plan: Plan, page: Path) -> None:
+    """Write the page, and its figures beside it.
+
+    Raises:
+        FileNotFoundError: a run's results are missing.
+        ValueError: a file of results is broken, or the page that is there lacks its marks.
+    """
+    reading = _written_by_hand(page)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    pictures = [page.with_name(f"{page.stem}_{name}.png") for name in ("epochs", "templates")]
+    draw_epochs(plan, pictures[0])
+    draw_numbers(plan, pictures[1])
+    sections = [
+        "# The study",
+        _how_it_was_made(plan),
+        "## What it shows",
+        f"{MARKS[0]}\n{reading}\n{MARKS[1]}",
+        "## Base to new",
+        _base_to_new(plan),
+        "## Other data sets, other domains",
+        _cross_data_set(plan),
+        "## What each part of CDC brings",
+        _ablation(plan),
+        "## How many templates",
+        _numbers(plan) + f"\n\n![Accuracy and training time over the number of templates]({pictures[1].name})",
+        "## Over the epochs",
+        _epochs(plan) + f"\n\n![Base and new accuracy over the epochs]({pictures[0].name})",
+        "## Do the templates decouple?",
+        _diversity(plan),
+        "## A known confounder",
+        _confounded(plan),
+        "## How the settings were chosen",
+        _choice(page.parent),
+    ]
+    page.write_text("\n\n".join(sections) + "\n")
+
+
+def _written_by_hand(page: Path) -> str:
+    if not page.is_file():
+        return "Nothing has been written yet."
+    parts = page.read_text().replace(MARKS[1], MARKS[0]).split(MARKS[0])
+    if len(parts) != 3:
+        raise ValueError(f"{page} must hold the marks {' and '.join(MARKS)} once, or not be there")
+    return parts[1].strip()
+
+
+def _how_it_was_made(plan: Plan) -> str:
+    versions = f"PyTorch {torch.__version__.split('+')[0]}, {_processor()}"
+    return (
+        f"Made by `make study` ({versions}) from the results of its runs; every figure is a mean over the seeds "
+        f"{', '.join(map(str, plan.seeds))}, with their standard deviation where a method depends on the seed. "
+        "All methods see the same embedded data sets ([data.md](data.md)), the same small CLIP, "
+        f"{plan.shots} images a class and test images that nothing was chosen on. CoOp, CoCoOp and CDC with text "
+        f"templates train on {study.VIEWS} views of each image, encoded once. The figures say nothing about ViT-B/16."
+    )
+
+
+def _processor() -> str:
+    """The machine by cores and model."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    return f"{os.cpu_count()} cores of {model}"
+
+
+def _figure(folder: Path, name: str = "accuracy") -> float:
+    path = folder / "results.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: the study is not finished")
+    return read_results(path).figures[name]
+
+
+def _by_seed(plan: Plan, method: Method, figure: Callable[[int], float]) -> BySeed:
+    return {seed: figure(seed) for seed in plan.seeds if method in plan.of_seed([method], seed)}
+
+
+def half(
+    plan: Plan, method: Method, datasets: Iterable[str], part: str, name: str = "accuracy", kind: str = ""
+) -> BySeed:
+    """A figure on base or new classes, mean over data sets, by seed."""
+    datasets = list(datasets)
+    return _by_seed(
+        plan, method, lambda seed: mean(_figure(plan.half(method, d, seed, part, kind), name) for d in datasets)
+    )
+
+
+def elsewhere(plan: Plan, method: Method, datasets: Iterable[str]) -> BySeed:
+    """Accuracy on data sets of what was trained on the source, mean over them, by seed."""
+    datasets = list(datasets)
+    return _by_seed(plan, method, lambda seed: mean(_figure(plan.tested_on(method, d, seed)) for d in datasets))
+
+
+def training_seconds(plan: Plan, method: Method) -> float:
+    """Seconds of training on base classes, mean over data sets and seeds."""
+    return mean(
+        json.loads((plan.half(method, d, seed, "base") / "results.json").read_text())["train_seconds"]
+        for d in plan.sets
+        for seed in plan.seeds
+    )
+
+
+def show(values: BySeed) -> str:
+    """Mean and standard deviation in percent."""
+    numbers = list(values.values())
+    return f"{mean(numbers):.2f}" + (f" ± {stdev(numbers):.2f}" if len(numbers) > 1 else "")
+
+
+def hm(base: BySeed, new: BySeed) -> float:
+    """Harmonic mean of the averages, as the paper takes it."""
+    return harmonic_mean(mean(base.values()), mean(new.values()))
+
+
+def table(rows: list[list[str]], header: list[str]) -> str:
+    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
+
+
+def _base_to_new(plan: Plan) -> str:
+    """The paper's Table 1: on average, and for each data set."""
+    rows = []
+    for method in study.METHODS:
+        base, new = (half(plan, method, plan.sets, part) for part in ("base", "new"))
+        rows.append([method.title, show(base), show(new), f"{hm(base, new):.2f}"])
+    text = [f"Average of {len(plan.sets)} data sets:", table(rows, ["", "Base", "New", "HM"])]
+    header = ["", *map(display_name, plan.sets)]
+    for part in ("base", "new"):
+        rows = [[m.title, *(show(half(plan, m, [d], part)) for d in plan.sets)] for m in study.METHODS]
+        text += [f"Accuracy on {part} classes:", table(rows, header)]
+    rows = []
+    for method in study.METHODS:
+        means = [hm(*(half(plan, method, [d], part) for part in ("base", "new"))) for d in plan.sets]
+        rows.append([method.title, *(f"{value:.2f}" for value in means)])
+    return "\n\n".join([*text, "Harmonic mean:", table(rows, header)])
+
+
+def _cross_data_set(plan: Plan) -> str:
+    """The paper's Tables 2 and 3."""
+    source, *targets = plan.sets
+    text = []
+    for title, names in (("the other data sets", targets), ("its variants", plan.variants)):
+        rows = []
+        for method in study.METHODS:
+            cells = [elsewhere(plan, method, [d]) for d in (source, *names)] + [elsewhere(plan, method, names)]
+            rows.append([method.title, *map(show, cells)])
+        header = ["", f"{display_name(source)} (source)", *map(display_name, names), f"average of {len(names)}"]
+        text += [f"Trained on all classes of `{source}`, tested on {title}:", table(rows, header)]
+    return "\n\n".join(text)
+
+
+def _ablation(plan: Plan) -> str:
+    rows = []
+    for method in study.ABLATION:
+        base, new = (half(plan, method, plan.sets, part) for part in ("base", "new"))
+        seconds = training_seconds(plan, method)
+        rows.append([method.title, show(base), show(new), f"{hm(base, new):.2f}", f"{seconds:.1f}"])
+    text = (
+        "Average of the base-to-new sets. Without DSTC templates learn by plain cross-entropy and predict by the mean "
+        "of their logits (`TRAINER.CDC.DECISION mean`). Seconds are of a training, with views already encoded."
+    )
+    return text + "\n\n" + table(rows, ["", "Base", "New", "HM", "seconds"])
+
+
+def _numbers(plan: Plan) -> str:
+    rows = []
+    for number in plan.numbers:
+        method = study.templates(number)
+        base, new = (half(plan, method, plan.sets, part) for part in ("base", "new"))
+        seconds = training_seconds(plan, method)
+        rows.append([str(number), show(base), show(new), f"{hm(base, new):.2f}", f"{seconds:.1f}"])
+    text = "CDC with M text templates, average of the base-to-new sets; seconds as above."
+    return text + "\n\n" + table(rows, ["M", "Base", "New", "HM", "seconds"])
+
+
+def draw_numbers(plan: Plan, path: Path) -> None:
+    """Accuracy over the number of templates, and what training costs."""
+    figure = Figure(figsize=(8, 3.2))
+    left, right = figure.subplots(1, 2)
+    for part, colour in (("base", "C0"), ("new", "C1")):
+        values = [half(plan, study.templates(n), plan.sets, part) for n in plan.numbers]
+        _curve(left, plan.numbers, values, colour, part)
+    left.set_ylabel("accuracy (%)")
+    left.legend()
+    right.plot(plan.numbers, [training_seconds(plan, study.templates(n)) for n in plan.numbers], color="C2", marker="o")
+    right.set_ylabel("seconds of training")
+    right.set_ylim(bottom=0)
+    for axis in (left, right):
+        axis.set_xlabel("templates")
+        axis.set_xticks(plan.numbers)
+        _style(axis)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def _curve(axis: Axes, x: Iterable[int], values: list[BySeed], colour: str, label: str, style: str = "-") -> None:
+    means = [mean(by_seed.values()) for by_seed in values]
+    spread = [stdev(by_seed.values()) if len(by_seed) > 1 else 0.0 for by_seed in values]
+    axis.errorbar(
+        list(x), means, spread, color=colour, linestyle=style, marker="o", markersize=4, capsize=2, label=label
+    )
+
+
+def _style(axis: Axes) -> None:
+    axis.grid(color="0.9")
+    axis.set_axisbelow(True)
+
+
+def _epochs(plan: Plan) -> str:
+    return (
+        "Base (solid) and new accuracy (dashed) of CoOp and CDC, each trained for "
+        f"{plan.curve_epochs[-1]} epochs at its own learning rate, as in the paper's Figure 1b; dotted: zero-shot CLIP."
+    )
+
+
+def draw_epochs(plan: Plan, path: Path) -> None:
+    """Accuracy over the epochs, a panel for each data set."""
+    figure = Figure(figsize=(4 * len(plan.curve_sets), 3.6))
+    for axis, dataset in zip(figure.subplots(1, len(plan.curve_sets), squeeze=False)[0], plan.curve_sets):
+        for part, style in (("base", "-"), ("new", "--")):
+            for index, method in enumerate(study.CURVES):
+                values = [
+                    half(plan, study.at_epoch(method, epoch), [dataset], part, kind="test")
+                    for epoch in plan.curve_epochs
+                ]
+                _curve(axis, plan.curve_epochs, values, f"C{index}", f"{method.title}, {part}", style)
+            zero_shot = half(plan, study.METHODS[0], [dataset], part)
+            axis.axhline(mean(zero_shot.values()), color="0.4", linestyle=":", linewidth=1 if part == "base" else 2)
+        axis.set_title(display_name(dataset))
+        axis.set_xlabel("epoch")
+        axis.set_ylabel("accuracy (%)")
+        _style(axis)
+    figure.tight_layout(rect=(0, 0.09, 1, 1))
+    figure.legend(*axis.get_legend_handles_labels(), loc="lower center", ncols=4, frameon=False, fontsize="small")
+    figure.savefig(path, dpi=110)
+
+
+def _diversity(plan: Plan) -> str:
+    rows = []
+    for method, kind in ((study.START, "test"), *((method, "") for method in study.DIVERSITY)):
+        row = [method.title]
+        for part in ("base", "new"):
+            own = [half(plan, method, plan.sets, part, f"template{m}_accuracy", kind) for m in range(1, 5)]
+            row += [
+                f"{mean(half(plan, method, plan.sets, part, 'template_similarity', kind).values()):.3f}",
+                f"{mean(mean(by_seed.values()) for by_seed in own):.2f}",
+                f"{max(mean(by_seed.values()) for by_seed in own):.2f}",
+                f"{mean(half(plan, method, plan.sets, part, kind=kind).values()):.2f}",
+            ]
+        rows.append(row)
+    text = (
+        "Similarity is the mean cosine of a class's embeddings under two templates; beside it stand the mean and the "
+        "best of the four templates' own accuracies, and that of the fused prediction. Average of the base-to-new sets."
+    )
+    names = ("similarity", "mean template", "best template", "fused")
+    return text + "\n\n" + table(rows, ["beta", *(f"{part}: {name}" for part in ("base", "new") for name in names)])
+
+
+def _confounded(plan: Plan) -> str:
+    names = ("accuracy", "aligned_accuracy", "conflicting_accuracy", "worst_group_accuracy")
+    rows = []
+    for method in (*study.METHODS[:4], *study.METHODS[5:], *study.ABLATION):
+        cells = [
+            _by_seed(
+                plan, method, lambda seed, m=method, n=name: _figure(plan.trained_on(m, study.CONFOUNDED, seed), n)
+            )
+            for name in names
+        ]
+        rows.append([method.title, *map(show, cells)])
+    text = (
+        "`confounded`, all classes: in training the background of nine in ten images follows the class, in the test it "
+        "is independent. *Aligned* test images have the background that their class had in training, *conflicting* "
+        "ones another; the groups are the pairs of these two backgrounds."
+    )
+    return text + "\n\n" + table(rows, ["", "accuracy", "aligned", "conflicting", "worst group"])
+
+
+def _choice(folder: Path) -> str:
+    """The grids that the settings were chosen from."""
+    text = [
+        "On further pictures of base classes that are in no part of a set, with half of these classes as *pseudo-new* "
+        "ones (`tools.search`); never on new classes or test images."
+    ]
+    for path in sorted((ROOT / "docs").glob(SEARCHES)):
+        search = json.loads(path.read_text())
+        rows = [[cell if isinstance(cell, str) else f"{cell:.2f}" for cell in row] for row in search["rows"]]
+        text += [f"`{search['command']}`:", table(rows, search["header"])]
+    return "\n\n".join(text)
