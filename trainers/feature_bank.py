@@ -53,13 +53,13 @@ class Views(Dataset):
 
     def __getitem__(self, index: int) -> Tensor:
         image = read_image(self.paths[index])
-        return torch.stack([self.view(image, index, number) for number in range(self.n_views)])
-
-    def view(self, image, index: int, number: int) -> Tensor:
-        """View `number` of the picture of image `index`, `(3, S, S)`."""
-        digest = hashlib.sha256(f"{self.seed} {index} {number}".encode()).digest()
-        with _random_states(int.from_bytes(digest[:4], "little")):
-            return self.transform(image)
+        views = []
+        with _kept_random_states():
+            for number in range(self.n_views):
+                digest = hashlib.sha256(f"{self.seed} {index} {number}".encode()).digest()
+                _seed(int.from_bytes(digest[:4], "little"))
+                views.append(self.transform(image))
+        return torch.stack(views)
 
 
 class Numbered(Dataset):
@@ -169,15 +169,23 @@ def _stamp(path: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _random_states(seed: int):
-    """The random states that a seed gives, inside; those from before, behind."""
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
+def _kept_random_states():
+    """Whatever is drawn inside, the random states from before stand behind."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def _seed(seed: int) -> None:
+    """Seed all that a transform draws from.
+
+    `torch.manual_seed` seeds the accelerators too and, where one is not in use yet, keeps each call with the stack that
+    it came from for later: more time than most views take, and memory that grows.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
