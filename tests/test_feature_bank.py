@@ -1,4 +1,4 @@
-"""CDC on a bank of features: the same training as on the views themselves, made once, never mixed up."""
+"""CDC, CoOp and CoCoOp on a bank of features: the training on the views themselves, made once, never mixed up."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import relative
+from dassl.config import get_cfg_default
+from dassl.data.transforms import build_transform
+from dassl.data.transforms.transforms import AVAI_CHOICES
 from dassl.utils import read_image
+from yacs.config import CfgNode
 
 from trainers import feature_bank
-from trainers.feature_bank import Views
+from trainers.feature_bank import Views, input_options
 
 CROP, JITTER = ["random_resized_crop", "normalize"], ["random_flip", "colorjitter", "normalize"]
 
@@ -37,6 +41,23 @@ def build(build_run, tmp_path, data):
 
 
 @pytest.fixture
+def build_other(build_run, tmp_path, build):
+    """CoOp or CoCoOp on the pictures of `build`, with the one view of its first template."""
+
+    def make(trainer, output, *opts, views=3):
+        given = {
+            "DATASET.ROOT": tmp_path / "data",
+            "INPUT.TRANSFORMS": CROP,
+            f"TRAINER.{trainer.upper()}.FEATURE_BANK": views,
+            f"TRAINER.{trainer.upper()}.CTX_INIT": "a photo of a",
+            **dict(zip(opts[::2], opts[1::2])),
+        }
+        return build_run(trainer, tmp_path / output, *[x for pair in given.items() for x in pair])
+
+    return make
+
+
+@pytest.fixture
 def files(tmp_path):
     return lambda: sorted((tmp_path / "data/feature_bank").glob("*"))
 
@@ -44,12 +65,16 @@ def files(tmp_path):
 def encode_views(trainer, batch):
     """What the bank stands for: each template's view of this epoch, through the image encoder."""
     stacked = []
-    for copy, transform in zip(trainer.copies, trainer.views):
-        items = trainer.dm.dataset.train_x
-        views = Views([item.impath for item in items], transform, 3, f"1 {copy}")
-        pictures = [views.view(read_image(items[i].impath), i, trainer.epoch) for i in batch["index"].tolist()]
-        stacked.append(torch.stack(pictures))
-    return trainer.model.image_features(torch.stack(stacked))
+    for copy, transform in zip(trainer.copies, transforms_of(trainer)):
+        views = Views([item.impath for item in trainer.dm.dataset.train_x], transform, 3, f"1 {copy}")
+        stacked.append(torch.stack([views[i][trainer.epoch] for i in batch["index"].tolist()]))
+    images = torch.stack(stacked)
+    return trainer.model.image_features(images if trainer.augmentations() else images[0])
+
+
+def transforms_of(trainer) -> list:
+    transform = trainer.dm.train_loader_x.dataset.transform
+    return transform if isinstance(transform, list) else [transform]
 
 
 @pytest.mark.parametrize("augmentations", [(CROP, JITTER), (CROP, CROP)])
@@ -58,12 +83,36 @@ def test_training_equals_that_on_the_views(build, augmentations):
     banked.train()
     plain = build("plain", augmentations=augmentations)
     plain.copies = (0, int(augmentations[0] == augmentations[1]))
-    plain._train_features = lambda batch: encode_views(plain, batch)
+    plain.train_features = lambda batch: encode_views(plain, batch)
     start = plain.model.prompt_learner.ctx.detach().clone()
     plain.train()
     ctx = plain.model.prompt_learner.ctx
     assert relative(ctx, start) > 1e-2
     assert relative(banked.model.prompt_learner.ctx, ctx) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["CoOp", "CoCoOp"])
+def test_other_methods_train_as_on_the_views(build_other, name):
+    banked = build_other(name, "banked")
+    banked.train()
+    plain = build_other(name, "plain")
+    plain.copies = (0,)
+    plain.train_features = lambda batch: encode_views(plain, batch)
+    start = {key: value.clone() for key, value in plain.learner.named_parameters()}
+    plain.train()
+    trained = dict(banked.learner.named_parameters())
+    for key, value in plain.learner.named_parameters():
+        assert relative(value, start[key]) > 1e-3
+        assert relative(trained[key], value) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["CoOp", "CoCoOp"])
+def test_without_a_bank_images_are_encoded(build_other, files, name):
+    trainer = build_other(name, "run", views=0)
+    batch = next(iter(trainer.train_loader_x))
+    logits = trainer.model(batch["img"])
+    assert torch.equal(trainer.loss(batch)[0], torch.nn.functional.cross_entropy(logits, batch["label"]))
+    assert not files()
 
 
 def test_batches_are_those_of_the_images(build):
@@ -93,6 +142,30 @@ def test_runs_share_the_bank(build, files, monkeypatch):
     build("gamma", "TRAINER.CDC.GAMMA", 2.0, "OPTIM.LR", 0.3).train()
     build("one", augmentations=(JITTER,)).train()
     assert files() == made
+
+
+def test_methods_share_the_bank(build, build_other, files, monkeypatch):
+    """Whatever else the templates' views are made with, and in whatever order transforms are named."""
+    build("cdc", "INPUT.GB_K", 5, "INPUT.COLORJITTER_B", 0.1, augmentations=(CROP[::-1], JITTER)).train()
+    assert len(files()) == 2
+    monkeypatch.setattr(feature_bank, "_encode", lambda *arguments: pytest.fail("encoded again"))
+    for name in ("CoOp", "CoCoOp"):
+        build_other(name, name).train()
+
+
+def test_options_that_a_transform_reads_count():
+    class Noted(CfgNode):
+        def __getattr__(self, key):
+            read.add(key)
+            return super().__getattr__(key)
+
+    cfg = get_cfg_default()
+    cfg.INPUT = Noted(cfg.INPUT)
+    for name in AVAI_CHOICES:
+        read = set()
+        build_transform(cfg, is_train=True, choices=[name])
+        assert read - {"NO_TRANSFORM"} <= set(input_options(cfg, [name]))
+        assert "GB_K" not in input_options(cfg, [name]) or name == "gaussian_blur"
 
 
 @pytest.mark.parametrize(
@@ -139,14 +212,14 @@ def test_changed_image_and_other_clip_are_encoded_again(build, files, tmp_path, 
 def test_making_it_draws_no_random_number(build):
     trainer = build("run")
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    feature_bank.feature_bank(trainer, trainer.views, ["a", "b"], 2)
+    feature_bank.feature_bank(trainer, transforms_of(trainer), [CROP, JITTER], 2)
     assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == states
 
 
 def test_views_differ_and_come_again(build):
     trainer = build("run")
     paths = [item.impath for item in trainer.dm.dataset.train_x[:2]]
-    views, again, other = (Views(paths, trainer.views[1], 3, seed)[0] for seed in ("1 0", "1 0", "1 1"))
+    views, again, other = (Views(paths, transforms_of(trainer)[1], 3, seed)[0] for seed in ("1 0", "1 0", "1 1"))
     assert torch.equal(views, again)
     assert not torch.equal(views[0], views[1])
     assert not torch.equal(views, other)
@@ -159,7 +232,7 @@ def test_fewer_views_than_epochs_come_again(build):
     batch = {"index": torch.tensor([0, 3])}
     seen = []
     for trainer.epoch in (0, 1, 2):
-        seen.append(trainer._train_features(batch))
+        seen.append(trainer.train_features(batch))
     assert torch.equal(seen[0], seen[2])
     assert not torch.equal(seen[0], seen[1])
 
@@ -179,6 +252,12 @@ def test_broken_file_is_told(build, files):
 def test_what_cannot_have_a_bank_is_told(build, opts):
     with pytest.raises(ValueError, match="FEATURE_BANK takes"):
         build("run", *opts)
+
+
+@pytest.mark.parametrize("opts", [("TRAINER.COOP.FEATURE_BANK", -2), ("INPUT.NO_TRANSFORM", True)])
+def test_what_cannot_have_a_bank_is_told_of_coop_too(build_other, opts):
+    with pytest.raises(ValueError, match="FEATURE_BANK takes a number of views"):
+        build_other("CoOp", "run", *opts)
 
 
 def test_bank_needs_a_seed(build):

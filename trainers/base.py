@@ -232,6 +232,10 @@ class PromptTrainer(ClipTrainer):
         """The loss of one training batch, and what to log of it by name."""
         raise NotImplementedError
 
+    def train_features(self, batch: dict) -> Tensor:
+        """L2-normalised features of the images of a training batch."""
+        return self.model.image_features(batch["img"].to(self.device))
+
     def build_model(self) -> None:
         super().build_model()
         cfg, learner = self.cfg, self.learner
@@ -422,14 +426,14 @@ class PromptTrainer(ClipTrainer):
 
 
 class LogitTrainer(PromptTrainer):
-    """A PromptTrainer whose `self.model(images)` gives logits `(B, C)` in float32, trained with cross-entropy.
+    """A PromptTrainer trained with cross-entropy on `self.model.logits(features)`, `(B, C)` in float32.
 
     It logs the names that CoOp logs, loss and acc; the published CoCoOp and MaPLe log the loss alone.
     """
 
     def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         label = batch["label"].to(self.device)
-        logits = self.model(batch["img"].to(self.device))
+        logits = self.model.logits(self.train_features(batch))
         return F.cross_entropy(logits, label), {"acc": compute_accuracy(logits, label)[0]}
 
 

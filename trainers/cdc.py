@@ -17,8 +17,8 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .base import PromptTrainer, told
-from .feature_bank import feature_bank, numbered_loader
+from .base import told
+from .feature_bank import BankedTrainer
 from .invariance import estimate_invariant_map
 from .modules.evidence import EVIDENCE_FUNCTIONS, Opinion, fuse, fused_log_evidence, log_evidence
 from .modules.invariant import InvariantMap, check_estimate, cosine
@@ -126,7 +126,7 @@ class CDCModel(PromptedCLIP):
 
 
 @TRAINER_REGISTRY.register()
-class CDC(PromptTrainer):
+class CDC(BankedTrainer):
     """Trainer of CDC, eq. (8), with the prediction of eq. (6)."""
 
     def config_problems(self, cfg, options) -> list[str]:
@@ -149,25 +149,15 @@ class CDC(PromptTrainer):
         problems += told(check_coupled, options.PROMPT_DEPTH, cfg.MODEL.BACKBONE.NAME) if coupled else []
         problems += told(fill, [], cfg.DATASET.NAME, options.ANCHOR)
         problems += told(check_estimate, options.INTERVENTIONS, options.K, options.LAMBDA)
-        if options.FEATURE_BANK and (coupled or cfg.SEED < 0 or options.FEATURE_BANK < 0):
-            problems.append(
-                f"FEATURE_BANK takes a number of views, PROMPT text and a SEED from 0 on, got "
-                f"{options.FEATURE_BANK}, {options.PROMPT} and {cfg.SEED}"
-            )
+        if options.FEATURE_BANK and coupled:
+            problems.append(f"FEATURE_BANK takes PROMPT text, got {options.PROMPT}")
         return problems + _augmentation_problems(options, cfg.INPUT.TRANSFORMS)
 
     def transforms(self) -> tuple:
-        names = self._augmentations()
-        self.views = [build_transform(self.cfg, is_train=True, choices=list(choice)) for choice in names]
-        return self.views, self.views if self.options.TEST_VIEWS else None
+        views = [build_transform(self.cfg, is_train=True, choices=list(names)) for names in self.augmentations()]
+        return views, views if self.options.TEST_VIEWS else None
 
-    def build_data_loader(self) -> None:
-        super().build_data_loader()
-        if self.dm and self.options.FEATURE_BANK:
-            self.train_loader_x = numbered_loader(self.dm.train_loader_x, self.dm.dataset.train_x)
-
-    def _augmentations(self) -> list[list[str]]:
-        """Each template's transforms, by name."""
+    def augmentations(self) -> list[list[str]]:
         return self.options.AUGMENTATIONS or [self.cfg.INPUT.TRANSFORMS] * self.options.N_TEMPLATES
 
     def build_clip(self, clip_model: nn.Module) -> None:
@@ -195,9 +185,6 @@ class CDC(PromptTrainer):
 
     def before_train(self) -> None:
         super().before_train()
-        if self.options.FEATURE_BANK:
-            names = [list(names) for names in self._augmentations()]
-            self.banks = feature_bank(self, self.views, names, self.options.FEATURE_BANK)
         # Templates that training starts from belong to the map that came with them.
         if self.options.INVARIANT and self.start_epoch == 0 and not self.cfg.MODEL.INIT_WEIGHTS:
             anchor = self.model.anchor.cpu()
@@ -216,7 +203,7 @@ class CDC(PromptTrainer):
         options = self.options
         label = batch["label"].to(self.device)
         text_features = self.model.text_features()
-        evidence = self.model.log_evidence(self._train_features(batch), text_features)
+        evidence = self.model.log_evidence(self.train_features(batch), text_features)
 
         loss_tce = self._classification_loss(evidence, label)
         loss_de = decoupling_loss(text_features, self.model.scale)
@@ -249,13 +236,11 @@ class CDC(PromptTrainer):
         """The opinion of all templates, eq. (5), or the one of their mean log-evidence, of `(M, B, C)`."""
         return fuse(evidence.mean(dim=0, keepdim=True) if self.options.DECISION == "mean" else evidence)
 
-    def _train_features(self, batch: dict) -> Tensor:
+    def train_features(self, batch: dict) -> Tensor:
         """Features `(M, B, D)` of each template's own view."""
-        if not self.options.FEATURE_BANK:
-            return self.model.image_features(self._views(batch))
-        view = self.epoch % self.options.FEATURE_BANK
-        features = torch.stack([bank[view, batch["index"]] for bank in self.banks])
-        return self.model.project(features.to(self.device))
+        if self.options.FEATURE_BANK:
+            return self.model.project(super().train_features(batch))
+        return self.model.image_features(self._views(batch))
 
     def _views(self, batch: dict) -> Tensor:
         """What each template sees, `(M, B, 3, S, S)`: Dassl gives the views as img, img2, img3, ..."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .base import LogitTrainer, told
+from .feature_bank import BankedTrainer
 from .modules.prompted import PromptedCLIP
 from .modules.prompts import ConditionalContext, check_context
 from .modules.text import TextEncoder
@@ -28,6 +29,8 @@ cfg_default.TRAINER.COCOOP = CfgNode(
         "N_CTX": 16,  # context tokens, unless CTX_INIT is given
         "CTX_INIT": "",  # words that the context starts from, as many tokens as words; "": random
         "PREC": "fp16",  # of the encoders: fp16, bf16, amp or fp32
+        "FEATURE_BANK": 0,  # train on the features of so many views of each image, encoded once; 0: encode every view
+        "FEATURE_BANK_DIR": "",  # shared by runs; "": feature_bank in DATASET.ROOT
     }
 )
 
@@ -37,11 +40,10 @@ PROMPTS_AT_ONCE = 4096  # images x classes in one pass of the text encoder, whic
 class ConditionalCLIP(PromptedCLIP):
     """CLIP's logits where every image has class embeddings of its own."""
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits `(B, C)` of images `(B, 3, S, S)`, float32."""
-        features = self.image_features(images)  # (B, D)
+    def logits(self, image_features: Tensor) -> Tensor:
+        """Logits `(B, C)` of image features `(B, D)`, float32."""
         n_classes = len(self.prompt_learner.end)
-        parts = features.split(max(1, PROMPTS_AT_ONCE // n_classes))
+        parts = image_features.split(max(1, PROMPTS_AT_ONCE // n_classes))
         return torch.cat([self._logits(part) for part in parts])
 
     def _logits(self, image_features: Tensor) -> Tensor:
@@ -50,7 +52,7 @@ class ConditionalCLIP(PromptedCLIP):
 
 
 @TRAINER_REGISTRY.register()
-class CoCoOp(LogitTrainer):
+class CoCoOp(BankedTrainer, LogitTrainer):
     """Trainer of CoCoOp."""
 
     untrained_keys = ("token_prefix", "token_suffix")

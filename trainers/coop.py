@@ -15,6 +15,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from .base import LogitTrainer, told
+from .feature_bank import BankedTrainer
 from .modules.prompted import PromptedCLIP
 from .modules.prompts import TextContext, check_context
 from .modules.text import TextEncoder
@@ -26,12 +27,14 @@ cfg_default.TRAINER.COOP = CfgNode(
         "CTX_INIT": "",  # words that the context starts from, as many tokens as words; "": random
         "PREC": "fp16",  # of the encoders: fp16, bf16, amp or fp32
         "CLASS_TOKEN_POSITION": "end",  # of the class name: end, middle or front
+        "FEATURE_BANK": 0,  # train on the features of so many views of each image, encoded once; 0: encode every view
+        "FEATURE_BANK_DIR": "",  # shared by runs; "": feature_bank in DATASET.ROOT
     }
 )
 
 
 @TRAINER_REGISTRY.register()
-class CoOp(LogitTrainer):
+class CoOp(BankedTrainer, LogitTrainer):
     """Trainer of CoOp."""
 
     untrained_keys = ("token_prefix", "token_suffix")

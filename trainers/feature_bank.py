@@ -1,10 +1,11 @@
-"""Features of a run's training views, encoded once and kept on disk: CDC's `FEATURE_BANK`.
+"""Features of a run's training views, encoded once and kept on disk: the option `FEATURE_BANK`.
 
-Where templates are text-only the image encoder sees nothing of what is trained, so all runs over the same views of the
-same images share their features, whatever their losses, learning rate or number of templates. A bank holds n views of
-every training image; training takes view e modulo n in epoch e.
+Where prompts are text-only the image encoder sees nothing of what is trained, so all runs over the same views of the
+same images share their features, whatever their method, losses, learning rate or number of templates. A bank holds n
+views of every training image; training takes view e modulo n in epoch e.
 
-Legend: N training images, n views an image, M templates, S image size in pixels, D embedding width.
+Legend: N training images, n views an image, M templates, B images of a batch, S image size in pixels, D embedding
+width.
 """
 
 from __future__ import annotations
@@ -24,10 +25,64 @@ from dassl.utils import read_image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
+from yacs.config import CfgNode
 
-from .base import ClipTrainer
+from .base import ClipTrainer, PromptTrainer
 
 IMAGES_AT_ONCE = 100  # views in one pass of the image encoder
+
+# How the options of INPUT begin that only some transforms read, by how these transforms' names begin.
+OWN_OPTIONS = {
+    "random_resized_crop": "RRCROP_",
+    "random_crop": "CROP_",
+    "randaugment": "RANDAUGMENT_",
+    "colorjitter": "COLORJITTER_",
+    "randomgrayscale": "RGS_",
+    "gaussian_blur": "GB_",
+    "cutout": "CUTOUT_",
+    "gaussian_noise": "GN_",
+}
+
+
+class BankedTrainer(PromptTrainer):
+    """A PromptTrainer that trains on views or, with `FEATURE_BANK`, on a bank of their features.
+
+    For methods that leave the image encoder as it is; their options have `FEATURE_BANK` and `FEATURE_BANK_DIR`.
+    """
+
+    def augmentations(self) -> list[Sequence[str]] | None:
+        """Each template's training transforms by name; None where one view, of `INPUT.TRANSFORMS`, is for all."""
+        return None
+
+    def config_problems(self, cfg, options) -> list[str]:
+        problems, n_views = super().config_problems(cfg, options), options.FEATURE_BANK
+        if n_views and (n_views < 0 or cfg.SEED < 0 or cfg.INPUT.NO_TRANSFORM):
+            problems.append(
+                f"FEATURE_BANK takes a number of views, a SEED from 0 on and INPUT.NO_TRANSFORM False, got {n_views}, "
+                f"{cfg.SEED} and {cfg.INPUT.NO_TRANSFORM}"
+            )
+        return problems
+
+    def build_data_loader(self) -> None:
+        super().build_data_loader()
+        if self.dm and self.options.FEATURE_BANK:
+            self.train_loader_x = numbered_loader(self.dm.train_loader_x, self.dm.dataset.train_x)
+
+    def before_train(self) -> None:
+        super().before_train()
+        if self.options.FEATURE_BANK:
+            transform, names = self.dm.train_loader_x.dataset.transform, self.augmentations()
+            if names is None:
+                transform, names = [transform], [self.cfg.INPUT.TRANSFORMS]
+            self.banks = feature_bank(self, transform, names, self.options.FEATURE_BANK)
+
+    def train_features(self, batch: dict) -> Tensor:
+        """L2-normalised features of a training batch: `(B, D)`, or `(M, B, D)` where there are `augmentations`."""
+        if not self.options.FEATURE_BANK:
+            return super().train_features(batch)
+        view = self.epoch % self.options.FEATURE_BANK
+        features = torch.stack([bank[view, batch["index"]] for bank in self.banks]).to(self.device)
+        return features[0] if self.augmentations() is None else features
 
 
 class Views(Dataset):
@@ -53,13 +108,13 @@ class Views(Dataset):
 
     def __getitem__(self, index: int) -> Tensor:
         image = read_image(self.paths[index])
-        return torch.stack([self.view(image, index, number) for number in range(self.n_views)])
-
-    def view(self, image, index: int, number: int) -> Tensor:
-        """View `number` of the picture of image `index`, `(3, S, S)`."""
-        digest = hashlib.sha256(f"{self.seed} {index} {number}".encode()).digest()
-        with _random_states(int.from_bytes(digest[:4], "little")):
-            return self.transform(image)
+        views = []
+        with _kept_random_states():
+            for number in range(self.n_views):
+                digest = hashlib.sha256(f"{self.seed} {index} {number}".encode()).digest()
+                _seed(int.from_bytes(digest[:4], "little"))
+                views.append(self.transform(image))
+        return torch.stack(views)
 
 
 class Numbered(Dataset):
@@ -80,13 +135,15 @@ def numbered_loader(loader: DataLoader, items: Sequence) -> DataLoader:
     return DataLoader(Numbered(items), batch_size=loader.batch_size, sampler=loader.sampler, drop_last=loader.drop_last)
 
 
-def feature_bank(trainer: ClipTrainer, transforms: Sequence[Callable], names: Sequence, n_views: int) -> list[Tensor]:
+def feature_bank(
+    trainer: ClipTrainer, transforms: Sequence[Callable], names: Sequence[Sequence[str]], n_views: int
+) -> list[Tensor]:
     """Features of the run's training images under each template's transform, read or, the first time, made.
 
     Args:
         trainer: has the images, `model.image_encoder`, precision, seed and the folder.
         transforms: of the M templates.
-        names: what each is made of, in words that tell it from any other.
+        names: of Dassl's transforms that each is made of, whose order is always Dassl's.
         n_views: n.
 
     Returns:
@@ -103,14 +160,14 @@ def feature_bank(trainer: ClipTrainer, transforms: Sequence[Callable], names: Se
         "encoder": _digest_of(encoder),
         "precision": trainer.options.PREC,
         "images": [[os.path.relpath(path, cfg.DATASET.ROOT), *_stamp(path)] for path in paths],
-        "input": json.loads(json.dumps(cfg.INPUT)),
         "seed": cfg.SEED,
         "views": n_views,
     }
-    banks = []
-    for m, (transform, name) in enumerate(zip(transforms, names)):
-        copy = list(names[:m]).count(name)  # templates with the same transform see different views
-        key = json.dumps({**same_for_all, "transform": name, "copy": copy}, sort_keys=True)
+    banks, steps = [], [sorted(set(choice)) for choice in names]
+    for m, transform in enumerate(transforms):
+        copy = steps[:m].count(steps[m])  # templates with the same transform see different views
+        own = {"transform": steps[m], "input": input_options(cfg, steps[m]), "copy": copy}
+        key = json.dumps({**same_for_all, **own}, sort_keys=True)
         path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
         if not path.is_file():
             views = Views(paths, transform, n_views, f"{cfg.SEED} {copy}")
@@ -123,6 +180,12 @@ def feature_bank(trainer: ClipTrainer, transforms: Sequence[Callable], names: Se
             raise ValueError(f"{path} is not the feature bank's, delete it: its shape is {bank.shape}")
         banks.append(torch.from_numpy(bank))
     return banks
+
+
+def input_options(cfg: CfgNode, names: Sequence[str]) -> dict:
+    """What of `cfg.INPUT` the training transforms of these names are made with, and perhaps more."""
+    others = [start for name, start in OWN_OPTIONS.items() if not any(own.startswith(name) for own in names)]
+    return {key: value for key, value in cfg.INPUT.items() if not key.startswith(("TRANSFORMS", *others))}
 
 
 def _encode(trainer: ClipTrainer, views: Views, name: str) -> np.ndarray:
@@ -169,15 +232,23 @@ def _stamp(path: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _random_states(seed: int):
-    """The random states that a seed gives, inside; those from before, behind."""
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
+def _kept_random_states():
+    """Whatever is drawn inside, the random states from before stand behind."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def _seed(seed: int) -> None:
+    """Seed all that a transform draws from.
+
+    `torch.manual_seed` seeds the accelerators too and, where one is not in use yet, keeps each call with the stack that
+    it came from for later: more time than most views take, and memory that grows.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)

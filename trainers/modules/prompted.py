@@ -70,4 +70,8 @@ class PromptedCLIP(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(B, C)` of images `(B, 3, S, S)` under the one template, float32."""
-        return (self.scale * self.image_features(images) @ self.text_features().transpose(1, 2))[0]
+        return self.logits(self.image_features(images))
+
+    def logits(self, image_features: Tensor) -> Tensor:
+        """As `forward`, of what `image_features` gives."""
+        return (self.scale * image_features @ self.text_features().transpose(1, 2))[0]
