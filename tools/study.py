@@ -68,15 +68,18 @@ def banked(trainer: str) -> dict[str, object]:
     return {f"TRAINER.{trainer.upper()}.FEATURE_BANK": VIEWS}
 
 
+ZERO_SHOT = Method("Zero-shot CLIP", "ZeroshotCLIP")
+COOP = Method("CoOp", "CoOp")
+CDC = Method("CDC", "CDC")
 METHODS = (
-    Method("Zero-shot CLIP", "ZeroshotCLIP"),
-    Method("CoOp", "CoOp"),
+    ZERO_SHOT,
+    COOP,
+    Method("CoOp, learning rate searched", "CoOp", tag="lr", settings={"OPTIM.LR": 0.05}),
     Method("CoCoOp", "CoCoOp"),
     Method("MaPLe", "MaPLe"),
-    Method("CDC", "CDC"),
+    CDC,
     Method("CDC, coupled", "CDC", "tiny_coupled"),
 )
-CDC = METHODS[4]
 
 # Wordings and views of up to eight templates; the first four of both are those of the config
 WORDINGS = ("a photo of a", "a picture of a", "an image of a", "a snapshot of a")
@@ -121,7 +124,7 @@ def templates(number: int) -> Method:
 
 
 DIVERSITY = (
-    replace(ABLATION[5], title="0"),
+    cdc("0", "beta0", BETA=0.0),
     replace(CDC, title="0.1 (the config's)"),
     cdc("1", "beta1", BETA=1.0),
     cdc("10", "beta10", BETA=10.0),
@@ -133,7 +136,7 @@ ENCODING = (
     cdc("", "encode4", **ONE_VIEW),
 )
 LONG = {"OPTIM.MAX_EPOCH": 50, "TRAIN.CHECKPOINT_FREQ": 5}
-CURVES = tuple(replace(m, tag="epochs50", settings=LONG) for m in METHODS if m.title in ("CoOp", "CDC"))
+CURVES = tuple(replace(method, tag="epochs50", settings=LONG) for method in (COOP, CDC))
 
 
 def at_epoch(method: Method, epoch: int | str) -> Method:

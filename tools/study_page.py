@@ -256,7 +256,7 @@ def draw_epochs(plan: Plan, path: Path) -> None:
                     for epoch in plan.curve_epochs
                 ]
                 _curve(axis, plan.curve_epochs, values, f"C{index}", f"{method.title}, {part}", style)
-            zero_shot = half(plan, study.METHODS[0], [dataset], part)
+            zero_shot = half(plan, study.ZERO_SHOT, [dataset], part)
             axis.axhline(mean(zero_shot.values()), color="0.4", linestyle=":", linewidth=1 if part == "base" else 2)
         axis.set_title(display_name(dataset))
         axis.set_xlabel("epoch")
@@ -291,7 +291,7 @@ def _diversity(plan: Plan) -> str:
 def _confounded(plan: Plan) -> str:
     names = ("accuracy", "aligned_accuracy", "conflicting_accuracy", "worst_group_accuracy")
     rows = []
-    for method in (*study.METHODS[:4], *study.METHODS[5:], *study.ABLATION):
+    for method in (*(method for method in study.METHODS if method != study.CDC), *study.ABLATION):
         cells = [
             _by_seed(
                 plan, method, lambda seed, m=method, n=name: _figure(plan.trained_on(m, study.CONFOUNDED, seed), n)

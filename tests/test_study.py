@@ -1,0 +1,151 @@
+"""The study: its plan fits together, runs in this process do what train.py does, its page says what the results say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tools import study, study_page
+from tools.experiment import ROOT, Experiment, execute
+
+PLANS = [study.full, study.quick]
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_what_is_tested_has_been_trained_before(plan, tmp_path):
+    everything = []
+    for group in plan(tmp_path).groups():
+        done = set()
+        for experiment in group:
+            assert experiment.tested is None or experiment.tested in done
+            done.update(experiment.folders)
+            everything += experiment.folders
+    assert len(set(everything)) == len(everything)
+
+
+def test_plan_keeps_settings_apart(tmp_path):
+    """Runs of one config in different folders differ in their settings, and all templates of a run have a start."""
+    by_settings = {}
+    for group in study.full(tmp_path).groups():
+        for run in group:
+            if run.train and run.tested is None:
+                key = (run.trainer, run.config, run.dataset, run.seed, run.classes, json.dumps(dict(run.settings)))
+                by_settings.setdefault(key, []).append(run.folder)
+            number = run.settings.get("TRAINER.CDC.N_TEMPLATES", 4)
+            assert len(run.settings.get("TRAINER.CDC.CTX_INIT", [""] * number)) == number
+    twice = [folders for folders in by_settings.values() if len(folders) > 1]
+    # What encodes four templates' views is the first run with one view for all of them
+    assert {folder.parts[-2] for folders in twice for folder in folders} <= {"tiny+encode4", "tiny+oneview"}
+
+
+def test_config_is_what_the_tables_call_it():
+    text = (ROOT / "configs/trainers/CDC/tiny.yaml").read_text()
+    assert "BETA" not in text.split("TRAINER:")[1]  # the default, 0.1
+    for view in study.VIEWS_OF:
+        assert f"- [{', '.join(json.dumps(name) for name in view)}]" in text
+
+
+def experiment(tmp_path, **changes):
+    settings = {"DATASET.NUM_SHOTS": 1, "OPTIM.MAX_EPOCH": 2, "TRAINER.CDC.FEATURE_BANK": 1}
+    run = Experiment("CDC", "tiny", "digits", 1, "base", tmp_path / "run", settings)
+    return replace(run, **changes)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    data = tmp_path_factory.mktemp("data")
+    study.write_data_sets(["digits"], data)
+    return data
+
+
+def test_run_and_tests_of_its_epochs(tmp_path, digits, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    run = experiment(tmp_path)
+    execute(run, digits)
+    assert run.finished
+    assert "Finish training" in (run.folder / "log.txt").read_text()
+    test = experiment(tmp_path, classes="new", folder=tmp_path / "epoch{}", tested=run.folder, epochs=(1, 2))
+    execute(test, digits)
+    results = [json.loads((folder / "results.json").read_text()) for folder in test.folders]
+    assert [result["epoch"] for result in results] == [1, 2]
+    assert {result["classes"] for result in results} == {"new"}
+    assert run.figures()["template1_accuracy"] >= 0
+
+    before = (run.folder / "log.txt").read_text()
+    execute(run, digits)
+    assert (run.folder / "log.txt").read_text() == before
+
+
+def test_untrained_run_is_tested_alone(tmp_path, digits, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    run = experiment(tmp_path, train=False)
+    execute(run, digits)
+    assert json.loads((run.folder / "results.json").read_text())["epoch"] == 0
+    assert not (run.folder / "prompt_learner").exists()
+
+
+def test_failed_run_is_named_and_others_go_on(tmp_path, digits, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    wrong = experiment(tmp_path, folder=tmp_path / "wrong", settings={"TRAINER.CDC.BETA": -1.0})
+    right = experiment(tmp_path, train=False)
+    failures = study.run_group([wrong, right], digits)
+    assert len(failures) == 1
+    assert "wrong: ValueError" in failures[0]
+    assert "BETA must not be negative" in failures[0]
+    assert right.finished
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """The quick plan with made-up results: 50% everywhere, 60% for the new classes, and 80% for CDC on new classes."""
+    plan = replace(study.quick(tmp_path / "runs"), seeds=(1, 2))
+    for group in plan.groups():
+        for run in group:
+            for folder in run.folders:
+                accuracy = 50.0 if run.classes != "new" else 60.0
+                if run.classes == "new" and folder.parts[-2] == "tiny" and run.trainer == "CDC":
+                    accuracy = 80.0 + run.seed
+                figures = {"accuracy": accuracy, "template_similarity": 0.5}
+                figures.update({f"template{m}_accuracy": accuracy - m for m in range(1, 5)})
+                figures.update({f"{name}_accuracy": 40.0 for name in ("aligned", "conflicting", "worst_group")})
+                folder.mkdir(parents=True)
+                results = {"figures": figures, "train_seconds": 2.0}
+                (folder / "results.json").write_text(json.dumps(results))
+    return plan
+
+
+def rows_of(page: Path, title: str) -> list[list[str]]:
+    lines = page.read_text().splitlines()
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith(f"| {title} ")]
+
+
+def test_page_says_what_the_results_say(finished, tmp_path):
+    page = tmp_path / "docs" / "study.md"
+    study_page.write_page(finished, page)
+    # 81 and 82 on both sets; harmonic mean of 50 and 81.5
+    assert rows_of(page, "CDC")[0] == ["CDC", "50.00 ± 0.00", "81.50 ± 0.71", "61.98"]
+    assert rows_of(page, "Zero-shot CLIP")[0] == ["Zero-shot CLIP", "50.00", "60.00", "54.55"]
+    assert rows_of(page, "all: CDC")[-1][-1] == "40.00 ± 0.00"
+    for name in ("study_epochs.png", "study_templates.png"):
+        assert (page.parent / name).read_bytes().startswith(b"\x89PNG")
+        assert f"]({name})" in page.read_text()
+
+
+def test_page_keeps_what_was_written_by_hand(finished, tmp_path):
+    page = tmp_path / "study.md"
+    study_page.write_page(finished, page)
+    page.write_text(page.read_text().replace("Nothing has been written yet.", "CDC wins.\n\nOr not."))
+    study_page.write_page(finished, page)
+    assert "-->\nCDC wins.\n\nOr not.\n<!--" in page.read_text()
+    page.write_text("# Something else\n")
+    with pytest.raises(ValueError, match="must hold the marks"):
+        study_page.write_page(finished, page)
+
+
+def test_page_of_an_unfinished_study_is_refused(finished, tmp_path):
+    next(iter(finished.output.glob("base2new/test_new/*/*/CDC/tiny+dstc/seed2/results.json"))).unlink()
+    with pytest.raises(FileNotFoundError, match=r"dstc/seed2/results.json is missing: the study is not finished"):
+        study_page.write_page(finished, tmp_path / "study.md")
