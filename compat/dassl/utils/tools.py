@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import os.path as osp
@@ -118,6 +119,7 @@ def read_image(path: str) -> Image.Image:
         raise OSError(f"The image file {path} cannot be read: {error}") from error
 
 
+@functools.lru_cache(maxsize=1)  # it calls a dozen programs
 def collect_env_info() -> str:
     """Return the versions of PyTorch, CUDA, Pillow and so on, as text."""
     from torch.utils.collect_env import get_pretty_env_info
