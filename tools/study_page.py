@@ -126,10 +126,10 @@ def elsewhere(plan: Plan, method: Method, datasets: Iterable[str]) -> BySeed:
 
 
 def training_seconds(plan: Plan, method: Method) -> float:
-    """Seconds of training on base classes, mean over data sets and seeds."""
+    """Seconds of training on base classes, mean over the ablation's data sets and seeds."""
     return mean(
         json.loads((plan.half(method, d, seed, "base") / "results.json").read_text())["train_seconds"]
-        for d in plan.sets
+        for d in plan.ablated
         for seed in plan.seeds
     )
 
@@ -143,6 +143,12 @@ def show(values: BySeed) -> str:
 def hm(base: BySeed, new: BySeed) -> float:
     """Harmonic mean of the averages, as the paper takes it."""
     return harmonic_mean(mean(base.values()), mean(new.values()))
+
+
+def _names(datasets: Iterable[str]) -> str:
+    """Data sets in words."""
+    *first, last = map(display_name, datasets)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def table(rows: list[list[str]], header: list[str]) -> str:
@@ -184,12 +190,12 @@ def _cross_data_set(plan: Plan) -> str:
 def _ablation(plan: Plan) -> str:
     rows = []
     for method in study.ABLATION:
-        base, new = (half(plan, method, plan.sets, part) for part in ("base", "new"))
+        base, new = (half(plan, method, plan.ablated, part) for part in ("base", "new"))
         seconds = training_seconds(plan, method)
         rows.append([method.title, show(base), show(new), f"{hm(base, new):.2f}", f"{seconds:.1f}"])
     text = (
-        "Average of the base-to-new sets. Without DSTC templates learn by plain cross-entropy and predict by the mean "
-        "of their logits (`TRAINER.CDC.DECISION mean`). Seconds are of a training, with views already encoded."
+        f"Average of {_names(plan.ablated)}. Without DSTC templates learn by plain cross-entropy and predict by the "
+        "mean of their logits (`TRAINER.CDC.DECISION mean`). Seconds are of a training, with views already encoded."
     )
     return text + "\n\n" + table(rows, ["", "Base", "New", "HM", "seconds"])
 
@@ -198,10 +204,10 @@ def _numbers(plan: Plan) -> str:
     rows = []
     for number in plan.numbers:
         method = study.templates(number)
-        base, new = (half(plan, method, plan.sets, part) for part in ("base", "new"))
+        base, new = (half(plan, method, plan.ablated, part) for part in ("base", "new"))
         seconds = training_seconds(plan, method)
         rows.append([str(number), show(base), show(new), f"{hm(base, new):.2f}", f"{seconds:.1f}"])
-    text = "CDC with M text templates, average of the base-to-new sets; seconds as above."
+    text = f"CDC with M text templates, average of {_names(plan.ablated)}; seconds as above."
     return text + "\n\n" + table(rows, ["M", "Base", "New", "HM", "seconds"])
 
 
@@ -210,7 +216,7 @@ def draw_numbers(plan: Plan, path: Path) -> None:
     figure = Figure(figsize=(8, 3.2))
     left, right = figure.subplots(1, 2)
     for part, colour in (("base", "C0"), ("new", "C1")):
-        values = [half(plan, study.templates(n), plan.sets, part) for n in plan.numbers]
+        values = [half(plan, study.templates(n), plan.ablated, part) for n in plan.numbers]
         _curve(left, plan.numbers, values, colour, part)
     left.set_ylabel("accuracy (%)")
     left.legend()
@@ -272,17 +278,18 @@ def _diversity(plan: Plan) -> str:
     for method, kind in ((study.START, "test"), *((method, "") for method in study.DIVERSITY)):
         row = [method.title]
         for part in ("base", "new"):
-            own = [half(plan, method, plan.sets, part, f"template{m}_accuracy", kind) for m in range(1, 5)]
+            own = [half(plan, method, plan.ablated, part, f"template{m}_accuracy", kind) for m in range(1, 5)]
             row += [
-                f"{mean(half(plan, method, plan.sets, part, 'template_similarity', kind).values()):.3f}",
+                f"{mean(half(plan, method, plan.ablated, part, 'template_similarity', kind).values()):.3f}",
                 f"{mean(mean(by_seed.values()) for by_seed in own):.2f}",
                 f"{max(mean(by_seed.values()) for by_seed in own):.2f}",
-                f"{mean(half(plan, method, plan.sets, part, kind=kind).values()):.2f}",
+                f"{mean(half(plan, method, plan.ablated, part, kind=kind).values()):.2f}",
             ]
         rows.append(row)
     text = (
         "Similarity is the mean cosine of a class's embeddings under two templates; beside it stand the mean and the "
-        "best of the four templates' own accuracies, and that of the fused prediction. Average of the base-to-new sets."
+        "best of the four templates' own accuracies, and that of the fused prediction. Average of "
+        f"{_names(plan.ablated)}."
     )
     names = ("similarity", "mean template", "best template", "fused")
     return text + "\n\n" + table(rows, ["beta", *(f"{part}: {name}" for part in ("base", "new") for name in names)])
