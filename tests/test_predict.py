@@ -468,6 +468,27 @@ def test_device_precision_and_backbone(run_of, clip_files, tmp_path, monkeypatch
     assert Path(cfg.MODEL.BACKBONE.NAME) == ROOT / "weights/tiny_clip.pt.gz"
 
 
+@pytest.mark.parametrize("name", ["CoOp", "ZeroshotCLIP"])
+def test_other_weights_of_clip_are_refused(run_of, pictures, other_clip, tmp_path, capsys, name):
+    """By the checkpoint or, where there is none or it does not tell, by results.json."""
+    run = run_of(name).folder
+    capsys.readouterr()
+    assert call("--model-dir", run, "--backbone", other_clip, pictures / "b.jpg") == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"{run} was made with other weights of CLIP (SHA-256 " in told
+    older = tmp_path / "older"
+    shutil.copytree(run, older)
+    results = results_of(older)
+    del results["backbone_sha256"]
+    (older / "results.json").write_text(json.dumps(results))
+    if name == "CoOp":
+        with pytest.raises(ValueError, match=r"model\.pth\.tar-2 was made with other weights of CLIP"):
+            Predictor(older, backbone=str(other_clip))
+    else:
+        Predictor(older, backbone=str(other_clip))
+
+
 def test_building_says_nothing_on_stdout(run_of, pictures, capsys):
     Predictor(run_of("CDC").folder)([pictures / "b.jpg"])
     assert capsys.readouterr().out == ""

@@ -123,11 +123,14 @@ def load_trained(
 
     Raises:
         FileNotFoundError: the checkpoint or CLIP is not there.
-        ValueError: the checkpoint is broken, or its method cannot tell these classes apart.
+        ValueError: the checkpoint is broken, its method cannot tell these classes apart, or the run was made with other
+            weights of CLIP.
     """
     method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if not issubclass(method, PromptTrainer):
-        return method(cfg, class_names)
+        trainer = method(cfg, class_names)
+        _check_weights(run, results, trainer)
+        return trainer
     folder = Path(run, method.checkpoint_folder)
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -135,6 +138,7 @@ def load_trained(
             "training that it tested"
         )
     trainer = method(cfg, class_names)
+    _check_weights(run, results, trainer)
     wanted = results["epoch"] if epoch is None else epoch
     # Where the best epoch was tested, it may be kept under that name alone.
     best = epoch is None and not (folder / f"model.pth.tar-{wanted}").exists() and any(folder.glob("model-best*"))
@@ -142,6 +146,13 @@ def load_trained(
     if trainer.tested_epoch != wanted:
         raise ValueError(f"{run}: results.json is of epoch {wanted}, the checkpoint of epoch {trainer.tested_epoch}")
     return trainer
+
+
+def _check_weights(run: str | Path, results: dict[str, Any], trainer: ClipTrainer) -> None:
+    """Raise ValueError if a run's results tell of other weights of CLIP; published checkpoints do not tell."""
+    problem = trainer.weights_problem(results.get("backbone_sha256"))
+    if problem:
+        raise ValueError(f"{run} {problem}")
 
 
 class ImageFiles(Dataset):

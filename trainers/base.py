@@ -42,6 +42,10 @@ class ClipTrainer(TrainerX):
         cfg: the whole config.
         class_names: C class names in place of the data set's. No data set is read then, `dm` and the loaders are None,
             and the trainer can load a model and classify, but neither train nor test.
+
+    Attributes:
+        backbone_sha256: digest of CLIP's weights (`modules.loading.weights_digest`).
+        scale: what CLIP multiplies cosines by.
     """
 
     def __init__(self, cfg, class_names: Sequence[str] | None = None) -> None:
@@ -99,11 +103,28 @@ class ClipTrainer(TrainerX):
         if tuple(cfg.INPUT.SIZE) != (size, size):
             raise ValueError(f"INPUT.SIZE must be ({size}, {size}) for this CLIP, got {tuple(cfg.INPUT.SIZE)}")
         self.scale = float(clip_model.logit_scale.exp())
+        self.backbone_sha256 = clip_model.sha256
         self.build_clip(clip_model)
 
     def build_clip(self, clip_model: nn.Module) -> None:
         """Make the method's model of a frozen CLIP on the CPU, and move it to `self.device`."""
         raise NotImplementedError
+
+    def weights_problem(self, sha256: str | None) -> str:
+        """Why this run's CLIP is not the one that something was made with, a sentence without its subject.
+
+        Args:
+            sha256: the `backbone_sha256` that it was made with; None where that was not written down.
+
+        Returns:
+            The sentence, or "" if nothing is known to be wrong.
+        """
+        if sha256 in (None, self.backbone_sha256):
+            return ""
+        return (
+            f"was made with other weights of CLIP (SHA-256 {str(sha256)[:12]}...) than those of this run "
+            f"({self.backbone_sha256[:12]}..., {self.cfg.MODEL.BACKBONE.NAME})"
+        )
 
     def autocast(self):
         """The context in which the encoders compute: mixed precision where `PREC` is amp."""
@@ -172,6 +193,7 @@ class ClipTrainer(TrainerX):
             "trainer": cfg.TRAINER.NAME,
             "dataset": cfg.DATASET.NAME,
             "backbone": cfg.MODEL.BACKBONE.NAME,
+            "backbone_sha256": self.backbone_sha256,
             "seed": cfg.SEED,
             "shots": cfg.DATASET.NUM_SHOTS,
             "classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
@@ -286,13 +308,15 @@ class PromptTrainer(ClipTrainer):
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name="") -> None:
         """Write `<directory>/<checkpoint_folder>/model.pth.tar-<epoch + 1>` in Dassl's layout.
 
-        Beside Dassl's keys stand the class names and `resume`: the random states and what else a resumed run needs to
-        end as if it had not been cut. An older checkpoint is replaced only once the new one is complete.
+        Beside Dassl's keys stand the class names, the digest of CLIP's weights, and `resume`: the random states and
+        what else a resumed run needs to end as if it had not been cut. An older checkpoint is replaced only once the
+        new one is complete.
         """
         state = {
             "state_dict": self.learner.state_dict(prefix=self.key_prefix),
             "epoch": epoch + 1,
             "class_names": list(self.class_names),
+            "backbone_sha256": self.backbone_sha256,
             "optimizer": self.optim.state_dict() if self.optim else None,
             "scheduler": {"last_epoch": epoch + 1},
             "val_result": None if val_result is None else float(val_result),
@@ -320,7 +344,7 @@ class PromptTrainer(ClipTrainer):
 
         Raises:
             FileNotFoundError: no such checkpoint, with those that there are.
-            ValueError: it is broken or of another trainer.
+            ValueError: it is broken, of another trainer, or was made with other weights of CLIP.
         """
         if not directory:
             print("Note that load_model() is skipped as no pretrained model is given")
@@ -341,7 +365,7 @@ class PromptTrainer(ClipTrainer):
 
         Raises:
             FileNotFoundError: the checkpoint that `directory` names is not there, or `cfg.RESUME` holds none.
-            ValueError: the checkpoint is broken or of another trainer.
+            ValueError: the checkpoint is broken, of another trainer, or was made with other weights of CLIP.
         """
         pointer = Path(directory, self.checkpoint_folder, "checkpoint")
         if not pointer.is_file() and not self.cfg.RESUME:
@@ -391,7 +415,8 @@ class PromptTrainer(ClipTrainer):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is broken, or of another trainer; with all that is missing, unknown or does not fit.
+            ValueError: it is broken, or of another trainer; with all that is missing, unknown or does not fit. Or it
+                was made with other weights of CLIP, which published checkpoints and older ones do not tell.
         """
         if not path.is_file():
             raise FileNotFoundError(f"no checkpoint at {path}")
@@ -399,6 +424,9 @@ class PromptTrainer(ClipTrainer):
         problems = self.checkpoint_problems(checkpoint)
         if problems:
             raise ValueError(f"{path} is no checkpoint of this {type(self).__name__}: it {'; it '.join(problems)}")
+        problem = self.weights_problem(checkpoint.get("backbone_sha256"))
+        if problem:
+            raise ValueError(f"{path} {problem}")
         learner, state = self.learner, checkpoint["state_dict"]
         learner.load_state_dict({key: state[self.key_prefix + key] for key in learner.state_dict()})
         return checkpoint

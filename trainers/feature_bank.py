@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from dassl.utils import read_image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -84,7 +84,7 @@ def feature_bank(trainer: ClipTrainer, transforms: Sequence[Callable], names: Se
     """Features of the run's training images under each template's transform, read or, the first time, made.
 
     Args:
-        trainer: has the images, `model.image_encoder`, precision, seed and the folder.
+        trainer: has the images, `model.image_encoder`, the digest of its CLIP, precision, seed and the folder.
         transforms: of the M templates.
         names: what each is made of, in words that tell it from any other.
         n_views: n.
@@ -96,11 +96,11 @@ def feature_bank(trainer: ClipTrainer, transforms: Sequence[Callable], names: Se
         ValueError: a file of the bank is broken.
         OSError: the folder cannot be written.
     """
-    cfg, encoder = trainer.cfg, trainer.model.image_encoder
+    cfg = trainer.cfg
     folder = Path(trainer.options.FEATURE_BANK_DIR or os.path.join(cfg.DATASET.ROOT, "feature_bank"))
     paths = [item.impath for item in trainer.dm.dataset.train_x]
     same_for_all = {
-        "encoder": _digest_of(encoder),
+        "clip": trainer.backbone_sha256,
         "precision": trainer.options.PREC,
         "images": [[os.path.relpath(path, cfg.DATASET.ROOT), *_stamp(path)] for path in paths],
         "input": json.loads(json.dumps(cfg.INPUT)),
@@ -152,14 +152,6 @@ def _write(path: Path, features: np.ndarray) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _digest_of(module: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _stamp(path: str) -> tuple[int, int]:
