@@ -68,6 +68,10 @@ def test_checkpoint_holds_what_was_trained_and_loads_under_other_classes(build, 
     results = results_of(tmp_path / "new")
     assert results["class_names"] == ["red", "yellow"]
     assert results["epoch"] == 3
+    trained_on = {"dataset": "DescribableTextures", "classes": "base", "shots": 4, "seed": 1}
+    assert (results["model_dir"], results["trained_on"]) == (str(tmp_path / "base"), trained_on)
+    own = results_of(tmp_path / "base")
+    assert (own["model_dir"], own["trained_on"]) == (None, trained_on)
 
 
 @pytest.mark.parametrize(

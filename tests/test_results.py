@@ -477,6 +477,26 @@ def test_embedded_source_by_the_logs(tmp_path):
     assert ([column.config for column in table.columns], table.datasets) == (["b"], ["digits", "textures"])
 
 
+def test_source_by_results_json_alone(tmp_path):
+    """Without a log, of a run in any folder; and before a log, as one may be left over."""
+    own = {"dataset": "Shapes", "classes": "all", "shots": 16, "seed": 1}
+    place = tmp_path / "evaluation/CDC/tiny_16shots"
+    write_json(tmp_path / "shapes/CDC/tiny_16shots/seed1", 70.0, model_dir=None, trained_on=own)
+    write_json(place / "textures/seed1", 60.0, model_dir="/o/shapes/CDC/tiny_16shots/seed1", trained_on=None)
+    write_json(place / "digits/seed1", 50.0, model_dir="/moved", trained_on=own)
+    write_log(place / "digits/seed1", printed_test(), model_dir="/o/imagenet/CDC/tiny_16shots/seed1")
+    table = results.table_of(tmp_path, "xd")
+    assert (table.source, table.datasets) == ("shapes", ["digits", "shapes", "textures"])
+    # A name that several configs have or none leaves the log, and that tells of ImageNet
+    for name in ("Folder2", None):
+        write_json(place / "digits/seed1", 50.0, model_dir=None, trained_on={"dataset": name})
+        with pytest.raises(ValueError, match="trained on imagenet, shapes: choose one"):
+            results.table_of(tmp_path, "xd")
+    (place / "digits/seed1/results.json").write_text("{")
+    with pytest.raises(ValueError, match=r"digits/seed1/results\.json is not a whole results\.json"):
+        results.table_of(tmp_path, "xd")
+
+
 def test_source_runs_without_tests_are_named(tmp_path):
     write_transfer(tmp_path, "CDC", {"imagenet": 70, "dtd": 40, "eurosat": 44})
     write_json(tmp_path / "imagenet/CDC/cfg_4shots/seed1", 60.0)

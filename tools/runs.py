@@ -19,6 +19,7 @@ What counts as a run's accuracy:
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -26,6 +27,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import yaml
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "datasets"
 
 # Where the runs of a protocol lie below the output folder
 _TRAINED = "<dataset>/<trainer>/<cfg>_<n>shots/seed<k>"
@@ -111,7 +116,7 @@ class Place:
 
     Attributes:
         folder: that below base2new; "all" for training on all classes, "evaluation" for a test elsewhere.
-        source: in "evaluation" the data set that it was trained on, if its log tells.
+        source: in "evaluation" the data set that it was trained on, if its `results.json` or log tells.
     """
 
     folder: str
@@ -152,7 +157,7 @@ def find_runs(
         protocol: one of `PROTOCOLS`.
         datasets, trainers, configs, shots, seeds: only runs of these; of all if empty. Zero-shot CLIP passes any shots,
             and a cross-data-set source any `datasets`.
-        source: what the runs of xd and dg are trained on; by default what the logs of the tests name, or imagenet.
+        source: what the runs of xd and dg are trained on; by default what the tests themselves tell, or imagenet.
 
     Returns:
         One record for each data set, shots, trainer, config, seed and part, in this order; where there are several
@@ -177,7 +182,7 @@ def find_runs(
         and _passes(wanted[3], place.seed)
     ]
     if protocol in ("xd", "dg"):
-        places = [replace(place, source=_source_in_log(place)) for place in places]
+        places = [replace(place, source=_source_told(place)) for place in places]
         source = source or _source_of(places, protocol)
     else:
         source = ""
@@ -263,17 +268,49 @@ def _trains_nothing(trainer: str) -> bool:
     return trainer.startswith("Zeroshot")
 
 
-def _source_in_log(place: Place) -> str | None:
-    """The data set on which a tested run was trained, by the folder of its model; None if the log does not tell."""
-    for log in _logs(place.path) if place.folder == "evaluation" else ():
+def _source_told(place: Place) -> str | None:
+    """The data set on which a tested run was trained, by its `results.json`, else by its log; None if neither tells.
+
+    Raises:
+        ValueError: the `results.json` is broken.
+    """
+    if place.folder != "evaluation":
+        return None
+    path = place.path / "results.json"
+    if path.is_file():
+        content = _content(path)
+        trained_on = content.get("trained_on")
+        names = _config_names().get(trained_on.get("dataset"), []) if isinstance(trained_on, dict) else []
+        source = _source_in_path(place, str(content.get("model_dir"))) or (names[0] if len(names) == 1 else None)
+        if source:
+            return source
+    for log in _logs(place.path):
         with log.open(errors="replace") as file:
             found = LOG_MODEL.search("\n" + file.read(HEAD))
-        parts = Path(found[1].strip()).parts if found else ()
-        # A checkout may be called as the trainer is: the last such folder counts
-        for index in range(len(parts) - 2, 0, -1):
-            if parts[index] == place.trainer and SHOTS_FOLDER.fullmatch(parts[index + 1]):
-                return parts[index - 1]
+        source = _source_in_path(place, found[1].strip()) if found else None
+        if source:
+            return source
     return None
+
+
+def _source_in_path(place: Place, model_dir: str) -> str | None:
+    """The data set in the path of a tested model's folder; None if that is none of the known places."""
+    parts = Path(model_dir).parts
+    # A checkout may be called as the trainer is: the last such folder counts
+    for index in range(len(parts) - 2, 0, -1):
+        if parts[index] == place.trainer and SHOTS_FOLDER.fullmatch(parts[index + 1]):
+            return parts[index - 1]
+    return None
+
+
+@functools.lru_cache(maxsize=1)
+def _config_names() -> dict[str, list[str]]:
+    """For each data set as the config calls it (`DATASET.NAME`) the names of its config files."""
+    names: dict[str, list[str]] = {}
+    for path in sorted(CONFIGS.glob("*.yaml")):
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        names.setdefault(content.get("DATASET", {}).get("NAME"), []).append(path.stem)
+    return names
 
 
 def _source_of(places: list[Place], protocol: str) -> str:
@@ -349,8 +386,8 @@ def read_results(path: Path) -> Result:
     Raises:
         ValueError: it is broken.
     """
+    content = _content(path)
     try:
-        content = json.loads(path.read_text())
         figures = {name: float(value) for name, value in content["figures"].items()}
         accuracy = figures["accuracy"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -360,6 +397,21 @@ def read_results(path: Path) -> Result:
     if content.get("split", "test") != "test":
         return Result(path, problem=f"{path} is of the {content['split']} split")
     return Result(path, accuracy, figures, seed=content.get("seed"), classes=content.get("classes"))
+
+
+def _content(path: Path) -> dict:
+    """What a `results.json` holds.
+
+    Raises:
+        ValueError: it is no JSON, or not of the right kind.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not a whole results.json: {type(error).__name__}: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a whole results.json: it must hold an object, got {type(content).__name__}")
+    return content
 
 
 def read_logs(folder: Path) -> Result:

@@ -46,7 +46,13 @@ class ClipTrainer(TrainerX):
     Attributes:
         backbone_sha256: digest of CLIP's weights (`modules.loading.weights_digest`).
         scale: what CLIP multiplies cosines by.
+        model_dir: folder of the run whose checkpoint was loaded for testing; None where there is none.
+        trained_on: what the tested parameters were trained on (dataset, classes, shots, seed); None where nothing is
+            trained, or the checkpoint does not tell.
     """
+
+    model_dir: str | None = None
+    trained_on: dict | None = None
 
     def __init__(self, cfg, class_names: Sequence[str] | None = None) -> None:
         self._given_names = None if class_names is None else list(class_names)
@@ -198,6 +204,8 @@ class ClipTrainer(TrainerX):
             "shots": cfg.DATASET.NUM_SHOTS,
             "classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
             "class_names": list(self.class_names),
+            "model_dir": self.model_dir,
+            "trained_on": self.trained_on,
             "split": split,
             "images": n_images,
             "epoch": self.tested_epoch,
@@ -289,7 +297,14 @@ class PromptTrainer(ClipTrainer):
 
     def after_epoch(self) -> None:
         self.trained_epochs = self.epoch + 1
+        self.trained_on = self._training_data()
         super().after_epoch()
+
+    def _training_data(self) -> dict:
+        """What this run trains on."""
+        data = self.cfg.DATASET
+        classes = data.get("SUBSAMPLE_CLASSES", "all")
+        return {"dataset": data.NAME, "classes": classes, "shots": data.NUM_SHOTS, "seed": self.cfg.SEED}
 
     @property
     def tested_epoch(self) -> int:
@@ -308,14 +323,15 @@ class PromptTrainer(ClipTrainer):
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name="") -> None:
         """Write `<directory>/<checkpoint_folder>/model.pth.tar-<epoch + 1>` in Dassl's layout.
 
-        Beside Dassl's keys stand the class names, the digest of CLIP's weights, and `resume`: the random states and
-        what else a resumed run needs to end as if it had not been cut. An older checkpoint is replaced only once the
-        new one is complete.
+        Beside Dassl's keys stand the class names, what the run is trained on, the digest of CLIP's weights, and
+        `resume`: the random states and what else a resumed run needs to end as if it had not been cut. An older
+        checkpoint is replaced only once the new one is complete.
         """
         state = {
             "state_dict": self.learner.state_dict(prefix=self.key_prefix),
             "epoch": epoch + 1,
             "class_names": list(self.class_names),
+            "trained_on": self._training_data(),
             "backbone_sha256": self.backbone_sha256,
             "optimizer": self.optim.state_dict() if self.optim else None,
             "scheduler": {"last_epoch": epoch + 1},
@@ -354,7 +370,9 @@ class PromptTrainer(ClipTrainer):
         if not path.is_file():
             there = sorted(file.name for file in folder.glob("model*")) or "nothing"
             raise FileNotFoundError(f"no checkpoint at {path}; that folder holds {there}")
-        self.trained_epochs = self.load_trained(path, "epoch")["epoch"]
+        checkpoint = self.load_trained(path, "epoch")
+        self.trained_epochs = checkpoint["epoch"]
+        self.model_dir, self.trained_on = os.path.abspath(directory), checkpoint.get("trained_on")
         print(f"Loaded {path} (epoch {self.trained_epochs})")
 
     def resume_model_if_exist(self, directory: str) -> int:
@@ -376,6 +394,7 @@ class PromptTrainer(ClipTrainer):
             raise FileNotFoundError(f"training cannot go on from {directory}: there is no checkpoint {path}")
         checkpoint = self.load_trained(path, "epoch", "optimizer")
         epoch = self.trained_epochs = checkpoint["epoch"]
+        self.trained_on = checkpoint.get("trained_on")
         try:
             self._resume_training(checkpoint)
         except (KeyError, TypeError, ValueError) as error:
