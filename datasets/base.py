@@ -14,17 +14,18 @@ with two names: each is an error that names it, for none could be left out witho
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from dassl.config import cfg_default
 from dassl.data.datasets import DatasetBase, Datum
 
 from .fewshot import VAL_SHOTS, check_selection, fingerprint, keep_selection, read_selection
-from .files import describe_nearest, generate_once, shorten
+from .files import describe_nearest, generate_once, read_json, shorten, write_json
 from .pickles import read_pickled
 from .splits import (
     Item,
@@ -37,6 +38,8 @@ from .splits import (
     split_folders,
     subsample_classes,
 )
+
+GENERATOR = "generator.json"  # beside the images of a set that is written on first use: what wrote them
 
 if "SUBSAMPLE_CLASSES" not in cfg_default.DATASET:
     cfg_default.DATASET.SUBSAMPLE_CLASSES = "all"
@@ -215,15 +218,51 @@ class SplitDataset(DatasetBase):
 class GeneratedDataset(SplitDataset):
     """A data set that writes its own images on first use; its split is the same on every machine and for every seed.
 
-    Subclasses set `class_folders` and override `write_images`.
+    Beside the images lies `generator.json`, which says what they were made from; so those that an older version of the
+    reader has written are not taken for its own. Subclasses set `class_folders` and override `write_images`, and
+    `generator` if the images follow from more than is there.
     """
 
     class_folders: ClassVar[Sequence[str]] = ()  # in the order of their labels
     split_seed: int = 1
+    version: int = 1  # to be raised whenever the same settings give other images
 
     def find_images(self) -> None:
-        """Write the images unless they are there."""
+        """Write the images unless they are there.
+
+        Raises:
+            ValueError: those that are there were made by another generator.
+        """
+        path = os.path.join(self.dataset_dir, GENERATOR)
+        if os.path.isfile(self.split_path) or (os.path.isdir(self.image_dir) and os.listdir(self.image_dir)):
+            self.check_generator(path)
+        else:
+            os.makedirs(self.dataset_dir, exist_ok=True)
+            write_json(self.generator(), path)  # before the images, which are there all at once
         generate_once(self.image_dir, self.write_images)
+
+    def generator(self) -> dict[str, Any]:
+        """What images and split follow from, as plain data."""
+        return {
+            "set": type(self).__name__,
+            "version": self.version,
+            "class_folders": list(self.class_folders),
+            "renamed_classes": dict(self.renamed_classes),
+            "split_seed": self.split_seed,
+        }
+
+    def check_generator(self, path: str) -> None:
+        """Raise ValueError unless `path` says that this generator has written the images that are there."""
+        wanted = json.loads(json.dumps(self.generator()))
+        found = read_json(path, "what generated the images") if os.path.isfile(path) else {}
+        found = found if isinstance(found, dict) else {}
+        if found != wanted:
+            differing = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
+            reason = f"which differs in {', '.join(differing)}" if found else f"from before there was a {GENERATOR}"
+            raise ValueError(
+                f"the images in {self.dataset_dir} were made by another version of {type(self).__name__}, {reason}: "
+                f"delete the folder {self.dataset_dir}, and they are made anew"
+            )
 
     def write_images(self, folder: str) -> None:
         """Write `folder/<class folder>/*.png`, from a generator of one's own and not from the global random states."""
