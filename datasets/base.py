@@ -155,10 +155,14 @@ class SplitDataset(DatasetBase):
           global `random` state stays as it is;
         - the selection that an earlier run kept here in `split_fewshot/shot_<n>-seed_<k>.json`, if it was drawn from
           the same split. Such a file decides, as CoOp's does, so that all methods train on the same images, and where
-          the present random state would draw others, a note says so. The `random` state goes on as if they were drawn:
-          a run gives the same numbers with the file and without;
-        - a draw from the global `random` state, the images that CoOp draws for the seed, which is then kept. Runs
-          without a fixed seed (below 0) keep and share nothing.
+          others would be drawn now, a note says so. The `random` state goes on as if they were drawn: a run gives the
+          same numbers with the file and without;
+        - a draw from the global `random` state, the images that CoOp draws for the seed, which is then kept.
+
+        The last two only where the `random` state is the one that the seed gives, as in every run of `train.py`. Where
+        it is another one, as in a notebook that has not called `set_random_seed`, a file for the seed would hold images
+        that are not the seed's: they are drawn, a note says so, and nothing is kept or taken from a file. Runs without
+        a fixed seed (below 0) keep and share nothing either.
 
         Raises:
             ValueError: a kept selection does not fit the split.
@@ -181,11 +185,17 @@ class SplitDataset(DatasetBase):
             print(f"Taking the few-shot images that CoOp's reader kept in {name}.pkl")
             return selected
 
+        seeded = seed >= 0 and random.getstate() == random.Random(seed).getstate()
         drawn = (
             self.generate_fewshot_dataset(train, num_shots=num_shots),
             self.generate_fewshot_dataset(val, num_shots=min(num_shots, VAL_SHOTS)) if val else val,
         )
-        if seed < 0:
+        if not seeded:
+            if seed >= 0:
+                print(
+                    f"Note: the few-shot images are not those of seed {seed}, as Python's random numbers are not as "
+                    f"set_random_seed({seed}) leaves them; they are not kept"
+                )
             return drawn
         depends_on = {"num_shots": num_shots, "seed": seed, "split": fingerprint(train, val)}
         selected = read_selection(f"{name}.json", depends_on)
@@ -195,7 +205,7 @@ class SplitDataset(DatasetBase):
         check_selection(selected, (train, val), num_shots, f"{name}.json")
         print(f"Taking the few-shot images of earlier runs from {name}.json")
         if selected != drawn:
-            print("Note: with the present state of Python's random numbers, others would have been drawn")
+            print("Note: others would be drawn for this seed now")
         return selected
 
     def check_content(self, paths: Iterable[str]) -> None:
