@@ -253,6 +253,28 @@ def test_log_of_another_run_does_not_count(tmp_path):
         assert find_runs(tmp_path, "base2new")[0].accuracy == 53.0
 
 
+def test_config_of_a_joined_log_is_the_one_before_the_result(tmp_path):
+    """Several runs in one log.txt: seed and classes are those of the run whose result counts."""
+    folder = tmp_path / "base2new/test_new/dtd/shots_16/CoOp/rn50/seed2"
+
+    def config(classes, seed):
+        lines = ["** Config **", "DATASET:"] + [f"  SUBSAMPLE_CLASSES: {classes}"] * (classes is not None)
+        return [*lines, "  VAL_PERCENT: 0.1", f"SEED: {seed}", "TEST:"]
+
+    other, own = config("base", 1), config("new", 2)
+    write_log(folder, [*other, *printed_test(correct=30), *own, *printed_test()])
+    assert (read_logs(folder).seed, read_logs(folder).classes) == (2, "new")
+    assert find_runs(tmp_path, "base2new")[0].accuracy == 53.0
+    write_log(folder, [*own, *printed_test(), *other, *printed_test(correct=30)])
+    assert "is of base classes" in find_runs(tmp_path, "base2new")[0].problem
+    write_log(folder, [*own, *printed_test(), *other])  # cut before its test
+    assert find_runs(tmp_path, "base2new")[0].accuracy == 53.0
+    write_log(folder, [*other, *printed_test(correct=30), *config(None, 2), *printed_test()])
+    assert read_logs(folder).classes is None, "not what an earlier config says"
+    write_log(folder, [*own[1:], *printed_test(correct=30), *other[1:], *printed_test()])
+    assert (read_logs(folder).seed, read_logs(folder).classes) == (1, "base")
+
+
 def test_test_of_base_classes_goes_before_the_training_run(tmp_path):
     base2new(tmp_path, "train_base", "CDC", 1, 10.0)
     base2new(tmp_path, "test_base", "CDC", 1, 20.0)

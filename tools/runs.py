@@ -66,6 +66,7 @@ RESULT = re.compile(
 )
 EVALUATION = ("\nEvaluate on ", "\nDo evaluation on ")
 SPLIT = re.compile(r"\n(?:Evaluate|Do evaluation) on (?:the )?\*?(\w+)")
+CONFIG = ("\n** Config **\n",)
 EPOCH = ("\nepoch [",)
 TRAINED = ("\nFinish training", "\nFinished training")
 LOG_SEED = re.compile(r"\nSEED: (-?\d+)\n")
@@ -425,13 +426,11 @@ def read_logs(folder: Path) -> Result:
         text = "\n" + log.read_text(errors="replace")
         found = _last_test(text)
         if found:
-            seed, classes = LOG_SEED.search(text, 0, HEAD), LOG_CLASSES.search(text, 0, HEAD)
+            seed, classes = (_in_config(text, found.start(), line) for line in (LOG_SEED, LOG_CLASSES))
             figures = {"accuracy": _accuracy(log, found)}
             if found["macro_f1"]:
                 figures["macro_f1"] = float(found["macro_f1"])
-            result = Result(
-                log, figures["accuracy"], figures, "", int(seed[1]) if seed else None, classes[1] if classes else None
-            )
+            result = Result(log, figures["accuracy"], figures, "", int(seed) if seed else None, classes)
         elif result.accuracy is None and _in_training(text, len(text)):
             result = Result(folder, problem=f"{log}: training has not finished")
     return result
@@ -455,6 +454,13 @@ def _last_test(text: str) -> re.Match | None:
         if found and split and split[1] == "test" and not _in_training(text, end):
             return found
     return None
+
+
+def _in_config(text: str, end: int, line: re.Pattern) -> str | None:
+    """What a line says of the last config before `end`, as several runs may have written one log; None if nothing."""
+    start = max(_last(text, CONFIG, end), 0)
+    found = list(line.finditer(text, start, end))
+    return found[-1][1] if found else None  # where configs have no headings, of the last one that has the line
 
 
 def _in_training(text: str, end: int) -> bool:
