@@ -71,6 +71,7 @@ EPOCH = ("\nepoch [",)
 TRAINED = ("\nFinish training", "\nFinished training")
 LOG_SEED = re.compile(r"\nSEED: (-?\d+)\n")
 LOG_CLASSES = re.compile(r"\n  SUBSAMPLE_CLASSES: (\w+)\n")
+LOG_BACKBONE = re.compile(r"\n  BACKBONE:\n    NAME: *(.*)\n")
 LOG_MODEL = re.compile(r"\nmodel_dir: *(.*)\n")
 # Characters at the start of a log within which arguments and config stand
 HEAD = 32768
@@ -95,6 +96,7 @@ class Run:
         figures: all figures of `results.json`, among them the accuracy and CDC's uncertainty; of a log accuracy and F1.
         path: of the file that the accuracy is from, or of the folder of a run without a result.
         problem: why there is no result; empty if there is one.
+        backbone: name or path of the run's CLIP, as in its config; empty if the run does not tell, or has no result.
     """
 
     protocol: str
@@ -109,6 +111,7 @@ class Run:
     figures: dict[str, float] = field(compare=False)
     path: Path
     problem: str = ""
+    backbone: str = ""
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,8 @@ def find_runs(
         if protocol == "fewshot" and trained and key[0] not in trained:
             continue
         result = _choose(ranked)
-        runs.append(Run(protocol, *key, source, result.accuracy, result.figures, result.path, result.problem))
+        found = (result.accuracy, result.figures, result.path, result.problem, result.backbone)
+        runs.append(Run(protocol, *key, source, *found))
     return runs
 
 
@@ -364,6 +368,7 @@ class Result:
     problem: str = ""
     seed: int | None = None
     classes: str | None = None
+    backbone: str = ""
 
 
 def _read(place: Place) -> Result:
@@ -397,7 +402,8 @@ def read_results(path: Path) -> Result:
         raise ValueError(f"{path} is not a whole results.json: accuracy must lie in 0 to 100, got {accuracy}")
     if content.get("split", "test") != "test":
         return Result(path, problem=f"{path} is of the {content['split']} split")
-    return Result(path, accuracy, figures, seed=content.get("seed"), classes=content.get("classes"))
+    backbone = str(content.get("backbone", ""))
+    return Result(path, accuracy, figures, "", content.get("seed"), content.get("classes"), backbone)
 
 
 def _content(path: Path) -> dict:
@@ -426,11 +432,13 @@ def read_logs(folder: Path) -> Result:
         text = "\n" + log.read_text(errors="replace")
         found = _last_test(text)
         if found:
-            seed, classes = (_in_config(text, found.start(), line) for line in (LOG_SEED, LOG_CLASSES))
+            lines = (LOG_SEED, LOG_CLASSES, LOG_BACKBONE)
+            seed, classes, backbone = (_in_config(text, found.start(), line) for line in lines)
             figures = {"accuracy": _accuracy(log, found)}
             if found["macro_f1"]:
                 figures["macro_f1"] = float(found["macro_f1"])
-            result = Result(log, figures["accuracy"], figures, "", int(seed) if seed else None, classes)
+            told = (int(seed) if seed else None, classes, backbone or "")
+            result = Result(log, figures["accuracy"], figures, "", *told)
         elif result.accuracy is None and _in_training(text, len(text)):
             result = Result(folder, problem=f"{log}: training has not finished")
     return result
