@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -252,6 +253,32 @@ def test_images_of_all_kinds_are_read_as_rgb(run_of, pictures):
             expected = trainer.model_inference(view(image.convert("RGB"))[None]).softmax(dim=1).max().item()
         (prediction,) = predictor(pictures / name)
         assert prediction.probability == pytest.approx(expected, abs=1e-6)
+
+
+def test_random_views_are_the_same_in_every_call(run_of, build_run, pictures, tmp_path):
+    """In any order, batch and number of workers; nothing is drawn from the caller's random numbers."""
+    options = (*AUGMENTED, *WORDS, "TRAINER.CDC.TEST_VIEWS", True, "OPTIM.MAX_EPOCH", 1)
+    build_run("CDC", tmp_path / "run", *options).train()
+    predictor = Predictor(tmp_path / "run")
+    paths = [str(pictures / name) for name in READABLE]
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    first = predictor(paths)
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == states
+    torch.manual_seed(5)
+    again = predictor(paths[::-1], batch_size=2, workers=2)[::-1]
+    alone = Predictor(tmp_path / "run")(paths[-1])
+    for one, other in zip([*first, first[-1]], [*again, *alone]):
+        assert one.path == other.path
+        assert one.probability == pytest.approx(other.probability, rel=1e-5)
+        assert one.uncertainty == pytest.approx(other.uncertainty, rel=1e-5)
+    copy = shutil.copy(paths[0], tmp_path / "copy.jpg")
+    assert predictor(copy)[0].uncertainty == pytest.approx(first[0].uncertainty, rel=1e-5)
+
+    results = results_of(tmp_path / "run")
+    results["config"]["SEED"] = 2
+    (tmp_path / "run/results.json").write_text(json.dumps(results))
+    other = Predictor(tmp_path / "run")(paths)
+    assert any(abs(a.uncertainty - b.uncertainty) > 1e-4 for a, b in zip(first, other))
 
 
 def test_python_call_tells_of_a_broken_image(run_of, pictures):

@@ -5,9 +5,11 @@ Legend: C classes, B images, S image size in pixels.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Callable
 
@@ -17,7 +19,7 @@ import torch
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import read_image
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from yacs.config import CfgNode
@@ -27,6 +29,7 @@ import datasets  # noqa: F401  registers the data sets, whose config keys a run'
 import trainers  # noqa: F401  registers the trainers
 from datasets.files import describe_nearest
 from trainers.base import ClipTrainer, PromptTrainer
+from trainers.feature_bank import random_states
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICES = ("auto", "cpu", "cuda")
@@ -156,11 +159,16 @@ def _check_weights(run: str | Path, results: dict[str, Any], trainer: ClipTraine
 
 
 class ImageFiles(Dataset):
-    """Image files read as Dassl reads them, one tensor a view; of a broken one the reason in their place."""
+    """Image files read as Dassl reads them, one tensor a view; of a broken one the reason in their place.
 
-    def __init__(self, paths: Sequence[str], views: Sequence[Callable]) -> None:
+    With a seed, random views follow from it and the picture alone, wherever and beside whatever it lies, and the global
+    random states are left as they are.
+    """
+
+    def __init__(self, paths: Sequence[str], views: Sequence[Callable], seed: int | None = None) -> None:
         self.paths = paths
         self.views = views
+        self.seed = seed
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -172,7 +180,14 @@ class ImageFiles(Dataset):
             image = read_image(path)
         except Exception as error:  # damaged files make PIL's decoders raise almost anything
             return path, _reason(path, error), []
-        return path, "", [view(image) for view in self.views]
+        with nullcontext() if self.seed is None else random_states(_seed_of(image, self.seed)):
+            return path, "", [view(image) for view in self.views]
+
+
+def _seed_of(image: Image.Image, seed: int) -> int:
+    """A seed for a picture's views."""
+    digest = hashlib.sha256(f"{seed} {image.size} ".encode() + image.tobytes()).digest()
+    return int.from_bytes(digest[:4], "little")
 
 
 def _reason(path: str, error: Exception) -> str:
@@ -198,14 +213,17 @@ def _collate(items: list[tuple[str, str, list[Tensor]]]) -> tuple[list[tuple[str
     return [(path, reason) for path, reason, _ in items], batch
 
 
-def load_images(paths: Sequence[str], views: Sequence[Callable], batch_size: int, workers: int = 0) -> DataLoader:
-    """Batches of images, in order.
+def load_images(
+    paths: Sequence[str], views: Sequence[Callable], batch_size: int, workers: int = 0, seed: int | None = None
+) -> DataLoader:
+    """Batches of images, in order. No number is drawn from the global random states, unless by random views.
 
     Args:
         paths: of image files.
         views: transforms from a PIL image to a tensor `(3, S, S)`.
         batch_size: images at once.
         workers: processes that read, where there is more than one batch; 0 reads in this one.
+        seed: of random views, as in `ImageFiles`; None leaves them to the global random states.
 
     Returns:
         A loader of pairs: for each path itself and why it cannot be read, or ""; and a batch `{"img": (B, 3, S, S),
@@ -217,4 +235,10 @@ def load_images(paths: Sequence[str], views: Sequence[Callable], batch_size: int
     if batch_size < 1 or workers < 0:
         raise ValueError(f"the batch size must be at least 1 and workers at least 0, got {batch_size} and {workers}")
     workers = workers if len(paths) > batch_size else 0
-    return DataLoader(ImageFiles(paths, views), batch_size, num_workers=workers, collate_fn=_collate)
+    return DataLoader(
+        ImageFiles(paths, views, seed),
+        batch_size,
+        num_workers=workers,
+        collate_fn=_collate,
+        generator=torch.Generator(),
+    )

@@ -58,7 +58,7 @@ class Views(Dataset):
     def view(self, image, index: int, number: int) -> Tensor:
         """View `number` of the picture of image `index`, `(3, S, S)`."""
         digest = hashlib.sha256(f"{self.seed} {index} {number}".encode()).digest()
-        with _random_states(int.from_bytes(digest[:4], "little")):
+        with random_states(int.from_bytes(digest[:4], "little")):
             return self.transform(image)
 
 
@@ -161,7 +161,7 @@ def _stamp(path: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _random_states(seed: int):
+def random_states(seed: int):
     """The random states that a seed gives, inside; those from before, behind."""
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
