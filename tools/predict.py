@@ -40,6 +40,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.files import IMAGE_EXTENSIONS, list_visible, shorten
+from tools.pipes import ending_quietly
 from tools.trained import DEVICES, fit_to_machine, load_images, load_trained, read_run, restore_cfg
 
 
@@ -430,10 +431,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
     try:
-        return classify(args)
-    except BrokenPipeError:  # whoever reads the rows has enough of them
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        with ending_quietly():
+            return classify(args)
     except (OSError, ValueError) as error:
         if args.debug:
             raise
