@@ -14,17 +14,18 @@ with two names: each is an error that names it, for none could be left out witho
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from dassl.config import cfg_default
 from dassl.data.datasets import DatasetBase, Datum
 
 from .fewshot import VAL_SHOTS, check_selection, fingerprint, keep_selection, read_selection
-from .files import describe_nearest, generate_once, shorten
+from .files import describe_nearest, generate_once, read_json, shorten, write_json
 from .pickles import read_pickled
 from .splits import (
     Item,
@@ -37,6 +38,8 @@ from .splits import (
     split_folders,
     subsample_classes,
 )
+
+GENERATOR = "generator.json"  # beside the images of a set that is written on first use: what wrote them
 
 if "SUBSAMPLE_CLASSES" not in cfg_default.DATASET:
     cfg_default.DATASET.SUBSAMPLE_CLASSES = "all"
@@ -152,10 +155,14 @@ class SplitDataset(DatasetBase):
           global `random` state stays as it is;
         - the selection that an earlier run kept here in `split_fewshot/shot_<n>-seed_<k>.json`, if it was drawn from
           the same split. Such a file decides, as CoOp's does, so that all methods train on the same images, and where
-          the present random state would draw others, a note says so. The `random` state goes on as if they were drawn:
-          a run gives the same numbers with the file and without;
-        - a draw from the global `random` state, the images that CoOp draws for the seed, which is then kept. Runs
-          without a fixed seed (below 0) keep and share nothing.
+          others would be drawn now, a note says so. The `random` state goes on as if they were drawn: a run gives the
+          same numbers with the file and without;
+        - a draw from the global `random` state, the images that CoOp draws for the seed, which is then kept.
+
+        The last two only where the `random` state is the one that the seed gives, as in every run of `train.py`. Where
+        it is another one, as in a notebook that has not called `set_random_seed`, a file for the seed would hold images
+        that are not the seed's: they are drawn, a note says so, and nothing is kept or taken from a file. Runs without
+        a fixed seed (below 0) keep and share nothing either.
 
         Raises:
             ValueError: a kept selection does not fit the split.
@@ -178,11 +185,17 @@ class SplitDataset(DatasetBase):
             print(f"Taking the few-shot images that CoOp's reader kept in {name}.pkl")
             return selected
 
+        seeded = seed >= 0 and random.getstate() == random.Random(seed).getstate()
         drawn = (
             self.generate_fewshot_dataset(train, num_shots=num_shots),
             self.generate_fewshot_dataset(val, num_shots=min(num_shots, VAL_SHOTS)) if val else val,
         )
-        if seed < 0:
+        if not seeded:
+            if seed >= 0:
+                print(
+                    f"Note: the few-shot images are not those of seed {seed}, as Python's random numbers are not as "
+                    f"set_random_seed({seed}) leaves them; they are not kept"
+                )
             return drawn
         depends_on = {"num_shots": num_shots, "seed": seed, "split": fingerprint(train, val)}
         selected = read_selection(f"{name}.json", depends_on)
@@ -192,7 +205,7 @@ class SplitDataset(DatasetBase):
         check_selection(selected, (train, val), num_shots, f"{name}.json")
         print(f"Taking the few-shot images of earlier runs from {name}.json")
         if selected != drawn:
-            print("Note: with the present state of Python's random numbers, others would have been drawn")
+            print("Note: others would be drawn for this seed now")
         return selected
 
     def check_content(self, paths: Iterable[str]) -> None:
@@ -215,15 +228,51 @@ class SplitDataset(DatasetBase):
 class GeneratedDataset(SplitDataset):
     """A data set that writes its own images on first use; its split is the same on every machine and for every seed.
 
-    Subclasses set `class_folders` and override `write_images`.
+    Beside the images lies `generator.json`, which says what they were made from; so those that an older version of the
+    reader has written are not taken for its own. Subclasses set `class_folders` and override `write_images`, and
+    `generator` if the images follow from more than is there.
     """
 
     class_folders: ClassVar[Sequence[str]] = ()  # in the order of their labels
     split_seed: int = 1
+    version: int = 1  # to be raised whenever the same settings give other images
 
     def find_images(self) -> None:
-        """Write the images unless they are there."""
+        """Write the images unless they are there.
+
+        Raises:
+            ValueError: those that are there were made by another generator.
+        """
+        path = os.path.join(self.dataset_dir, GENERATOR)
+        if os.path.isfile(self.split_path) or (os.path.isdir(self.image_dir) and os.listdir(self.image_dir)):
+            self.check_generator(path)
+        else:
+            os.makedirs(self.dataset_dir, exist_ok=True)
+            write_json(self.generator(), path)  # before the images, which are there all at once
         generate_once(self.image_dir, self.write_images)
+
+    def generator(self) -> dict[str, Any]:
+        """What images and split follow from, as plain data."""
+        return {
+            "set": type(self).__name__,
+            "version": self.version,
+            "class_folders": list(self.class_folders),
+            "renamed_classes": dict(self.renamed_classes),
+            "split_seed": self.split_seed,
+        }
+
+    def check_generator(self, path: str) -> None:
+        """Raise ValueError unless `path` says that this generator has written the images that are there."""
+        wanted = json.loads(json.dumps(self.generator()))
+        found = read_json(path, "what generated the images") if os.path.isfile(path) else {}
+        found = found if isinstance(found, dict) else {}
+        if found != wanted:
+            differing = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
+            reason = f"which differs in {', '.join(differing)}" if found else f"from before there was a {GENERATOR}"
+            raise ValueError(
+                f"the images in {self.dataset_dir} were made by another version of {type(self).__name__}, {reason}: "
+                f"delete the folder {self.dataset_dir}, and they are made anew"
+            )
 
     def write_images(self, folder: str) -> None:
         """Write `folder/<class folder>/*.png`, from a generator of one's own and not from the global random states."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from dassl.config import cfg_default
@@ -89,6 +90,10 @@ class Confounded(RenderedDataset):
         super().__init__(cfg)
         own = {self.renamed_classes[folder]: self.own_domain(label) for label, folder in enumerate(self.class_folders)}
         self.own_domains = [own[name] for name in self.classnames]
+
+    def generator(self) -> dict[str, Any]:
+        """As of every painted set, with rho, of which the folder's name has six digits only."""
+        return {**super().generator(), "rho": self.rho}
 
     @staticmethod
     def own_domain(label: int) -> int:

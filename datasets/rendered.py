@@ -2,6 +2,7 @@
 
 $DATA/<dataset_dir>/images/<class folder>/<number>.png
 $DATA/<dataset_dir>/<split_file>
+$DATA/<dataset_dir>/generator.json
 
 A picture is made from the set's key, its class and its number alone, so that neither the order of painting nor the
 number of pictures changes it. The first ones of a class train, the next ones validate, the last ones test.
@@ -10,7 +11,7 @@ number of pictures changes it. The first ones of a class train, the next ones va
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,8 @@ from . import world
 from .base import GeneratedDataset, Item, Split
 
 SIZE = 48  # pixels, what the tiny CLIP takes
+# Of the painter and of how the sets draw their scenes; to be raised whenever a picture of any set changes
+VERSION = 1
 
 
 class Parts(NamedTuple):
@@ -37,6 +40,11 @@ class RenderedDataset(GeneratedDataset):
 
     key: int = 0  # tells the generators of the sets apart; two sets with one key would share their random numbers
     parts: Parts = Parts(20, 5, 25)
+    version = VERSION
+
+    def generator(self) -> dict[str, Any]:
+        """As of every generated set, with what tells a picture's random numbers and how many there are."""
+        return {**super().generator(), "key": self.key, "pixels": SIZE, "parts": self.parts._asdict()}
 
     def scene(self, label: int, number: int, rng: np.random.Generator) -> world.Scene:
         """Draw the scene of a class's picture `number`; `rng` then paints it."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from dassl.data.datasets import DATASET_REGISTRY
@@ -203,6 +204,10 @@ class ShapesA(Shapes):
     def candidate(cls, label: int, candidate: int) -> world.Scene:
         """Scene number `candidate` of those from which a class's scenes are chosen."""
         return sample_shape(*CLASSES[label], np.random.default_rng([cls.key + 1, label, candidate]))
+
+    def generator(self) -> dict[str, Any]:
+        """As of every painted set, with the chosen scenes."""
+        return {**super().generator(), "scenes": hard_scenes()}
 
     def scene(self, label: int, number: int, rng: np.random.Generator) -> world.Scene:
         """The chosen scene."""

@@ -104,6 +104,16 @@ def clip_files(small_clip, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def other_clip(small_clip, tmp_path_factory):
+    """A file with the small CLIP's shapes and other weights."""
+    state = {name: tensor.clone() for name, tensor in small_clip.state_dict().items()}
+    state["visual.proj"] += 1
+    path = tmp_path_factory.mktemp("other") / "other.pt"
+    torch.save(state, path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def data(tmp_path_factory):
     """Four classes of ten noisy pictures in DTD's layout."""
     root = tmp_path_factory.mktemp("data")

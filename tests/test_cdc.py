@@ -8,6 +8,8 @@ import pytest
 import torch
 from conftest import results_of
 
+from trainers.modules.loading import load_clip
+
 OPTIONS = {
     "TRAINER.CDC.N_TEMPLATES": 2,
     "TRAINER.CDC.CTX_INIT": ["a photo of a", "one picture of a"],
@@ -18,9 +20,9 @@ OPTIONS = {
 
 @pytest.fixture
 def build(build_run):
-    def make(output, *opts, trainer="CDC", flags=()):
+    def make(output, *opts, trainer="CDC", **given):
         options = {**OPTIONS, **dict(zip(opts[::2], opts[1::2]))} if trainer == "CDC" else {}
-        return build_run(trainer, output, *[x for pair in options.items() for x in pair], flags=flags)
+        return build_run(trainer, output, *[x for pair in options.items() for x in pair], **given)
 
     return make
 
@@ -66,6 +68,10 @@ def test_checkpoint_holds_what_was_trained_and_loads_under_other_classes(build, 
     results = results_of(tmp_path / "new")
     assert results["class_names"] == ["red", "yellow"]
     assert results["epoch"] == 3
+    trained_on = {"dataset": "DescribableTextures", "classes": "base", "shots": 4, "seed": 1}
+    assert (results["model_dir"], results["trained_on"]) == (str(tmp_path / "base"), trained_on)
+    own = results_of(tmp_path / "base")
+    assert (own["model_dir"], own["trained_on"]) == (None, trained_on)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +107,33 @@ def test_resumed_run_ends_as_if_not_cut(build, tmp_path, place, epoch, options):
     assert resumed.optim.state_dict()["param_groups"] == whole.optim.state_dict()["param_groups"]
     figures = [results_of(tmp_path / name)["figures"] for name in ("whole", "cut")]
     assert figures[0] == figures[1]
+
+
+def test_checkpoint_serves_the_clip_that_it_was_made_with(build, tmp_path, clip_files, other_clip):
+    """Whatever its file is called: by the digest of the weights, where a checkpoint has one."""
+    trainer = build(tmp_path / "run", "OPTIM.MAX_EPOCH", 1)
+    trainer.train()
+    path = tmp_path / "run/prompt_learner/model.pth.tar-1"
+    checkpoint = torch.load(path, weights_only=True)
+    digest = load_clip(str(clip_files["plain"])).sha256
+    assert results_of(tmp_path / "run")["backbone_sha256"] == checkpoint["backbone_sha256"] == digest
+
+    same = build(tmp_path / "same", "TRAINER.CDC.PREC", "bf16", backbone=clip_files["archive"])
+    same.load_model(str(tmp_path / "run"), epoch=1)
+    other = build(tmp_path / "other", backbone=other_clip)
+    ctx = other.model.prompt_learner.ctx.detach().clone()
+    message = rf"model\.pth\.tar-1 was made with other weights of CLIP \(SHA-256 {digest[:12]}.*{other_clip}"
+    with pytest.raises(ValueError, match=message):
+        other.load_model(str(tmp_path / "run"), epoch=1)
+    with pytest.raises(ValueError, match=message):
+        other.resume_model_if_exist(str(tmp_path / "run"))
+    with pytest.raises(ValueError, match=message):
+        build(tmp_path / "start", "MODEL.INIT_WEIGHTS", path, backbone=other_clip)
+    assert torch.equal(other.model.prompt_learner.ctx, ctx)
+
+    del checkpoint["backbone_sha256"]  # as older ones are
+    torch.save(checkpoint, path)
+    other.load_model(str(tmp_path / "run"), epoch=1)
 
 
 def test_run_without_a_checkpoint_starts_again(build, tmp_path):

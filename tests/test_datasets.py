@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -380,8 +381,28 @@ def test_generated_split_does_not_depend_on_the_seed_of_the_first_run(digits_roo
     assert read_again.train_x[0].impath.startswith(str(digits_root / "digits" / "images" / "zero"))
 
 
+def test_digits_of_another_version_are_refused(digits_root, tmp_path, monkeypatch):
+    shutil.copytree(digits_root, tmp_path / "data")
+    folder = tmp_path / "data" / "digits"
+    monkeypatch.setattr(Digits, "version", 2)
+    with pytest.raises(ValueError, match=rf"which differs in version: delete the folder {folder}, and they"):
+        read(tmp_path / "data", name="Digits")
+    (folder / "generator.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"before there was a generator\.json"):
+        read(tmp_path / "data", name="Digits")
+    (folder / "generator.json").write_text("{")
+    with pytest.raises(ValueError, match=rf"{folder}/generator\.json is not readable as JSON"):
+        read(tmp_path / "data", name="Digits")
+
+
+def write_generator(folder):
+    """Say of a folder that the present version of Digits has written it."""
+    (folder / "generator.json").write_text(json.dumps(Digits.generator(object.__new__(Digits))))
+
+
 def test_generated_set_with_other_folders_is_refused(tmp_path):
     (tmp_path / "digits" / "images" / "0").mkdir(parents=True)
+    write_generator(tmp_path / "digits")
     with pytest.raises(ValueError, match=r"digits/images must hold the class folders zero, one, .*, but holds 0"):
         build_dataset(config(tmp_path, name="Digits"))
 
@@ -390,6 +411,7 @@ def test_generated_set_with_deleted_pictures_is_refused(tmp_path):
     split = Split([Item("zero/0000.png", 0, "zero")], [], [Item("zero/0001.png", 0, "zero")])
     (tmp_path / "digits" / "images" / "zero").mkdir(parents=True)
     save_split(split, str(tmp_path / "digits" / Digits.split_file))
+    write_generator(tmp_path / "digits")
     with pytest.raises(FileNotFoundError, match="2 of the 2 images"):
         build_dataset(config(tmp_path, name="Digits"))
 

@@ -184,6 +184,18 @@ def test_wrong_input_is_one_sentence(run_of, plain, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_other_weights_of_clip_are_refused(run_of, other_clip, tmp_path, capsys):
+    run, trainer = run_of("CDC")
+    arguments = ("--model-dir", run, "--output", tmp_path / "a.npz", "--backbone", other_clip)
+    capsys.readouterr()
+    assert features.main([str(argument) for argument in arguments]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"{run} was made with other weights of CLIP" in told
+    assert not (tmp_path / "a.npz").exists()
+    assert features.describe(trainer)["backbone_sha256"] == results_of(run)["backbone_sha256"]
+
+
 def test_split_that_is_not_there(run_of):
     dataset = run_of("CoOp")[1].dm.dataset
     with pytest.raises(ValueError, match="train, val, test or all, got 'tests'"):

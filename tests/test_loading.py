@@ -31,6 +31,25 @@ def test_precision(clip_files, precision):
     assert model.ln_final.weight.dtype == torch.float32
 
 
+def test_digest_is_of_the_weights_and_of_nothing_else(small_clip, clip_files, tmp_path):
+    """The same for every format and precision, also for half-precision weights that were stored in float32."""
+    digest = loading.weights_digest(small_clip.state_dict())
+    assert len(digest) == 64
+    for kind, precision in (("plain", "fp16"), ("gzip", "bf16"), ("archive", "fp32"), ("archive", "fp16")):
+        assert loading.load_clip(str(clip_files[kind]), precision).sha256 == digest
+    half = {name: tensor.half() for name, tensor in reversed(small_clip.state_dict().items())}
+    single = {name: tensor.float() for name, tensor in half.items()}
+    assert loading.weights_digest(half) == loading.weights_digest(single) != digest
+    for name in ("logit_scale", "visual.proj"):
+        changed = {**small_clip.state_dict()}
+        changed[name] = changed[name] * 1.0001
+        torch.save(changed, tmp_path / "changed.pt")
+        assert loading.load_clip(str(tmp_path / "changed.pt")).sha256 != digest
+    state = small_clip.state_dict()
+    turned = {**state, "text_projection": state["text_projection"].reshape(48, 64)}
+    assert loading.weights_digest(turned) != digest
+
+
 def test_unknown_precision(clip_files):
     with pytest.raises(ValueError, match="fp16, bf16, amp, fp32"):
         loading.load_clip(str(clip_files["plain"]), "fp8")

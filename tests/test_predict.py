@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -254,6 +255,32 @@ def test_images_of_all_kinds_are_read_as_rgb(run_of, pictures):
         assert prediction.probability == pytest.approx(expected, abs=1e-6)
 
 
+def test_random_views_are_the_same_in_every_call(run_of, build_run, pictures, tmp_path):
+    """In any order, batch and number of workers; nothing is drawn from the caller's random numbers."""
+    options = (*AUGMENTED, *WORDS, "TRAINER.CDC.TEST_VIEWS", True, "OPTIM.MAX_EPOCH", 1)
+    build_run("CDC", tmp_path / "run", *options).train()
+    predictor = Predictor(tmp_path / "run")
+    paths = [str(pictures / name) for name in READABLE]
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    first = predictor(paths)
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == states
+    torch.manual_seed(5)
+    again = predictor(paths[::-1], batch_size=2, workers=2)[::-1]
+    alone = Predictor(tmp_path / "run")(paths[-1])
+    for one, other in zip([*first, first[-1]], [*again, *alone]):
+        assert one.path == other.path
+        assert one.probability == pytest.approx(other.probability, rel=1e-5)
+        assert one.uncertainty == pytest.approx(other.uncertainty, rel=1e-5)
+    copy = shutil.copy(paths[0], tmp_path / "copy.jpg")
+    assert predictor(copy)[0].uncertainty == pytest.approx(first[0].uncertainty, rel=1e-5)
+
+    results = results_of(tmp_path / "run")
+    results["config"]["SEED"] = 2
+    (tmp_path / "run/results.json").write_text(json.dumps(results))
+    other = Predictor(tmp_path / "run")(paths)
+    assert any(abs(a.uncertainty - b.uncertainty) > 1e-4 for a, b in zip(first, other))
+
+
 def test_python_call_tells_of_a_broken_image(run_of, pictures):
     predictor = Predictor(run_of("CoOp").folder)
     with pytest.raises(OSError, match=r"cut\.jpg: .*truncated"):
@@ -466,6 +493,27 @@ def test_device_precision_and_backbone(run_of, clip_files, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     trained.fit_to_machine(cfg, backbone="weights/tiny_clip.pt.gz")
     assert Path(cfg.MODEL.BACKBONE.NAME) == ROOT / "weights/tiny_clip.pt.gz"
+
+
+@pytest.mark.parametrize("name", ["CoOp", "ZeroshotCLIP"])
+def test_other_weights_of_clip_are_refused(run_of, pictures, other_clip, tmp_path, capsys, name):
+    """By the checkpoint or, where there is none or it does not tell, by results.json."""
+    run = run_of(name).folder
+    capsys.readouterr()
+    assert call("--model-dir", run, "--backbone", other_clip, pictures / "b.jpg") == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"{run} was made with other weights of CLIP (SHA-256 " in told
+    older = tmp_path / "older"
+    shutil.copytree(run, older)
+    results = results_of(older)
+    del results["backbone_sha256"]
+    (older / "results.json").write_text(json.dumps(results))
+    if name == "CoOp":
+        with pytest.raises(ValueError, match=r"model\.pth\.tar-2 was made with other weights of CLIP"):
+            Predictor(older, backbone=str(other_clip))
+    else:
+        Predictor(older, backbone=str(other_clip))
 
 
 def test_building_says_nothing_on_stdout(run_of, pictures, capsys):

@@ -7,6 +7,7 @@ import itertools
 import json
 import multiprocessing
 import random
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from torch.nn import functional
 
 from datasets import backgrounds, confounded, letters, rendered, shapes, symbols, textures, world
 from datasets.rendered import Parts
-from tools import choose_hard
+from tools import choose_hard, search
 from tools.pretrain_tiny import to_input
 from trainers.modules.templates import fill
 
@@ -103,7 +104,9 @@ def test_no_two_sets_share_their_random_numbers():
     ],
 )
 def test_the_scenes_are_those_of_the_published_figures(reader, digest):
-    # Another digest means another data set: figures made before no longer compare.
+    # Another digest means another data set: figures made before no longer compare, and `rendered.VERSION` must be
+    # raised, so that folders painted before are refused.
+    assert rendered.VERSION == 1
     text = repr(sorted(scenes_of(reader).items()))
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
 
@@ -131,7 +134,53 @@ def test_two_processes_at_once_make_one_whole_set(tmp_path, monkeypatch):
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
     assert len(list(tmp_path.rglob("*.png"))) == 3 * len(world.TEXTURES)
-    assert sorted(p.name for p in (tmp_path / "textures").iterdir()) == ["images", "split_zhou_Textures.json"]
+    assert sorted(p.name for p in (tmp_path / "textures").iterdir()) == [
+        "generator.json",
+        "images",
+        "split_zhou_Textures.json",
+    ]
+
+
+@pytest.mark.parametrize("reader", SETS)
+def test_a_folder_of_another_version_is_refused(reader, tmp_path, no_paint, monkeypatch):
+    monkeypatch.setattr(reader, "parts", Parts(1, 0, 4))
+    folder = Path(read(tmp_path, reader.__name__).dataset_dir)
+    read(tmp_path, reader.__name__)
+    told = f"{folder} were made by another version of {reader.__name__}"
+
+    def refused(reason):
+        with pytest.raises(ValueError, match=rf"{told}, {reason}: delete the folder {folder}, and they") as caught:
+            read(tmp_path, reader.__name__)
+        assert "\n" not in str(caught.value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, "version", 2)
+        refused("which differs in version")
+        patch.setattr(reader, "parts", Parts(1, 0, 5))
+        refused("which differs in version, parts")
+    (folder / "generator.json").rename(tmp_path / "kept.json")
+    refused(r"from before there was a generator\.json")
+    shutil.move(folder / "images", tmp_path / "images")
+    refused(r"from before there was a generator\.json")  # the split is of the older version, too
+    shutil.rmtree(folder)
+    read(tmp_path, reader.__name__)
+    assert (folder / "generator.json").read_text() == (tmp_path / "kept.json").read_text()
+
+
+def test_rho_and_hard_scenes_are_part_of_the_version(tmp_path, no_paint, monkeypatch):
+    read(tmp_path, "Confounded", "DATASET.RHO", "0.9")
+    with pytest.raises(ValueError, match=r"confounded_rho0\.9 were made .*which differs in rho:"):
+        read(tmp_path, "Confounded", "DATASET.RHO", "0.90000001")
+    read(tmp_path, "ShapesA")
+    scenes = shapes.hard_scenes()
+    monkeypatch.setattr(shapes, "hard_scenes", lambda: {**scenes, "orange_heart": scenes["orange_heart"][::-1]})
+    with pytest.raises(ValueError, match=r"shapes-a were made .*which differs in scenes:"):
+        read(tmp_path, "ShapesA")
+
+
+def test_search_has_sets_that_its_reader_takes(tmp_path, no_paint):
+    search.make_pseudo_set("textures", tmp_path)
+    assert len(read(tmp_path, "Textures").test) == 13 * search.PICTURES
 
 
 # ------------------------------------------------------------------------------------------------ what they show

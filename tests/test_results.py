@@ -52,9 +52,9 @@ def write_json(folder, accuracy, **content):
     (folder / "results.json").write_text(json.dumps({"figures": {"accuracy": accuracy}, **content}))
 
 
-def base2new(output, part, trainer, seed, accuracy, dataset="shapes", config="tiny", shots=16):
+def base2new(output, part, trainer, seed, accuracy, dataset="shapes", config="tiny", shots=16, **content):
     folder = output / "base2new" / part / dataset / f"shots_{shots}" / trainer / config / f"seed{seed}"
-    write_json(folder, accuracy)
+    write_json(folder, accuracy, **content)
     return folder
 
 
@@ -253,6 +253,28 @@ def test_log_of_another_run_does_not_count(tmp_path):
         assert find_runs(tmp_path, "base2new")[0].accuracy == 53.0
 
 
+def test_config_of_a_joined_log_is_the_one_before_the_result(tmp_path):
+    """Several runs in one log.txt: seed and classes are those of the run whose result counts."""
+    folder = tmp_path / "base2new/test_new/dtd/shots_16/CoOp/rn50/seed2"
+
+    def config(classes, seed):
+        lines = ["** Config **", "DATASET:"] + [f"  SUBSAMPLE_CLASSES: {classes}"] * (classes is not None)
+        return [*lines, "  VAL_PERCENT: 0.1", f"SEED: {seed}", "TEST:"]
+
+    other, own = config("base", 1), config("new", 2)
+    write_log(folder, [*other, *printed_test(correct=30), *own, *printed_test()])
+    assert (read_logs(folder).seed, read_logs(folder).classes) == (2, "new")
+    assert find_runs(tmp_path, "base2new")[0].accuracy == 53.0
+    write_log(folder, [*own, *printed_test(), *other, *printed_test(correct=30)])
+    assert "is of base classes" in find_runs(tmp_path, "base2new")[0].problem
+    write_log(folder, [*own, *printed_test(), *other])  # cut before its test
+    assert find_runs(tmp_path, "base2new")[0].accuracy == 53.0
+    write_log(folder, [*other, *printed_test(correct=30), *config(None, 2), *printed_test()])
+    assert read_logs(folder).classes is None, "not what an earlier config says"
+    write_log(folder, [*own[1:], *printed_test(correct=30), *other[1:], *printed_test()])
+    assert (read_logs(folder).seed, read_logs(folder).classes) == (1, "base")
+
+
 def test_test_of_base_classes_goes_before_the_training_run(tmp_path):
     base2new(tmp_path, "train_base", "CDC", 1, 10.0)
     base2new(tmp_path, "test_base", "CDC", 1, 20.0)
@@ -430,7 +452,7 @@ def test_what_was_asked_for_and_is_not_there_is_named(tmp_path):
 # --- trained on one set, tested on others
 
 
-def write_transfer(output, trainer, accuracies, source="imagenet", seeds=(1, 2), extra="", config="cfg"):
+def write_transfer(output, trainer, accuracies, source="imagenet", seeds=(1, 2), extra="", config="cfg", backbone=""):
     """Runs trained on a source, with logs in a checkout that is called as the trainer."""
     for seed in seeds:
         trained = f"{source}/{trainer}/{config}_16shots{extra}/seed{seed}"
@@ -438,7 +460,7 @@ def write_transfer(output, trainer, accuracies, source="imagenet", seeds=(1, 2),
             place = f"evaluation/{trainer}/{config}_16shots{extra}/{dataset}/seed{seed}"
             write_log(
                 output / (trained if dataset == source else place),
-                printed_test(1000, round(10 * accuracy) + 10 * seed),
+                ["  BACKBONE:", f"    NAME: {backbone}", *printed_test(1000, round(10 * accuracy) + 10 * seed)],
                 model_dir="" if dataset == source else f"/home/x/{trainer}/output/{trained}",
             )
 
@@ -475,6 +497,26 @@ def test_embedded_source_by_the_logs(tmp_path):
         results.table_of(tmp_path, "xd")
     table = results.table_of(tmp_path, "xd", source="digits")
     assert ([column.config for column in table.columns], table.datasets) == (["b"], ["digits", "textures"])
+
+
+def test_source_by_results_json_alone(tmp_path):
+    """Without a log, of a run in any folder; and before a log, as one may be left over."""
+    own = {"dataset": "Shapes", "classes": "all", "shots": 16, "seed": 1}
+    place = tmp_path / "evaluation/CDC/tiny_16shots"
+    write_json(tmp_path / "shapes/CDC/tiny_16shots/seed1", 70.0, model_dir=None, trained_on=own)
+    write_json(place / "textures/seed1", 60.0, model_dir="/o/shapes/CDC/tiny_16shots/seed1", trained_on=None)
+    write_json(place / "digits/seed1", 50.0, model_dir="/moved", trained_on=own)
+    write_log(place / "digits/seed1", printed_test(), model_dir="/o/imagenet/CDC/tiny_16shots/seed1")
+    table = results.table_of(tmp_path, "xd")
+    assert (table.source, table.datasets) == ("shapes", ["digits", "shapes", "textures"])
+    # A name that several configs have or none leaves the log, and that tells of ImageNet
+    for name in ("Folder2", None):
+        write_json(place / "digits/seed1", 50.0, model_dir=None, trained_on={"dataset": name})
+        with pytest.raises(ValueError, match="trained on imagenet, shapes: choose one"):
+            results.table_of(tmp_path, "xd")
+    (place / "digits/seed1/results.json").write_text("{")
+    with pytest.raises(ValueError, match=r"digits/seed1/results\.json is not a whole results\.json"):
+        results.table_of(tmp_path, "xd")
 
 
 def test_source_runs_without_tests_are_named(tmp_path):
@@ -597,8 +639,8 @@ def test_paper_agrees_with_itself(protocol):
 def test_paper_beside(tmp_path):
     for name, figures in published.numbers("base2new")["CDC"].items():
         if name != "average":
-            both(tmp_path, "CDC", 1, figures["Base"] + 1, figures["New"], dataset=name)
-    both(tmp_path, "Own", 1, 50.0, 50.0, dataset="dtd")
+            both(tmp_path, "CDC", 1, figures["Base"] + 1, figures["New"], dataset=name, backbone="ViT-B/16")
+    both(tmp_path, "Own", 1, 50.0, 50.0, dataset="dtd", backbone="ViT-B/16")
     text = results.text_table(tmp_path, paper=True, trainers=["CDC"])
     lines = {line.split("  ")[0]: line.split() for line in text.splitlines()}
     assert lines["DTD"][1:] == ["83.70", "64.10", "72.60", "82.70", "64.10", "72.22", "+1.00", "+0.00", "+0.38"]
@@ -615,9 +657,9 @@ def test_paper_beside(tmp_path):
 
 
 def test_paper_stands_beside_nothing_that_it_is_not_of(tmp_path):
-    both(tmp_path, "CDC", 1, 80.0, 60.0, dataset="digits")
+    both(tmp_path, "CDC", 1, 80.0, 60.0, dataset="digits", backbone="ViT-B/16")
     assert "paper: has no such numbers of CDC" in results.text_table(tmp_path, paper=True)
-    both(tmp_path, "CDC", 1, 80.0, 60.0, dataset="dtd", shots=4)
+    both(tmp_path, "CDC", 1, 80.0, 60.0, dataset="dtd", shots=4, backbone="ViT-B/16")
     text = results.text_table(tmp_path, paper=True, shots=[4])
     assert "82.70" not in text
     assert "paper: has no such numbers of CDC" in text
@@ -630,10 +672,39 @@ def test_paper_stands_beside_nothing_that_it_is_not_of(tmp_path):
         results.text_table(tmp_path, "fewshot", paper=True)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "told"),
+    [("RN50", "RN50"), ("ViT-B/32", "ViT-B/32"), ("weights/ViT-B/16", "weights/ViT-B/16"),
+     ("ViT-B-16.pt", "ViT-B-16.pt"), ("", "a CLIP that is not told")],
+)  # fmt: skip
+@pytest.mark.parametrize("log", [False, True])
+def test_paper_stands_beside_runs_of_its_own_clip_alone(tmp_path, backbone, told, log):
+    """What the runs say that they are of, not what their config's folder is called."""
+    names = iter([*["ViT-B/16"] * 3, backbone])
+    for seed in (1, 2):
+        for part in ("train_base", "test_new"):
+            name = next(names)
+            folder = base2new(tmp_path, part, "CDC", seed, 80.0, dataset="dtd", config="vit_b16")
+            write_json(folder, 80.0, **({"backbone": name} if name else {}))
+            if log:
+                (folder / "results.json").unlink()
+                lines = ["** Config **", "MODEL:", "  BACKBONE:", f"    NAME: {name}", "  HEAD:", "    NAME: ViT-B/16"]
+                write_log(folder, [*(lines if name else lines[:2]), *printed_test()])
+    text = results.text_table(tmp_path, paper=True)
+    assert "82.70" not in text
+    assert f"paper: is of ViT-B/16, and CDC has runs of {told}\n" in f"{text}\n"
+    text = results.text_table(tmp_path, paper=True, seeds=[1])
+    assert "82.70" in text
+    assert "paper: is of" not in text
+
+
 def test_paper_in_domain_generalisation(tmp_path):
     numbers = published.numbers("dg")["CoOp"]
     write_transfer(
-        tmp_path, "CoOp", {name: figures["Accuracy"] for name, figures in numbers.items() if name != "average"}
+        tmp_path,
+        "CoOp",
+        {name: figures["Accuracy"] for name, figures in numbers.items() if name != "average"},
+        backbone="ViT-B/16",
     )
     text = results.text_table(tmp_path, "dg", paper=True)
     lines = {line.split("  ")[0]: line.split() for line in text.splitlines()}
@@ -648,9 +719,10 @@ def test_paper_in_domain_generalisation(tmp_path):
 def two_trainers(tmp_path):
     for seed in (1, 2):
         for dataset in ("dtd", "eurosat"):
-            both(tmp_path, "CoOp", seed, 70.0 + seed, 40.0, dataset=dataset, config="vit_b16")
-            both(tmp_path, "CDC", seed, 80.0 + seed, 60.0, dataset=dataset, config="vit_b16")
-    base2new(tmp_path, "train_base", "CDC", 1, 70.0, dataset="ucf101", config="vit_b16")
+            place = {"dataset": dataset, "config": "vit_b16", "backbone": "ViT-B/16"}
+            both(tmp_path, "CoOp", seed, 70.0 + seed, 40.0, **place)
+            both(tmp_path, "CDC", seed, 80.0 + seed, 60.0, **place)
+    base2new(tmp_path, "train_base", "CDC", 1, 70.0, dataset="ucf101", config="vit_b16", backbone="ViT-B/16")
     return tmp_path
 
 

@@ -355,6 +355,42 @@ def test_all_data_sets_go_on_after_one_failed(checkout):
     assert refused(checkout.run("cdc/base2new_all.sh", TRAINER="Foo"), "configs/trainers/Foo")
 
 
+def test_all_tells_first_what_is_finished_and_what_is_left(checkout):
+    """By the same rules as the scripts that it calls: settings, config and a newer training count."""
+    environment = {"DATASETS": "digits dtd", "SEEDS": "1 2", "DO": "exit 7"}
+
+    def told(*arguments, script="cdc", **options):
+        done = checkout.run(f"{script}/base2new_all.sh", *arguments, **{**environment, **options})
+        before, start, _ = done.stdout.partition("[1/")
+        assert start
+        return before.splitlines(), done
+
+    both = "base2new_train.sh, SUB=new base2new_test.sh"
+    pairs = ["digits seed 1", "dtd seed 1", "digits seed 2", "dtd seed 2"]
+    lines, done = told()
+    assert lines == ["CDC: 0 of 8 runs are finished", *(f"left: {pair}: {both}" for pair in pairs)]
+    assert len(done.calls) == 4  # each training once: asking runs nothing
+
+    checkout.add_model("dtd/shots_16/CDC/vit_b16/seed1")
+    checkout.add_model("dtd/shots_16/CDC/vit_b16/seed2", finished=False)
+    checkout.add_model("digits/shots_16/CDC/tiny/seed1")
+    test = checkout.output / "test_new/digits/shots_16/CDC/tiny/seed1/results.json"
+    test.parent.mkdir(parents=True)
+    test.touch()
+    later = [f"left: digits seed 2: {both}", f"left: dtd seed 2: {both}"]
+    new = "left: {} seed 1: SUB=new base2new_test.sh".format
+    assert told()[0] == ["CDC: 3 of 8 runs are finished", new("dtd"), *later]
+    os.utime(test, ns=(10**18, 10**18))  # older than its model
+    assert told()[0] == ["CDC: 2 of 8 runs are finished", new("digits"), new("dtd"), *later]
+    assert told("OPTIM.LR", "0.1")[0][0] == "CDC: 0 of 8 runs are finished"
+
+    zero_shot = {"script": "zsclip", "DATASETS": "dtd", "SEEDS": "1"}
+    lines, _ = told(**zero_shot, DO='mkdir -p "$2"; touch "$2/results.json"')
+    both = "SUB=base base2new_test.sh, SUB=new base2new_test.sh"
+    assert lines == ["ZeroshotCLIP: 0 of 2 runs are finished", f"left: dtd seed 1: {both}"]
+    assert told(**zero_shot)[0] == ["ZeroshotCLIP: 2 of 2 runs are finished"]
+
+
 def test_advice_for_a_missing_model_trains_the_same_method(checkout):
     checkout.add_config("trainers/CoOp/rn50")
     data = checkout.root / "some data"

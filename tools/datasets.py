@@ -36,6 +36,7 @@ from datasets.files import write_json
 from datasets.folder import Folder
 from datasets.splits import Split, check_images, check_split
 from tools.download import check_md5, download, lock, unpack
+from tools.pipes import ending_quietly
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "datasets"
 COOP = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
@@ -588,6 +589,7 @@ def show(report: Report) -> None:
         print(f"  {line}")
 
 
+@ending_quietly()
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="tools.datasets", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

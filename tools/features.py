@@ -14,8 +14,8 @@ transformed as in testing, also those of the training split. The file is whole o
     paths           (N,), below the folder of data sets where they lie in it
     splits          (N,), train, val or test
     class_names     (C,)
-    about           JSON: trainer, epoch, backbone, data set, seed, `scale` (what cosines are multiplied by for logits;
-                    CDC: for its losses), and the whole config
+    about           JSON: trainer, epoch, backbone, the digest of its weights, data set, seed, `scale` (what cosines
+                    are multiplied by for logits; CDC: for its losses), and the whole config
 
 The order is that of the data set's lists. A run's training images are its own few shots (DATASET.NUM_SHOTS -1: all).
 
@@ -124,6 +124,7 @@ def describe(trainer: ClipTrainer) -> dict:
         "trainer": cfg.TRAINER.NAME,
         "epoch": trainer.tested_epoch,
         "backbone": cfg.MODEL.BACKBONE.NAME,
+        "backbone_sha256": trainer.backbone_sha256,
         "dataset": cfg.DATASET.NAME,
         "classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
         "shots": cfg.DATASET.NUM_SHOTS,

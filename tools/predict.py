@@ -36,11 +36,11 @@ import compat  # noqa: F401  makes `import dassl` work; stands before it
 import numpy as np
 import torch
 from dassl.data.transforms.transforms import build_transform
-from dassl.utils import set_random_seed
 from torch import Tensor
 from tqdm import tqdm
 
 from datasets.files import IMAGE_EXTENSIONS, list_visible, shorten
+from tools.pipes import ending_quietly
 from tools.trained import DEVICES, fit_to_machine, load_images, load_trained, read_run, restore_cfg
 
 
@@ -103,6 +103,9 @@ class Found(NamedTuple):
 
 class Predictor:
     """A trained run, ready to classify.
+
+    Where the run's test images got random views (CDC's TEST_VIEWS), those of an image follow from the run's seed and
+    the picture, so that every call gives the same. Calls leave the global random states as they are.
 
     Args:
         run: folder of a finished training, or of a test where the method trains nothing; with its `results.json`.
@@ -190,7 +193,7 @@ class Predictor:
         if not 1 <= top_k <= n_classes:
             raise ValueError(f"top_k must be from 1 to {n_classes}, the number of classes, got {top_k}")
         batch_size = self.trainer.cfg.DATALOADER.TEST.BATCH_SIZE if batch_size is None else batch_size
-        return self._stream(load_images(paths, self.views, batch_size, workers), top_k)
+        return self._stream(load_images(paths, self.views, batch_size, workers, self.trainer.cfg.SEED), top_k)
 
     def _stream(self, loader: Iterable, top_k: int) -> Iterator[Prediction | Skipped]:
         for outcomes, batch in loader:
@@ -390,8 +393,6 @@ def classify(args: argparse.Namespace) -> int:
     trainer, cfg = predictor.trainer, predictor.trainer.cfg
     epoch = f" of epoch {trainer.tested_epoch}" if trainer.tested_epoch else ""
     tell(f"{cfg.TRAINER.NAME}{epoch}, {len(predictor.class_names)} classes, on {trainer.device}")
-    if cfg.SEED >= 0:
-        set_random_seed(cfg.SEED)  # for runs whose test images get random views
     workers = cfg.DATALOADER.NUM_WORKERS if args.workers is None else args.workers
     outcomes = predictor.predict(found.images, args.top_k, args.batch_size, workers)
     with _open(args.output) as file:
@@ -430,10 +431,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
     try:
-        return classify(args)
-    except BrokenPipeError:  # whoever reads the rows has enough of them
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        with ending_quietly():
+            return classify(args)
     except (OSError, ValueError) as error:
         if args.debug:
             raise

@@ -13,6 +13,7 @@ new give 68.69).
 from __future__ import annotations
 
 SOURCE = "the CDC paper (Zhang et al., NeurIPS 2024): ViT-B/16, 16 shots, mean of 3 seeds"
+BACKBONE = "ViT-B/16"
 SHOTS = 16
 
 # Config file -> name, in the paper's order

@@ -19,6 +19,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from tools import published
+from tools.pipes import ending_quietly
 from tools.runs import LAYOUT, PROTOCOLS, find_runs
 from tools.tables import Column, Figure, Table, build_table, paper_numbers, seeds_name, shots_name, shots_of
 
@@ -237,6 +238,7 @@ def _with_notes(text: str, notes: list[str], output_format: str) -> str:
     return "\n".join([text, "", *(f"{marks[output_format]}{note}" for note in notes)])
 
 
+@ending_quietly()
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", nargs="+", help="output folder of the runs; of several, the runs stand in one table")
@@ -273,11 +275,11 @@ def main(arguments: list[str] | None = None) -> None:
             from tools.curves import draw_curves  # matplotlib takes a second to load
 
             draw_curves(table, args.plot)
-        print(_with_notes(text, notes, args.format))
-        if args.format == "csv" and notes:
-            print("\n".join(notes), file=sys.stderr)
     except (OSError, ValueError) as error:
         parser.exit(2, f"tools.results: {error}\n")
+    print(_with_notes(text, notes, args.format))
+    if args.format == "csv" and notes:
+        print("\n".join(notes), file=sys.stderr)
 
 
 if __name__ == "__main__":

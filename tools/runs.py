@@ -19,6 +19,7 @@ What counts as a run's accuracy:
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -26,6 +27,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import yaml
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "datasets"
 
 # Where the runs of a protocol lie below the output folder
 _TRAINED = "<dataset>/<trainer>/<cfg>_<n>shots/seed<k>"
@@ -61,10 +66,12 @@ RESULT = re.compile(
 )
 EVALUATION = ("\nEvaluate on ", "\nDo evaluation on ")
 SPLIT = re.compile(r"\n(?:Evaluate|Do evaluation) on (?:the )?\*?(\w+)")
+CONFIG = ("\n** Config **\n",)
 EPOCH = ("\nepoch [",)
 TRAINED = ("\nFinish training", "\nFinished training")
 LOG_SEED = re.compile(r"\nSEED: (-?\d+)\n")
 LOG_CLASSES = re.compile(r"\n  SUBSAMPLE_CLASSES: (\w+)\n")
+LOG_BACKBONE = re.compile(r"\n  BACKBONE:\n    NAME: *(.*)\n")
 LOG_MODEL = re.compile(r"\nmodel_dir: *(.*)\n")
 # Characters at the start of a log within which arguments and config stand
 HEAD = 32768
@@ -89,6 +96,7 @@ class Run:
         figures: all figures of `results.json`, among them the accuracy and CDC's uncertainty; of a log accuracy and F1.
         path: of the file that the accuracy is from, or of the folder of a run without a result.
         problem: why there is no result; empty if there is one.
+        backbone: name or path of the run's CLIP, as in its config; empty if the run does not tell, or has no result.
     """
 
     protocol: str
@@ -103,6 +111,7 @@ class Run:
     figures: dict[str, float] = field(compare=False)
     path: Path
     problem: str = ""
+    backbone: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ class Place:
 
     Attributes:
         folder: that below base2new; "all" for training on all classes, "evaluation" for a test elsewhere.
-        source: in "evaluation" the data set that it was trained on, if its log tells.
+        source: in "evaluation" the data set that it was trained on, if its `results.json` or log tells.
     """
 
     folder: str
@@ -152,7 +161,7 @@ def find_runs(
         protocol: one of `PROTOCOLS`.
         datasets, trainers, configs, shots, seeds: only runs of these; of all if empty. Zero-shot CLIP passes any shots,
             and a cross-data-set source any `datasets`.
-        source: what the runs of xd and dg are trained on; by default what the logs of the tests name, or imagenet.
+        source: what the runs of xd and dg are trained on; by default what the tests themselves tell, or imagenet.
 
     Returns:
         One record for each data set, shots, trainer, config, seed and part, in this order; where there are several
@@ -177,7 +186,7 @@ def find_runs(
         and _passes(wanted[3], place.seed)
     ]
     if protocol in ("xd", "dg"):
-        places = [replace(place, source=_source_in_log(place)) for place in places]
+        places = [replace(place, source=_source_told(place)) for place in places]
         source = source or _source_of(places, protocol)
     else:
         source = ""
@@ -195,7 +204,8 @@ def find_runs(
         if protocol == "fewshot" and trained and key[0] not in trained:
             continue
         result = _choose(ranked)
-        runs.append(Run(protocol, *key, source, result.accuracy, result.figures, result.path, result.problem))
+        found = (result.accuracy, result.figures, result.path, result.problem, result.backbone)
+        runs.append(Run(protocol, *key, source, *found))
     return runs
 
 
@@ -263,17 +273,49 @@ def _trains_nothing(trainer: str) -> bool:
     return trainer.startswith("Zeroshot")
 
 
-def _source_in_log(place: Place) -> str | None:
-    """The data set on which a tested run was trained, by the folder of its model; None if the log does not tell."""
-    for log in _logs(place.path) if place.folder == "evaluation" else ():
+def _source_told(place: Place) -> str | None:
+    """The data set on which a tested run was trained, by its `results.json`, else by its log; None if neither tells.
+
+    Raises:
+        ValueError: the `results.json` is broken.
+    """
+    if place.folder != "evaluation":
+        return None
+    path = place.path / "results.json"
+    if path.is_file():
+        content = _content(path)
+        trained_on = content.get("trained_on")
+        names = _config_names().get(trained_on.get("dataset"), []) if isinstance(trained_on, dict) else []
+        source = _source_in_path(place, str(content.get("model_dir"))) or (names[0] if len(names) == 1 else None)
+        if source:
+            return source
+    for log in _logs(place.path):
         with log.open(errors="replace") as file:
             found = LOG_MODEL.search("\n" + file.read(HEAD))
-        parts = Path(found[1].strip()).parts if found else ()
-        # A checkout may be called as the trainer is: the last such folder counts
-        for index in range(len(parts) - 2, 0, -1):
-            if parts[index] == place.trainer and SHOTS_FOLDER.fullmatch(parts[index + 1]):
-                return parts[index - 1]
+        source = _source_in_path(place, found[1].strip()) if found else None
+        if source:
+            return source
     return None
+
+
+def _source_in_path(place: Place, model_dir: str) -> str | None:
+    """The data set in the path of a tested model's folder; None if that is none of the known places."""
+    parts = Path(model_dir).parts
+    # A checkout may be called as the trainer is: the last such folder counts
+    for index in range(len(parts) - 2, 0, -1):
+        if parts[index] == place.trainer and SHOTS_FOLDER.fullmatch(parts[index + 1]):
+            return parts[index - 1]
+    return None
+
+
+@functools.lru_cache(maxsize=1)
+def _config_names() -> dict[str, list[str]]:
+    """For each data set as the config calls it (`DATASET.NAME`) the names of its config files."""
+    names: dict[str, list[str]] = {}
+    for path in sorted(CONFIGS.glob("*.yaml")):
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        names.setdefault(content.get("DATASET", {}).get("NAME"), []).append(path.stem)
+    return names
 
 
 def _source_of(places: list[Place], protocol: str) -> str:
@@ -326,6 +368,7 @@ class Result:
     problem: str = ""
     seed: int | None = None
     classes: str | None = None
+    backbone: str = ""
 
 
 def _read(place: Place) -> Result:
@@ -349,8 +392,8 @@ def read_results(path: Path) -> Result:
     Raises:
         ValueError: it is broken.
     """
+    content = _content(path)
     try:
-        content = json.loads(path.read_text())
         figures = {name: float(value) for name, value in content["figures"].items()}
         accuracy = figures["accuracy"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -359,7 +402,23 @@ def read_results(path: Path) -> Result:
         raise ValueError(f"{path} is not a whole results.json: accuracy must lie in 0 to 100, got {accuracy}")
     if content.get("split", "test") != "test":
         return Result(path, problem=f"{path} is of the {content['split']} split")
-    return Result(path, accuracy, figures, seed=content.get("seed"), classes=content.get("classes"))
+    backbone = str(content.get("backbone", ""))
+    return Result(path, accuracy, figures, "", content.get("seed"), content.get("classes"), backbone)
+
+
+def _content(path: Path) -> dict:
+    """What a `results.json` holds.
+
+    Raises:
+        ValueError: it is no JSON, or not of the right kind.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not a whole results.json: {type(error).__name__}: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a whole results.json: it must hold an object, got {type(content).__name__}")
+    return content
 
 
 def read_logs(folder: Path) -> Result:
@@ -373,13 +432,13 @@ def read_logs(folder: Path) -> Result:
         text = "\n" + log.read_text(errors="replace")
         found = _last_test(text)
         if found:
-            seed, classes = LOG_SEED.search(text, 0, HEAD), LOG_CLASSES.search(text, 0, HEAD)
+            lines = (LOG_SEED, LOG_CLASSES, LOG_BACKBONE)
+            seed, classes, backbone = (_in_config(text, found.start(), line) for line in lines)
             figures = {"accuracy": _accuracy(log, found)}
             if found["macro_f1"]:
                 figures["macro_f1"] = float(found["macro_f1"])
-            result = Result(
-                log, figures["accuracy"], figures, "", int(seed[1]) if seed else None, classes[1] if classes else None
-            )
+            told = (int(seed) if seed else None, classes, backbone or "")
+            result = Result(log, figures["accuracy"], figures, "", *told)
         elif result.accuracy is None and _in_training(text, len(text)):
             result = Result(folder, problem=f"{log}: training has not finished")
     return result
@@ -403,6 +462,13 @@ def _last_test(text: str) -> re.Match | None:
         if found and split and split[1] == "test" and not _in_training(text, end):
             return found
     return None
+
+
+def _in_config(text: str, end: int, line: re.Pattern) -> str | None:
+    """What a line says of the last config before `end`, as several runs may have written one log; None if nothing."""
+    start = max(_last(text, CONFIG, end), 0)
+    found = list(line.finditer(text, start, end))
+    return found[-1][1] if found else None  # where configs have no headings, of the last one that has the line
 
 
 def _in_training(text: str, end: int) -> bool:

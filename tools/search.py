@@ -28,6 +28,8 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 import datasets  # noqa: F401  registers the readers
+from datasets.base import GENERATOR
+from datasets.files import write_json
 from datasets.rendered import RenderedDataset
 from datasets.splits import Item, Split, save_split
 from tools.experiment import ROOT, UNTRAINED, Experiment, execute
@@ -61,6 +63,7 @@ def make_pseudo_set(dataset: str, root: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             painter.paint(label, number).save(path)
             items.append(Item(painter.file(label, number), label, reader.renamed_classes.get(name, name)))
+    write_json(painter.generator(), str(folder / GENERATOR))  # or the reader would take them for an older version's
     save_split(Split(parts[0], [], parts[1]), str(folder / reader.split_file))
 
 

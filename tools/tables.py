@@ -35,6 +35,7 @@ class Column(NamedTuple):
         metrics: names of its columns.
         cells: (data set, metric) -> figure; none where there is no result.
         averages: metric -> figure, over `Table.averaged`.
+        backbones: the CLIPs of its runs with a result, by name or path; "" for those that do not tell.
     """
 
     trainer: str
@@ -45,6 +46,7 @@ class Column(NamedTuple):
     metrics: tuple[str, ...]
     cells: dict[tuple[str, str], Figure]
     averages: dict[str, Figure]
+    backbones: tuple[str, ...]
 
 
 class Table(NamedTuple):
@@ -111,6 +113,7 @@ def build_table(runs: Iterable[Run], *, join_configs: bool = False, seeds: Itera
             metrics=_metrics(protocol, members),
             cells={},
             averages={},
+            backbones=tuple(sorted({run.backbone for run in members if run.accuracy is not None})),
         )
         columns.append(column)
         missing += _fill(column, members, datasets)
@@ -265,7 +268,7 @@ def _average(columns: list[Column], datasets: list[str]) -> list[str]:
 
 
 def paper_numbers(table: Table) -> tuple[dict[tuple[int, str, str], float], list[str]]:
-    """The paper's numbers for the cells of a table.
+    """The paper's numbers for the cells of a table, where all runs of a column group are of the paper's CLIP.
 
     Its average stands beside an average over the same data sets; over a part of these, the average of its numbers.
 
@@ -285,6 +288,10 @@ def paper_numbers(table: Table) -> tuple[dict[tuple[int, str, str], float], list
         rows = tables.get(column.trainer, {})
         if column.shots not in (0, published.SHOTS) or rows.keys().isdisjoint(table.datasets):
             notes.append(f"has no such numbers of {column.title}")
+            continue
+        others = [name or "a CLIP that is not told" for name in column.backbones if name != published.BACKBONE]
+        if others:
+            notes.append(f"is of {published.BACKBONE}, and {column.title} has runs of {', '.join(others)}")
             continue
         for dataset in table.datasets:
             for metric in column.metrics:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Callable
 
@@ -27,6 +28,7 @@ import datasets  # noqa: F401  registers the data sets, whose config keys a run'
 import trainers  # noqa: F401  registers the trainers
 from datasets.files import describe_nearest
 from trainers.base import ClipTrainer, PromptTrainer
+from trainers.feature_bank import kept_random_states, seed_all
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICES = ("auto", "cpu", "cuda")
@@ -123,11 +125,14 @@ def load_trained(
 
     Raises:
         FileNotFoundError: the checkpoint or CLIP is not there.
-        ValueError: the checkpoint is broken, or its method cannot tell these classes apart.
+        ValueError: the checkpoint is broken, its method cannot tell these classes apart, or the run was made with other
+            weights of CLIP.
     """
     method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if not issubclass(method, PromptTrainer):
-        return method(cfg, class_names)
+        trainer = method(cfg, class_names)
+        _check_weights(run, results, trainer)
+        return trainer
     folder = Path(run, method.checkpoint_folder)
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -135,6 +140,7 @@ def load_trained(
             "training that it tested"
         )
     trainer = method(cfg, class_names)
+    _check_weights(run, results, trainer)
     wanted = results["epoch"] if epoch is None else epoch
     # Where the best epoch was tested, it may be kept under that name alone.
     best = epoch is None and not (folder / f"model.pth.tar-{wanted}").exists() and any(folder.glob("model-best*"))
@@ -144,12 +150,24 @@ def load_trained(
     return trainer
 
 
-class ImageFiles(Dataset):
-    """Image files read as Dassl reads them, one tensor a view; of a broken one the reason in their place."""
+def _check_weights(run: str | Path, results: dict[str, Any], trainer: ClipTrainer) -> None:
+    """Raise ValueError if a run's results tell of other weights of CLIP; published checkpoints do not tell."""
+    problem = trainer.weights_problem(results.get("backbone_sha256"))
+    if problem:
+        raise ValueError(f"{run} {problem}")
 
-    def __init__(self, paths: Sequence[str], views: Sequence[Callable]) -> None:
+
+class ImageFiles(Dataset):
+    """Image files read as Dassl reads them, one tensor a view; of a broken one the reason in their place.
+
+    With a seed, random views follow from it and the picture alone, wherever and beside whatever it lies, and the global
+    random states are left as they are.
+    """
+
+    def __init__(self, paths: Sequence[str], views: Sequence[Callable], seed: int | None = None) -> None:
         self.paths = paths
         self.views = views
+        self.seed = seed
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -161,7 +179,10 @@ class ImageFiles(Dataset):
             image = read_image(path)
         except Exception as error:  # damaged files make PIL's decoders raise almost anything
             return path, _reason(path, error), []
-        return path, "", [view(image) for view in self.views]
+        with nullcontext() if self.seed is None else kept_random_states():
+            if self.seed is not None:
+                seed_all(f"{self.seed} {image.size} ".encode() + image.tobytes())
+            return path, "", [view(image) for view in self.views]
 
 
 def _reason(path: str, error: Exception) -> str:
@@ -187,14 +208,17 @@ def _collate(items: list[tuple[str, str, list[Tensor]]]) -> tuple[list[tuple[str
     return [(path, reason) for path, reason, _ in items], batch
 
 
-def load_images(paths: Sequence[str], views: Sequence[Callable], batch_size: int, workers: int = 0) -> DataLoader:
-    """Batches of images, in order.
+def load_images(
+    paths: Sequence[str], views: Sequence[Callable], batch_size: int, workers: int = 0, seed: int | None = None
+) -> DataLoader:
+    """Batches of images, in order. No number is drawn from the global random states, unless by random views.
 
     Args:
         paths: of image files.
         views: transforms from a PIL image to a tensor `(3, S, S)`.
         batch_size: images at once.
         workers: processes that read, where there is more than one batch; 0 reads in this one.
+        seed: of random views, as in `ImageFiles`; None leaves them to the global random states.
 
     Returns:
         A loader of pairs: for each path itself and why it cannot be read, or ""; and a batch `{"img": (B, 3, S, S),
@@ -206,4 +230,10 @@ def load_images(paths: Sequence[str], views: Sequence[Callable], batch_size: int
     if batch_size < 1 or workers < 0:
         raise ValueError(f"the batch size must be at least 1 and workers at least 0, got {batch_size} and {workers}")
     workers = workers if len(paths) > batch_size else 0
-    return DataLoader(ImageFiles(paths, views), batch_size, num_workers=workers, collate_fn=_collate)
+    return DataLoader(
+        ImageFiles(paths, views, seed),
+        batch_size,
+        num_workers=workers,
+        collate_fn=_collate,
+        generator=torch.Generator(),
+    )

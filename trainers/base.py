@@ -42,7 +42,17 @@ class ClipTrainer(TrainerX):
         cfg: the whole config.
         class_names: C class names in place of the data set's. No data set is read then, `dm` and the loaders are None,
             and the trainer can load a model and classify, but neither train nor test.
+
+    Attributes:
+        backbone_sha256: digest of CLIP's weights (`modules.loading.weights_digest`).
+        scale: what CLIP multiplies cosines by.
+        model_dir: folder of the run whose checkpoint was loaded for testing; None where there is none.
+        trained_on: what the tested parameters were trained on (dataset, classes, shots, seed); None where nothing is
+            trained, or the checkpoint does not tell.
     """
+
+    model_dir: str | None = None
+    trained_on: dict | None = None
 
     def __init__(self, cfg, class_names: Sequence[str] | None = None) -> None:
         self._given_names = None if class_names is None else list(class_names)
@@ -99,11 +109,28 @@ class ClipTrainer(TrainerX):
         if tuple(cfg.INPUT.SIZE) != (size, size):
             raise ValueError(f"INPUT.SIZE must be ({size}, {size}) for this CLIP, got {tuple(cfg.INPUT.SIZE)}")
         self.scale = float(clip_model.logit_scale.exp())
+        self.backbone_sha256 = clip_model.sha256
         self.build_clip(clip_model)
 
     def build_clip(self, clip_model: nn.Module) -> None:
         """Make the method's model of a frozen CLIP on the CPU, and move it to `self.device`."""
         raise NotImplementedError
+
+    def weights_problem(self, sha256: str | None) -> str:
+        """Why this run's CLIP is not the one that something was made with, a sentence without its subject.
+
+        Args:
+            sha256: the `backbone_sha256` that it was made with; None where that was not written down.
+
+        Returns:
+            The sentence, or "" if nothing is known to be wrong.
+        """
+        if sha256 in (None, self.backbone_sha256):
+            return ""
+        return (
+            f"was made with other weights of CLIP (SHA-256 {str(sha256)[:12]}...) than those of this run "
+            f"({self.backbone_sha256[:12]}..., {self.cfg.MODEL.BACKBONE.NAME})"
+        )
 
     def autocast(self):
         """The context in which the encoders compute: mixed precision where `PREC` is amp."""
@@ -172,10 +199,13 @@ class ClipTrainer(TrainerX):
             "trainer": cfg.TRAINER.NAME,
             "dataset": cfg.DATASET.NAME,
             "backbone": cfg.MODEL.BACKBONE.NAME,
+            "backbone_sha256": self.backbone_sha256,
             "seed": cfg.SEED,
             "shots": cfg.DATASET.NUM_SHOTS,
             "classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
             "class_names": list(self.class_names),
+            "model_dir": self.model_dir,
+            "trained_on": self.trained_on,
             "split": split,
             "images": n_images,
             "epoch": self.tested_epoch,
@@ -271,7 +301,14 @@ class PromptTrainer(ClipTrainer):
 
     def after_epoch(self) -> None:
         self.trained_epochs = self.epoch + 1
+        self.trained_on = self._training_data()
         super().after_epoch()
+
+    def _training_data(self) -> dict:
+        """What this run trains on."""
+        data = self.cfg.DATASET
+        classes = data.get("SUBSAMPLE_CLASSES", "all")
+        return {"dataset": data.NAME, "classes": classes, "shots": data.NUM_SHOTS, "seed": self.cfg.SEED}
 
     @property
     def tested_epoch(self) -> int:
@@ -290,13 +327,16 @@ class PromptTrainer(ClipTrainer):
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name="") -> None:
         """Write `<directory>/<checkpoint_folder>/model.pth.tar-<epoch + 1>` in Dassl's layout.
 
-        Beside Dassl's keys stand the class names and `resume`: the random states and what else a resumed run needs to
-        end as if it had not been cut. An older checkpoint is replaced only once the new one is complete.
+        Beside Dassl's keys stand the class names, what the run is trained on, the digest of CLIP's weights, and
+        `resume`: the random states and what else a resumed run needs to end as if it had not been cut. An older
+        checkpoint is replaced only once the new one is complete.
         """
         state = {
             "state_dict": self.learner.state_dict(prefix=self.key_prefix),
             "epoch": epoch + 1,
             "class_names": list(self.class_names),
+            "trained_on": self._training_data(),
+            "backbone_sha256": self.backbone_sha256,
             "optimizer": self.optim.state_dict() if self.optim else None,
             "scheduler": {"last_epoch": epoch + 1},
             "val_result": None if val_result is None else float(val_result),
@@ -324,7 +364,7 @@ class PromptTrainer(ClipTrainer):
 
         Raises:
             FileNotFoundError: no such checkpoint, with those that there are.
-            ValueError: it is broken or of another trainer.
+            ValueError: it is broken, of another trainer, or was made with other weights of CLIP.
         """
         if not directory:
             print("Note that load_model() is skipped as no pretrained model is given")
@@ -334,7 +374,9 @@ class PromptTrainer(ClipTrainer):
         if not path.is_file():
             there = sorted(file.name for file in folder.glob("model*")) or "nothing"
             raise FileNotFoundError(f"no checkpoint at {path}; that folder holds {there}")
-        self.trained_epochs = self.load_trained(path, "epoch")["epoch"]
+        checkpoint = self.load_trained(path, "epoch")
+        self.trained_epochs = checkpoint["epoch"]
+        self.model_dir, self.trained_on = os.path.abspath(directory), checkpoint.get("trained_on")
         print(f"Loaded {path} (epoch {self.trained_epochs})")
 
     def resume_model_if_exist(self, directory: str) -> int:
@@ -345,7 +387,7 @@ class PromptTrainer(ClipTrainer):
 
         Raises:
             FileNotFoundError: the checkpoint that `directory` names is not there, or `cfg.RESUME` holds none.
-            ValueError: the checkpoint is broken or of another trainer.
+            ValueError: the checkpoint is broken, of another trainer, or was made with other weights of CLIP.
         """
         pointer = Path(directory, self.checkpoint_folder, "checkpoint")
         if not pointer.is_file() and not self.cfg.RESUME:
@@ -356,6 +398,7 @@ class PromptTrainer(ClipTrainer):
             raise FileNotFoundError(f"training cannot go on from {directory}: there is no checkpoint {path}")
         checkpoint = self.load_trained(path, "epoch", "optimizer")
         epoch = self.trained_epochs = checkpoint["epoch"]
+        self.trained_on = checkpoint.get("trained_on")
         try:
             self._resume_training(checkpoint)
         except (KeyError, TypeError, ValueError) as error:
@@ -395,7 +438,8 @@ class PromptTrainer(ClipTrainer):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is broken, or of another trainer; with all that is missing, unknown or does not fit.
+            ValueError: it is broken, or of another trainer; with all that is missing, unknown or does not fit. Or it
+                was made with other weights of CLIP, which published checkpoints and older ones do not tell.
         """
         if not path.is_file():
             raise FileNotFoundError(f"no checkpoint at {path}")
@@ -403,6 +447,9 @@ class PromptTrainer(ClipTrainer):
         problems = self.checkpoint_problems(checkpoint)
         if problems:
             raise ValueError(f"{path} is no checkpoint of this {type(self).__name__}: it {'; it '.join(problems)}")
+        problem = self.weights_problem(checkpoint.get("backbone_sha256"))
+        if problem:
+            raise ValueError(f"{path} {problem}")
         learner, state = self.learner, checkpoint["state_dict"]
         learner.load_state_dict({key: state[self.key_prefix + key] for key in learner.state_dict()})
         return checkpoint

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from dassl.utils import read_image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from yacs.config import CfgNode
@@ -86,22 +86,22 @@ class BankedTrainer(PromptTrainer):
 
 
 class Views(Dataset):
-    """n random views `(n, 3, S, S)` of each image, which follow from seed, image and view alone.
+    """n random views of each image for each of T transforms, `(T, n, 3, S, S)`, of an image that is read once.
 
-    The global random states are left as they are.
+    A view follows from seed, image and number alone. The global random states are left as they are.
 
     Args:
         paths: files of N images.
-        transform: picture -> `(3, S, S)`, random.
+        transforms: T of them, picture -> `(3, S, S)`, random.
+        seeds: of each transform's views; differ between templates that have the same transform.
         n_views: n.
-        seed: of the views; differs between templates that have the same transform.
     """
 
-    def __init__(self, paths: Sequence[str], transform: Callable, n_views: int, seed: str):
+    def __init__(self, paths: Sequence[str], transforms: Sequence[Callable], seeds: Sequence[str], n_views: int):
         self.paths = paths
-        self.transform = transform
+        self.transforms = transforms
+        self.seeds = seeds
         self.n_views = n_views
-        self.seed = seed
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -109,12 +109,12 @@ class Views(Dataset):
     def __getitem__(self, index: int) -> Tensor:
         image = read_image(self.paths[index])
         views = []
-        with _kept_random_states():
-            for number in range(self.n_views):
-                digest = hashlib.sha256(f"{self.seed} {index} {number}".encode()).digest()
-                _seed(int.from_bytes(digest[:4], "little"))
-                views.append(self.transform(image))
-        return torch.stack(views)
+        with kept_random_states():
+            for transform, seed in zip(self.transforms, self.seeds):
+                for number in range(self.n_views):
+                    seed_all(f"{seed} {index} {number}".encode())
+                    views.append(transform(image))
+        return torch.stack(views).unflatten(0, (len(self.transforms), self.n_views))
 
 
 class Numbered(Dataset):
@@ -141,7 +141,7 @@ def feature_bank(
     """Features of the run's training images under each template's transform, read or, the first time, made.
 
     Args:
-        trainer: has the images, `model.image_encoder`, precision, seed and the folder.
+        trainer: has the images, `model.image_encoder`, the digest of its CLIP, precision, seed and the folder.
         transforms: of the M templates.
         names: of Dassl's transforms that each is made of, whose order is always Dassl's.
         n_views: n.
@@ -153,33 +153,30 @@ def feature_bank(
         ValueError: a file of the bank is broken.
         OSError: the folder cannot be written.
     """
-    cfg, encoder = trainer.cfg, trainer.model.image_encoder
+    cfg = trainer.cfg
     folder = Path(trainer.options.FEATURE_BANK_DIR or os.path.join(cfg.DATASET.ROOT, "feature_bank"))
     paths = [item.impath for item in trainer.dm.dataset.train_x]
     same_for_all = {
-        "encoder": _digest_of(encoder),
+        "clip": trainer.backbone_sha256,
         "precision": trainer.options.PREC,
         "images": [[os.path.relpath(path, cfg.DATASET.ROOT), *_stamp(path)] for path in paths],
         "seed": cfg.SEED,
         "views": n_views,
     }
-    banks, steps = [], [sorted(set(choice)) for choice in names]
+    steps = [sorted(set(choice)) for choice in names]
+    files, missing = [], {}
     for m, transform in enumerate(transforms):
         copy = steps[:m].count(steps[m])  # templates with the same transform see different views
         own = {"transform": steps[m], "input": input_options(cfg, steps[m]), "copy": copy}
         key = json.dumps({**same_for_all, **own}, sort_keys=True)
-        path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
-        if not path.is_file():
-            views = Views(paths, transform, n_views, f"{cfg.SEED} {copy}")
-            _write(path, _encode(trainer, views, f"template {m + 1}"))
-        try:
-            bank = np.load(path)
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"{path} is not a whole file of the feature bank, delete it: {error}") from error
-        if bank.ndim != 3 or bank.shape[:2] != (n_views, len(paths)):
-            raise ValueError(f"{path} is not the feature bank's, delete it: its shape is {bank.shape}")
-        banks.append(torch.from_numpy(bank))
-    return banks
+        files.append(folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy")
+        if not files[-1].is_file():
+            missing[files[-1]] = (transform, f"{cfg.SEED} {copy}")
+    if missing:
+        features = _encode(trainer, Views(paths, *zip(*missing.values()), n_views))
+        for file, bank in zip(missing, features):
+            _write(file, bank)
+    return [_read(file, (n_views, len(paths))) for file in files]
 
 
 def input_options(cfg: CfgNode, names: Sequence[str]) -> dict:
@@ -188,21 +185,34 @@ def input_options(cfg: CfgNode, names: Sequence[str]) -> dict:
     return {key: value for key, value in cfg.INPUT.items() if not key.startswith(("TRANSFORMS", *others))}
 
 
-def _encode(trainer: ClipTrainer, views: Views, name: str) -> np.ndarray:
-    print(f"Feature bank: encode {views.n_views} view(s) of {len(views)} images for {name}")
+def _encode(trainer: ClipTrainer, views: Views) -> np.ndarray:
+    """Features `(T, n, N, D)` of all views."""
+    n_transforms = len(views.transforms)
+    print(f"Feature bank: encode {views.n_views} view(s) of {len(views)} images for {n_transforms} template(s)")
     loader = DataLoader(
         views,
-        batch_size=max(1, IMAGES_AT_ONCE // views.n_views),
+        batch_size=max(1, IMAGES_AT_ONCE // (n_transforms * views.n_views)),
         num_workers=trainer.cfg.DATALOADER.NUM_WORKERS,
         generator=torch.Generator(),
     )
     features = []
     for batch in tqdm(loader):
         with trainer.autocast():
-            parts = batch.flatten(0, 1).split(IMAGES_AT_ONCE)
+            parts = batch.flatten(0, 2).split(IMAGES_AT_ONCE)
             encoded = torch.cat([trainer.model.image_encoder(part.to(trainer.device)) for part in parts])
-        features.append(encoded.cpu().unflatten(0, batch.shape[:2]))
-    return torch.cat(features).transpose(0, 1).contiguous().numpy()
+        features.append(encoded.cpu().unflatten(0, batch.shape[:3]))
+    return torch.cat(features).permute(1, 2, 0, 3).contiguous().numpy()
+
+
+def _read(file: Path, shape: tuple[int, int]) -> Tensor:
+    """A file of the bank, `(n, N, D)`."""
+    try:
+        bank = np.load(file)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{file} is not a whole file of the feature bank, delete it: {error}") from error
+    if bank.ndim != 3 or bank.shape[:2] != shape:
+        raise ValueError(f"{file} is not the feature bank's, delete it: its shape is {bank.shape}")
+    return torch.from_numpy(bank)
 
 
 def _write(path: Path, features: np.ndarray) -> None:
@@ -217,14 +227,6 @@ def _write(path: Path, features: np.ndarray) -> None:
         part.unlink(missing_ok=True)
 
 
-def _digest_of(module: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
 def _stamp(path: str) -> tuple[int, int]:
     """What tells that a file has been changed."""
     status = os.stat(path)
@@ -232,7 +234,7 @@ def _stamp(path: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _kept_random_states():
+def kept_random_states():
     """Whatever is drawn inside, the random states from before stand behind."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
@@ -243,12 +245,13 @@ def _kept_random_states():
         torch.set_rng_state(states[2])
 
 
-def _seed(seed: int) -> None:
-    """Seed all that a transform draws from.
+def seed_all(content: bytes) -> None:
+    """Seed all that a transform draws from, by the digest of some bytes.
 
     `torch.manual_seed` seeds the accelerators too and, where one is not in use yet, keeps each call with the stack that
     it came from for later: more time than most views take, and memory that grows.
     """
+    seed = int.from_bytes(hashlib.sha256(content).digest()[:4], "little")
     random.seed(seed)
     np.random.seed(seed)
     torch.default_generator.manual_seed(seed)

@@ -8,8 +8,8 @@
 #     DATASETS    default: the eleven of the papers
 #     SEEDS       default: "1 2 3"
 #
-# Finished runs are not run again, so that what was cut goes on when it is called again. A run that fails does not stop
-# the others; those that failed are told in the end.
+# Finished runs are not run again, so that what was cut goes on when it is called again. How many are finished and which
+# are left is told in the beginning. A run that fails does not stop the others; those that failed are told in the end.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -31,6 +31,36 @@ fi
 read -ra datasets <<< "$DATASETS"
 read -ra seeds <<< "$SEEDS"
 total=$((${#datasets[@]} * ${#seeds[@]}))
+
+# run_step STEP DATASET SEED [KEY VALUE ...]: call a step's script.
+run_step() {
+    local environment=() script=$1
+    if [[ $script == *" "* ]]; then
+        environment=("${script% *}") script=${script#* }
+    fi
+    shift
+    env ${environment[@]+"${environment[@]}"} TRAINER="$TRAINER" \
+        bash "$(dirname "${BASH_SOURCE[0]}")/$script" "$@"
+}
+
+finished=0
+left=()
+for seed in "${seeds[@]}"; do
+    for dataset in "${datasets[@]}"; do
+        names=""
+        for step in "${steps[@]}"; do
+            if ASK=1 run_step "$step" "$dataset" "$seed" "$@" > /dev/null 2>&1; then
+                finished=$((finished + 1))
+            else
+                names+=", $step"
+            fi
+        done
+        [[ -z $names ]] || left+=("$dataset seed $seed: ${names#, }")
+    done
+done
+echo "$TRAINER: $finished of $((total * ${#steps[@]})) runs are finished"
+[[ ${#left[@]} == 0 ]] || printf 'left: %s\n' "${left[@]}"
+
 n=0
 failed=()
 for seed in "${seeds[@]}"; do
@@ -38,12 +68,7 @@ for seed in "${seeds[@]}"; do
         n=$((n + 1))
         for step in "${steps[@]}"; do
             echo "[$n/$total] $TRAINER $dataset seed $seed: $step"
-            environment=() script=$step
-            if [[ $step == *" "* ]]; then
-                environment=("${step% *}") script=${step#* }
-            fi
-            if ! env ${environment[@]+"${environment[@]}"} TRAINER="$TRAINER" \
-                bash "$(dirname "${BASH_SOURCE[0]}")/$script" "$dataset" "$seed" "$@"; then
+            if ! run_step "$step" "$dataset" "$seed" "$@"; then
                 failed+=("$dataset seed $seed: $step")
                 break
             fi

@@ -14,6 +14,7 @@
 #               was published for the protocol, see default_config, or vit_b16)
 #     PYTHON    default: .venv/bin/python in the checkout if it is there, else python
 #     TAG       see below
+#     ASK       not empty: run nothing; exit status 0 says that the run is finished
 #
 # A run lies where CoOp puts it: OUTPUT/base2new/<part>/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k> where classes are
 # halved, else OUTPUT/<dataset>/<trainer>/<cfg>_<n>shots/seed<k>. CoOp has no rule for runs with other settings than the
@@ -233,6 +234,7 @@ skip_if_finished() {
         echo "Finished already, not run again: $1/results.json"
         exit 0
     fi
+    [[ -z ${ASK:-} ]] || exit 1
 }
 
 # launch FOLDER CLASSES [ARGUMENT ...]: run train.py, with its output in FOLDER and these further arguments.

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import gzip
+import hashlib
 import inspect
 import io
 import os
 import urllib.error
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -27,6 +29,8 @@ with warnings.catch_warnings():
     from clip.simple_tokenizer import SimpleTokenizer
 
 CACHE = "~/.cache/clip"
+# What OpenAI's archives hold beside parameters: sizes, which the parameters' shapes say as well
+SIZES = ("input_resolution", "context_length", "vocab_size")
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "amp": torch.float32, "fp32": torch.float32}
 
 
@@ -41,7 +45,8 @@ def load_clip(name: str, precision: str = "fp32", cache: str = CACHE) -> nn.Modu
         cache: folder of OpenAI's files.
 
     Returns:
-        The `clip` package's module on the CPU, in eval mode, no parameter requiring a gradient.
+        The `clip` package's module on the CPU, in eval mode, no parameter requiring a gradient. Its attribute `sha256`
+        is the `weights_digest` of the file's weights, whatever the precision.
 
     Raises:
         FileNotFoundError: the name is neither known nor a file, or the file cannot be downloaded.
@@ -55,7 +60,27 @@ def load_clip(name: str, precision: str = "fp32", cache: str = CACHE) -> nn.Modu
     for key, parameter in model.named_parameters():
         if parameter.dtype == torch.float16:  # LayerNorm and embeddings stay in float32
             parameter.data = state_dict[key].to(PRECISIONS[precision])
+    model.sha256 = weights_digest(state_dict)
     return model.eval().requires_grad_(False)
+
+
+def weights_digest(state_dict: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a CLIP's weights: of names, shapes and values in float32.
+
+    So it is the same for all formats of file, and for half-precision weights that were stored in float32.
+
+    Args:
+        state_dict: names to tensors, as `read_state_dict` gives them.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(set(state_dict) - set(SIZES)):
+        values = state_dict[name].detach().float().cpu().contiguous()
+        digest.update(f"{name} {tuple(values.shape)} ".encode())
+        digest.update(values.reshape(-1).numpy())
+    return digest.hexdigest()
 
 
 def _build(state_dict: dict[str, Tensor], path: Path) -> nn.Module:
@@ -65,7 +90,7 @@ def _build(state_dict: dict[str, Tensor], path: Path) -> nn.Module:
         # MaPLe's package: a trainer name other than its own, and no prompts inside the encoders, give the plain CLIP.
         no_prompts = {"vision_depth": 0, "language_depth": 0, "vision_ctx": 0, "language_ctx": 0}
         arguments = [{"trainer": "CoOp", **no_prompts}]
-    keys = set(state_dict) - {"input_resolution", "context_length", "vocab_size"}
+    keys = set(state_dict) - set(SIZES)
     try:
         model = build_model(state_dict, *arguments)
         differing = keys ^ set(model.state_dict())  # MaPLe's passes over what is missing
