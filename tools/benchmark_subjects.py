@@ -12,6 +12,7 @@ import contextlib
 import inspect
 import io
 import itertools
+import multiprocessing
 import random
 import resource
 import sys
@@ -127,6 +128,8 @@ def serve(connection, subject: Subject, settings: Settings) -> None:
     """
     try:
         torch.set_num_threads(settings.threads)
+        if "fork" in multiprocessing.get_all_start_methods():
+            multiprocessing.set_start_method("fork", force=True)  # of data-loading workers, as in a training run
         with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
             measured = Measured(subject, settings, Path(folder))
             connection.send({})
