@@ -108,6 +108,34 @@ def test_parts_under_autocast_equal_the_whole(encoder, monkeypatch):
     assert all(relative(part, whole) < 0.02 for whole, part in zip(*found))
 
 
+def test_activation_is_clips(small_clip):
+    """And keeps its input alone for the gradient."""
+    x = torch.linspace(-30, 30, 1001, dtype=torch.float64, requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        y = text._QuickGELU.apply(x)
+    plain = small_clip.transformer.resblocks[0].mlp.gelu(x)
+    assert torch.equal(y, plain)
+    (expected,) = torch.autograd.grad(plain.sum(), x)
+    (found,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert [tensor.shape for tensor in kept] == [x.shape]
+
+
+def test_last_part_is_not_computed_again(encoder, monkeypatch):
+    calls = []
+    encode = encoder._encode
+    monkeypatch.setattr(encoder, "_encode", lambda *given: calls.append(tuple(given[2])) or encode(*given))
+    monkeypatch.setattr(text, "TOKENS_AT_ONCE", 24)  # 12 of each template, the longest name has 10 tokens
+    learner = TextTemplates(encoder, NAMES, 2, 3, std=0.5)
+    encoder(learner()).sum().backward()
+    *others, last = dict.fromkeys(calls)
+    assert others
+    assert 1 in last  # the longest name's
+    assert calls.count(last) == 1
+    assert all(calls.count(part) == 2 for part in others)
+
+
 def test_parts_hold_all_classes_once():
     end = [3, 1, 1, 9, 2]
     order = [1, 2, 4, 0, 3]

@@ -1,0 +1,200 @@
+"""The benchmark: what it compares with, what it counts, what it says of its results; all of it at tiny sizes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+
+import pytest
+import torch
+from conftest import relative
+
+from tools import benchmark, benchmark_page
+from tools.benchmark_page import Value, figures, render
+from tools.benchmark_plain import PlainTextEncoder
+from tools.benchmark_subjects import IMAGENET_LENGTHS, Settings, Subject, class_names, counted_operations
+from trainers.modules import text
+from trainers.modules.loading import tokenize
+from trainers.modules.prompts import TextTemplates
+from trainers.modules.text import TextEncoder, TextPrompt
+
+NAMES = ["dog", "a rather long class name of many words", "x y"]
+
+
+def test_class_names_are_distinct_and_as_long_as_imagenets():
+    names = class_names(1000)
+    assert len(set(names)) == 1000
+    assert Counter(len(tokenize(name)) - 2 for name in names) == IMAGENET_LENGTHS
+    assert class_names(200) == names[:200]
+    assert len(set(class_names(24))) == 24
+    with pytest.raises(ValueError, match=r"1 to 1000 classes, got 1001"):
+        class_names(1001)
+
+
+def test_plain_encoder_equals_the_fast_one(small_clip):
+    """Deep prompts and a suffix of its own for each template included, with gradients."""
+    prompt = TextTemplates(TextEncoder(small_clip), NAMES, 2, 3, std=0.5)()
+    given = [prompt.prefix, prompt.suffix + 0.1 * torch.randn(2, *prompt.suffix.shape), torch.randn(2, 3, 64)]
+    found = []
+    for encoder in (TextEncoder(small_clip), PlainTextEncoder(small_clip)):
+        prefix, suffix, deep = leaves = [tensor.detach().clone().requires_grad_() for tensor in given]
+        features = encoder(TextPrompt(prefix, suffix, prompt.end, [deep]))
+        (features * torch.linspace(-1, 1, features.numel()).view_as(features)).sum().backward()
+        found.append([features, *(leaf.grad for leaf in leaves)])
+    assert all(relative(fast, plain) < 1e-5 for fast, plain in zip(*found))
+
+
+def test_operations_equal_a_count_by_hand(small_clip):
+    """Attention included, which PyTorch computes in one kernel or in two matrix products."""
+    n_templates, width, n_out, layers, positions = 2, 64, 48, 3, 77
+    prompt = TextTemplates(TextEncoder(small_clip), NAMES, n_templates, 3, std=0.5)()
+    with torch.no_grad(), counted_operations() as counts:
+        PlainTextEncoder(small_clip)(prompt)
+    a_token = 2 * width * (3 * width + width + 8 * width) + 4 * positions * width
+    a_class = layers * positions * a_token + 2 * width * n_out
+    assert counts == {"flops": n_templates * len(NAMES) * a_class, "flops_again": 0}
+
+
+def test_what_checkpoints_compute_again_is_told_apart(small_clip, monkeypatch):
+    encoder = TextEncoder(small_clip)
+    found = []
+    for most in (text.TOKENS_AT_ONCE, 1):
+        monkeypatch.setattr(text, "TOKENS_AT_ONCE", most)
+        learner = TextTemplates(encoder, NAMES, 2, 3, std=0.5)
+        with torch.no_grad(), counted_operations() as forward:
+            encoder(learner())
+        with counted_operations() as counts:
+            encoder(learner()).sum().backward()
+        found.append((forward["flops"], counts))
+    (_, whole), (forward, parts) = found
+    assert whole["flops_again"] == 0
+    # A class a part, of 7, 8 and 14 tokens with the start; the last and longest is kept.
+    assert 0.45 < parts["flops_again"] / forward < 0.56
+    # The start is computed for every part; nothing else is more.
+    assert whole["flops"] < parts["flops"] - parts["flops_again"] < 2 * whole["flops"]
+
+
+def subject(**given):
+    found = {"trainer": "CDC", "style": "ours", "work": "train", "classes": 24, "templates": 4, "batch": 4}
+    found.update(
+        {"coupled": False, "bank": True, "backbone": "ViT-B/16", "seconds": [1.0, 1.0, 1.0], "waited": [0] * 3}
+    )
+    found.update({"flops": 3e9, "flops_again": 1e9, "rate": 4e9, "baseline": 2**29, "peak": 2**30})
+    return {**found, **given}
+
+
+MACHINE = {"device": "cpu", "threads": 2, "precision": "fp32", "cores": 2, "model": "Some Processor", "torch": "2.0"}
+RESULTS = {
+    "machine": MACHINE,
+    "measurements": {
+        "text 1000": {
+            "section": "text",
+            "subjects": {
+                "m1": subject(classes=1000, templates=1, seconds=[1.0] * 5),
+                "m4": subject(classes=1000, seconds=[1.0] * 5),
+                # 100 classes of one template in 2 s: a class costs 20 times, a template's class 80 times as much
+                "plain": subject(style="plain", classes=100, templates=1, seconds=[2.0, 1.5, 1.0, 2.5, 2.0]),
+            },
+        },
+        "train 200": {"section": "train", "subjects": {"plain_coop": subject(peak=4 * 2**30), "cdc": subject()}},
+        "1000 classes, M = 4": {"section": "classes", "subjects": {"bank": subject(classes=1000, peak=3 * 2**30)}},
+        "data 4": {"section": "data", "subjects": {"loop": subject(work="loop", waited=[0.5, 0.25, 0.0])}},
+    },
+}
+
+
+def test_figures_of_known_results():
+    lines = {line.split("  ")[0].strip(): line for line in figures(RESULTS).splitlines()}
+    line = lines["text forward and backward, 1000 names, a template of M = 1"]
+    assert "20.00x (15.00 to 20.00)" in line
+    assert line.endswith("yes")
+    assert "80.00x" in lines["text forward and backward, 1000 names, a template of M = 4"]
+    line = lines["CDC M = 4 peak memory, C = 1000"]
+    assert "at most 0.5" in line
+    assert "0.75" in line
+    assert line.endswith("no")
+    # 2 of the 3 billion operations are needed, the machine does 4 billion a second
+    share = "share of the matrix product limit, CDC M = 4 training step with bank, C = 1000"
+    assert "50.00%" in lines[share]
+    assert "75.00%" in lines["the same for M = 4, counting what is computed again"]
+    assert len(lines) == 2 + 6  # and nothing of what was not measured
+
+
+def test_page_gives_reasons_for_what_falls_short_alone(monkeypatch):
+    monkeypatch.setattr(benchmark_page, "REASONS", {"memory": "so much is kept", "text 1000, m1": "not to be seen"})
+    page = render(RESULTS)
+    assert "- CDC M = 4 peak memory, C = 1000: so much is kept" in page
+    assert "not to be seen" not in page
+    assert "2 cores of Some Processor, 2 threads" in page
+    assert "| 25.0%" in page.split("## Training from files")[1]  # 0.75 of 3 s
+
+
+def test_every_reason_has_its_figure():
+    assert set(benchmark_page.REASONS) <= {figure.name for figure in benchmark_page.FIGURES}
+
+
+def test_one_round_has_no_spread():
+    assert Value.of([3.0]) == Value(3.0, 3.0, 3.0)
+
+
+def test_every_figure_has_its_measurement():
+    """Of a plan without upstream, all figures can be computed, whatever the numbers."""
+    results = {"machine": MACHINE, "measurements": {}}
+    for measurement in benchmark.plan():
+        subjects = {name: subject(classes=s.classes) for name, s in measurement.subjects.items()}
+        assert measurement.name not in results["measurements"]
+        results["measurements"][measurement.name] = {"section": measurement.section, "subjects": subjects}
+    assert len(figures(results).splitlines()) == 2 + len(benchmark_page.FIGURES)
+
+
+def arguments(folder, *more):
+    given = ["--quick", "--threads", "1", "--output", str(folder / "found.json"), "--page", str(folder / "page.md")]
+    return benchmark.parse_arguments([*given, *more])
+
+
+def test_quick_run_and_what_it_does_not_repeat(tmp_path, capsys):
+    found = benchmark.run(arguments(tmp_path, "--only", "text", "data"))
+    assert "3 measurements" in capsys.readouterr().out
+    plain, ours = (found["measurements"]["text 24"]["subjects"][name] for name in ("plain", "m1"))
+    assert len(plain["seconds"]) == 2
+    assert plain["flops"] > 5 * ours["flops"] > 0
+    assert plain["peak"] >= plain["baseline"] > 0
+    assert json.loads((tmp_path / "found.json").read_text()) == found
+    assert "sizes that say nothing" in (tmp_path / "page.md").read_text()
+
+    again = benchmark.run(arguments(tmp_path, "--only", "text"))
+    assert "0 measurements" in capsys.readouterr().out
+    assert again == found
+    with pytest.raises(ValueError, match="another threads"):
+        benchmark.run(arguments(tmp_path, "--threads", "2"))
+
+
+def test_a_failing_subject_is_told():
+    measurement = benchmark.Measurement("text", "x", {"bad": Subject("CDC", "text", 2000, backbone="tiny")})
+    with pytest.raises(RuntimeError, match=r"(?s)classes=2000.*1 to 1000 classes, got 2000"):
+        benchmark.take(measurement, Settings())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [(["--threads", "0"], "at least 1, got 0"), (["--precision", "fp16"], "needs --device cuda")],
+)
+def test_arguments_that_cannot_be(tmp_path, given, message):
+    with pytest.raises(ValueError, match=message):
+        benchmark.run(arguments(tmp_path, *given))
+
+
+def test_folder_without_published_code(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds neither"):
+        benchmark.run(arguments(tmp_path, "--upstream", str(tmp_path)))
+
+
+@pytest.mark.upstream
+def test_published_trainers_beside_ours(tmp_path):
+    if "COOP_CHECKOUT" not in os.environ:
+        pytest.skip("COOP_CHECKOUT is not set")
+    found = benchmark.run(arguments(tmp_path, "--only", "upstream", "--upstream", os.environ["COOP_CHECKOUT"]))
+    for name in ("published CoOp", "published CoCoOp"):
+        subjects = found["measurements"][name]["subjects"]
+        assert subjects["published"]["flops"] > 3 * subjects["ours"]["flops"]
