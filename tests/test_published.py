@@ -176,7 +176,8 @@ def test_published_trainers(name, trainer, tmp_path, data, backbone):
     assert n_steps == {"ZeroshotCLIP": 0, "CoCoOp": 16, "MaPLe": 4, "VPT": 4, "IVLP": 4, "CoOp": n_steps}[trainer]
     assert figures(log) == figures(expected_log)
     accuracy = re.search(r"^\* accuracy: .*$", expected_log, re.MULTILINE)[0]
-    result = f"{n_steps} batches and losses equal to the last bit; `{accuracy}`"
+    steps = f"{n_steps} batches and losses" if n_steps else "test batches"
+    result = f"{steps} equal to the last bit; `{accuracy}`"
     embedded.note(f"its own `{trainer}`, unmodified, beside the drop-in, against upstream's Dassl", result)
 
 
