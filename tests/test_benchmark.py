@@ -61,6 +61,7 @@ def test_what_checkpoints_compute_again_is_told_apart(small_clip, monkeypatch):
     found = []
     for most in (text.TOKENS_AT_ONCE, 1):
         monkeypatch.setattr(text, "TOKENS_AT_ONCE", most)
+        monkeypatch.setattr(text, "TOKENS_KEPT", most)
         learner = TextTemplates(encoder, NAMES, 2, 3, std=0.5)
         with torch.no_grad(), counted_operations() as forward:
             encoder(learner())
@@ -124,7 +125,7 @@ def test_figures_of_known_results():
 def test_page_gives_reasons_for_what_falls_short_alone(monkeypatch):
     monkeypatch.setattr(benchmark_page, "REASONS", {"memory": "so much is kept", "text 1000, m1": "not to be seen"})
     page = render(RESULTS)
-    assert "- CDC M = 4 peak memory, C = 1000: so much is kept" in page
+    assert "- CDC M = 4 peak memory, C = 1000, batch 4, with bank: so much is kept" in page
     assert "not to be seen" not in page
     assert "2 cores of Some Processor, 2 threads" in page
     assert "| 25.0%" in page.split("## Training from files")[1]  # 0.75 of 3 s

@@ -75,6 +75,12 @@ def test_suffix_of_its_own_for_each_template(encoder):
     assert relative(features[1], features[0]) > 0.1
 
 
+def bound_tokens(monkeypatch, most):
+    """No more own tokens than these are kept, or computed again at once."""
+    for name in ("TOKENS_AT_ONCE", "TOKENS_KEPT"):
+        monkeypatch.setattr(text, name, most)
+
+
 @pytest.mark.parametrize("at_once", [1, 12, 30])
 @pytest.mark.parametrize("class_specific", [False, True])
 def test_classes_in_parts_equal_the_whole(encoder, monkeypatch, at_once, class_specific):
@@ -84,7 +90,7 @@ def test_classes_in_parts_equal_the_whole(encoder, monkeypatch, at_once, class_s
     given = [prompt.prefix, suffix, torch.randn(2, 3, 64)]
     found = []
     for most in (text.TOKENS_AT_ONCE, at_once):
-        monkeypatch.setattr(text, "TOKENS_AT_ONCE", most)
+        bound_tokens(monkeypatch, most)
         prefix, suffix, deep = leaves = [tensor.detach().clone().requires_grad_() for tensor in given]
         features = encoder(TextPrompt(prefix, suffix, prompt.end, [deep]))
         (features * torch.linspace(-1, 1, features.numel()).view_as(features)).sum().backward()
@@ -98,7 +104,7 @@ def test_parts_under_autocast_equal_the_whole(encoder, monkeypatch):
     """What is computed again, is so in the precision of the first time."""
     found = []
     for most in (text.TOKENS_AT_ONCE, 1):
-        monkeypatch.setattr(text, "TOKENS_AT_ONCE", most)
+        bound_tokens(monkeypatch, most)
         torch.manual_seed(1)
         learner = TextTemplates(encoder, NAMES, 2, 3, std=0.5)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -126,7 +132,7 @@ def test_last_part_is_not_computed_again(encoder, monkeypatch):
     calls = []
     encode = encoder._encode
     monkeypatch.setattr(encoder, "_encode", lambda *given: calls.append(tuple(given[2])) or encode(*given))
-    monkeypatch.setattr(text, "TOKENS_AT_ONCE", 24)  # 12 of each template, the longest name has 10 tokens
+    bound_tokens(monkeypatch, 24)  # 12 of each template, the longest name has 10 tokens
     learner = TextTemplates(encoder, NAMES, 2, 3, std=0.5)
     encoder(learner()).sum().backward()
     *others, last = dict.fromkeys(calls)
@@ -139,9 +145,21 @@ def test_last_part_is_not_computed_again(encoder, monkeypatch):
 def test_parts_hold_all_classes_once():
     end = [3, 1, 1, 9, 2]
     order = [1, 2, 4, 0, 3]
-    assert text._split(order, end, 100) == [order]
-    assert text._split(order, end, 7) == [[1, 2, 4], [0], [3]]
-    assert text._split(order, end, 0) == [[c] for c in order]
+    assert text._split(order, end, 100, 0) == [order]
+    assert text._split(order, end, 7, 7) == [[1, 2, 4], [0], [3]]
+    assert text._split(order, end, 4, 20) == [[1, 2], [4, 0, 3]]
+    assert text._split(order, end, 0, 0) == [[c] for c in order]
+
+
+@pytest.mark.parametrize(("n_templates", "n_kept"), [(1, 12), (2, 6), (4, 3), (8, 1)])
+def test_as_many_tokens_are_kept_as_one_template_has(encoder, monkeypatch, n_templates, n_kept):
+    monkeypatch.setattr(text, "TOKENS_AT_ONCE", 8)
+    calls = []
+    monkeypatch.setattr(encoder, "_encode", lambda *given: calls.append(len(given[2])) or torch.zeros(1, calls[-1], 1))
+    learner = TextTemplates(encoder, ["a"] * 12, n_templates, 2, std=0.5)  # of three tokens each, with "." and the end
+    encoder(learner())
+    assert calls[-1] == n_kept
+    assert sum(calls) == 12
 
 
 def test_memory_does_not_grow_with_templates_and_classes(encoder, monkeypatch):
@@ -160,7 +178,7 @@ def test_memory_does_not_grow_with_templates_and_classes(encoder, monkeypatch):
         return sum(sizes.values())
 
     plain_growth = kept(4) - kept(2)
-    monkeypatch.setattr(text, "TOKENS_AT_ONCE", 50)
+    bound_tokens(monkeypatch, 50)
     assert kept(4) - kept(2) < plain_growth / 20
 
 

@@ -44,6 +44,7 @@ class Measurement:
         subjects: by a name that is used in figures and tables.
         rounds: how often each takes its step behind the first one.
         rounds_if_slow: the same where a step takes more than `SLOW` seconds.
+        warm_up: steps before that, which are not recorded.
     """
 
     section: str
@@ -51,14 +52,15 @@ class Measurement:
     subjects: dict[str, Subject]
     rounds: int = 3
     rounds_if_slow: int = 1
+    warm_up: int = 1
 
 
 def plan(upstream: Sequence[str] = ()) -> list[Measurement]:
     """All measurements; `upstream` names folders of published code, CoOp's or MaPLe's."""
     found = []
 
-    def measure(section: str, name: str, rounds: int = 3, slow: int = 1, **subjects: Subject) -> None:
-        found.append(Measurement(section, name, subjects, rounds, slow))
+    def measure(section: str, name: str, rounds: int = 3, slow: int = 1, warm_up: int = 1, **subjects: Subject) -> None:
+        found.append(Measurement(section, name, subjects, rounds, slow, warm_up))
 
     def cdc(work: str, classes: int, templates: int = 4, **more) -> Subject:
         return Subject("CDC", work, classes, templates, **more)
@@ -120,9 +122,10 @@ def plan(upstream: Sequence[str] = ()) -> list[Measurement]:
             subjects["coupled"] = cdc("test", 24, batch=batch, coupled=True)
         measure("test", name, **subjects)
 
-    for batch, rounds in ((4, 10), (32, 3)):
-        measure("data", f"data {batch}", rounds, 3, loop=cdc("loop", 24, batch=batch))
-        measure("data", f"data {batch}, bank", 20, 3, loop=cdc("loop", 24, batch=batch, bank=True))
+    # Behind more steps than batches are loaded ahead
+    measure("data", "data 4", 20, 20, warm_up=5, loop=cdc("loop", 24, batch=4))
+    for batch in (4, 32):
+        measure("data", f"data {batch}, bank", 20, 20, warm_up=5, loop=cdc("loop", 24, batch=batch, bank=True))
 
     large = {"backbone": "ViT-L/14"}
     measure("large", "large train", 2, cdc_bank=cdc("train", 24, bank=True, **large), cdc=cdc("train", 24, **large))
@@ -171,7 +174,7 @@ def small(measurements: Sequence[Measurement]) -> list[Measurement]:
             )
             for name, subject in measurement.subjects.items()
         }
-        found.append(replace(measurement, subjects=subjects, rounds=2))
+        found.append(replace(measurement, subjects=subjects, rounds=2, warm_up=1))
     return found
 
 
@@ -185,11 +188,7 @@ def take(measurement: Measurement, settings: Settings) -> dict:
         found = {
             name: {**asdict(subject), "seconds": [], "waited": []} for name, subject in measurement.subjects.items()
         }
-        slowest = 0.0
-        for name in found:  # the first step warms up, and is the one whose operations are counted
-            first = ask(name, "count")
-            slowest = max(slowest, first.pop("seconds"))
-            found[name].update(first)
+        slowest = max(ask(name, "step")["seconds"] for name in found for _ in range(measurement.warm_up))
         for _ in range(measurement.rounds_if_slow if slowest > SLOW else measurement.rounds):
             for name in found:
                 step = ask(name, "step")

@@ -39,8 +39,8 @@ Where it says *a template*, the time of M templates is divided by M. The plain p
 timed on 100 names of the same lengths and compared by time a class, which is fair to it, as 77 positions are computed
 whatever the name is. Memory is the peak of the whole process, on CUDA what PyTorch had allocated. The limit is the rate
 at which the same process multiplies matrices of {rows} rows, of the text transformer's widths. Its share is that of the
-floating-point operations that the step needs; those that gradient checkpoints compute again are no part of it, and
-stand in the tables on their own.
+floating-point operations that the step needs, as PyTorch counts them (attention's in full, where half of it is masked);
+those that gradient checkpoints compute again are no part of it, and stand in the tables on their own.
 
 ## Why it is exact
 
@@ -177,7 +177,7 @@ FIGURES = (
     ),
     Figure(
         "memory",
-        "CDC M = 4 peak memory, C = 1000",
+        "CDC M = 4 peak memory, C = 1000, batch 4, with bank",
         "plain CoOp, M = 1, C = 200",
         0.5,
         "",
@@ -187,7 +187,7 @@ FIGURES = (
     *(
         Figure(
             f"memory of M, {classes}",
-            f"CDC M = 8 peak memory, C = {classes}",
+            f"CDC M = 8 peak memory, C = {classes}, with bank",
             "the same with M = 1",
             1.2,
             "",

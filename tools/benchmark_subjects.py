@@ -123,7 +123,7 @@ def random_clip(backbone: str, precision: str) -> nn.Module:
 
 
 def serve(connection, subject: Subject, settings: Settings) -> None:
-    """The subject's process: build it, then answer "count", "step" and, at the end, "finish".
+    """The subject's process: build it, then answer "step" and, at the end, "finish".
 
     Every answer is a dict; what went wrong is in its "error".
     """
@@ -134,9 +134,8 @@ def serve(connection, subject: Subject, settings: Settings) -> None:
         with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
             measured = Measured(subject, settings, Path(folder))
             connection.send({})
-            answers = {"count": measured.count, "step": measured.step, "finish": measured.finish}
-            for command in iter(connection.recv, "finish"):
-                connection.send(answers[command]())
+            while connection.recv() == "step":
+                connection.send(measured.step())
             connection.send(measured.finish())
     except Exception:
         connection.send({"error": traceback.format_exc()})
@@ -171,15 +170,16 @@ class Measured:
         self._synchronize()
         return {"seconds": time.perf_counter() - started, "waited": waited}
 
-    def count(self) -> dict[str, float]:
-        """As `step`, the first time: also floating-point operations, and those of them that were computed again."""
-        with counted_operations() as counts:
-            seconds = self.step()["seconds"]
-        return {"seconds": seconds, **counts}
-
     def finish(self) -> dict[str, float]:
-        """Memory in bytes, before the first step and its peak; and operations a second of matrix products."""
-        return {"baseline": self.baseline, "peak": self._memory(), "rate": self._rate()}
+        """Memory in bytes, before the first step and its peak; operations a second of matrix products; and
+        floating-point operations of one more step, with those of them that were computed again.
+
+        Counting keeps more in memory than the step does, so it comes last.
+        """
+        found = {"baseline": self.baseline, "peak": self._memory(), "rate": self._rate()}
+        with counted_operations() as counts:
+            self.step()
+        return {**found, **counts}
 
     def _train(self) -> None:
         self.trainer.forward_backward(self.batch)

@@ -25,9 +25,11 @@ from torch.utils.checkpoint import checkpoint
 
 from .loading import tokenize
 
-# Own tokens of all templates that are kept for the gradient at once: 0.8 GB for ViT-B/16 in float32. One template's
-# pass over the names of ImageNet's classes stays below.
-TOKENS_AT_ONCE = 5120
+# Own tokens, of all templates, in one part that is computed again for the gradient (about 0.4 MB each for ViT-B/16 in
+# float32). Beside it so many are kept as one template has, within these bounds: then time is not spent where there is
+# room, and M templates need hardly more memory than one.
+TOKENS_AT_ONCE = 1024
+TOKENS_KEPT = 5120
 
 
 class TextPrompt(NamedTuple):
@@ -86,8 +88,11 @@ class TextEncoder(nn.Module):
             raise ValueError(
                 f"CLIP's text encoder takes {self.context_length} tokens, a prompt has {n_prefix + n_suffix}"
             )
-        parts = _split(sorted(range(len(end)), key=end.__getitem__, reverse=True), end, TOKENS_AT_ONCE // len(prefix))
-        parts.reverse()  # the first one, which is full, comes last
+        n_own = sum(last + 1 for last in end)
+        kept = min(TOKENS_KEPT, max(TOKENS_AT_ONCE, n_own))
+        by_length = sorted(range(len(end)), key=end.__getitem__, reverse=True)
+        parts = _split(by_length, end, kept // len(prefix), TOKENS_AT_ONCE // len(prefix))
+        parts.reverse()  # the first one, which is kept, comes last
         order = [c for part in parts for c in part]
         features = []
         for part in parts:
@@ -147,12 +152,12 @@ def pad(tokens: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> 
     return padded, tuple(len(text) - 1 for text in tokens)
 
 
-def _split(order: list[int], end: Sequence[int], most: int) -> list[list[int]]:
-    """Classes in parts of at most `most` tokens, but at least one class."""
+def _split(order: list[int], end: Sequence[int], first: int, most: int) -> list[list[int]]:
+    """Classes in parts, the first one of at most `first` tokens, others of at most `most`, but at least one class."""
     parts, n_tokens = [[]], 0
     for c in order:
         n_tokens += end[c] + 1
-        if parts[-1] and n_tokens > most:
+        if parts[-1] and n_tokens > (first if len(parts) == 1 else most):
             parts.append([])
             n_tokens = end[c] + 1
         parts[-1].append(c)
