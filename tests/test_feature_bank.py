@@ -16,7 +16,7 @@ from dassl.utils import read_image
 from yacs.config import CfgNode
 
 from trainers import feature_bank
-from trainers.feature_bank import Views, input_options
+from trainers.feature_bank import Views, input_options, view_seed
 
 CROP, JITTER = ["random_resized_crop", "normalize"], ["random_flip", "colorjitter", "normalize"]
 
@@ -65,8 +65,10 @@ def files(tmp_path):
 def encode_views(trainer, batch):
     """What the bank stands for: each template's view of this epoch, through the image encoder."""
     stacked = []
-    for copy, transform in zip(trainer.copies, transforms_of(trainer)):
-        views = Views([item.impath for item in trainer.dm.dataset.train_x], [transform], [f"1 {copy}"], 3)
+    names = trainer.augmentations() or [trainer.cfg.INPUT.TRANSFORMS]
+    for copy, own, transform in zip(trainer.copies, names, transforms_of(trainer)):
+        seeds = [view_seed(1, sorted(own), copy)]
+        views = Views([item.impath for item in trainer.dm.dataset.train_x], [transform], seeds, 3)
         stacked.append(torch.stack([views[i][0, trainer.epoch] for i in batch["index"].tolist()]))
     images = torch.stack(stacked)
     return trainer.model.image_features(images if trainer.augmentations() else images[0])
@@ -266,3 +268,13 @@ def test_bank_needs_a_seed(build):
     cfg.defrost()
     cfg.SEED = -1
     assert "a SEED from 0 on" in " ".join(trainer.config_problems(cfg, trainer.options))
+
+
+def test_transforms_that_begin_alike_do_not_share_their_crops(build):
+    """As without a bank, where each view is a draw of its own; a blur of half of the pictures hides no crop."""
+    blur = ("random_resized_crop", "gaussian_blur", "normalize")
+    trainer = build("run", "INPUT.GB_P", 0.0, augmentations=(CROP, blur))
+    paths = [item.impath for item in trainer.dm.dataset.train_x[:4]]
+    seeds = [view_seed(1, sorted(names), 0) for names in trainer.augmentations()]
+    for image in Views(paths, transforms_of(trainer), seeds, 3):
+        assert not any(torch.equal(one, other) for one, other in zip(*image))

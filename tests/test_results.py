@@ -675,7 +675,7 @@ def test_paper_stands_beside_nothing_that_it_is_not_of(tmp_path):
 @pytest.mark.parametrize(
     ("backbone", "told"),
     [("RN50", "RN50"), ("ViT-B/32", "ViT-B/32"), ("weights/ViT-B/16", "weights/ViT-B/16"),
-     ("ViT-B-16.pt", "ViT-B-16.pt"), ("", "a CLIP that is not told")],
+     ("my/ViT-B-16x.pt", "my/ViT-B-16x.pt"), ("", "a CLIP that is not told")],
 )  # fmt: skip
 @pytest.mark.parametrize("log", [False, True])
 def test_paper_stands_beside_runs_of_its_own_clip_alone(tmp_path, backbone, told, log):
@@ -696,6 +696,11 @@ def test_paper_stands_beside_runs_of_its_own_clip_alone(tmp_path, backbone, told
     text = results.text_table(tmp_path, paper=True, seeds=[1])
     assert "82.70" in text
     assert "paper: is of" not in text
+
+
+@pytest.mark.parametrize("name", ["ViT-B/16", "/models/ViT-B-16.pt"])
+def test_papers_backbone_by_name_and_by_file(name):
+    assert published.is_backbone(name)
 
 
 def test_paper_in_domain_generalisation(tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import itertools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ import compat  # noqa: F401  makes `import dassl` work; stands before it
 
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
+from yacs.config import CfgNode
 
 import train
 from tools.runs import read_results
@@ -20,6 +23,8 @@ from tools.runs import read_results
 ROOT = Path(__file__).resolve().parent.parent
 # Trainers that are tested as they are
 UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")
+# Settings that say where things lie, and change no result
+WHERE = ("DATASET.ROOT", "OUTPUT_DIR", "TRAINER.CDC.FEATURE_BANK_DIR")
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Experiment:
 
     @property
     def finished(self) -> bool:
+        """Whether the results are there; of which settings, `execute` looks."""
         return all((folder / "results.json").is_file() for folder in self.folders)
 
     def figures(self) -> dict[str, float]:
@@ -70,7 +76,7 @@ class Experiment:
 
 
 def execute(experiment: Experiment, data: Path) -> None:
-    """Run an experiment unless it is finished; one that was cut goes on from its last checkpoint.
+    """Run an experiment unless it is finished.
 
     What it prints is put into `log.txt` in its folder.
 
@@ -79,21 +85,40 @@ def execute(experiment: Experiment, data: Path) -> None:
 
     Raises:
         OSError, ValueError: as `train.py` meets them.
+        ValueError: it was run with other settings before.
     """
+    args, cfg = _configure(experiment, data)
     if experiment.finished:
+        _check_settings(experiment, cfg)
         return
     first = experiment.folders[0]
     first.mkdir(parents=True, exist_ok=True)
-    progress_bars = io.StringIO()
-    with (
-        (first / "log.txt").open("a") as log,
-        contextlib.redirect_stdout(log),
-        contextlib.redirect_stderr(progress_bars),
-    ):
-        _run(experiment, data)
+    bars = io.StringIO()  # of progress, which nobody watches
+    with (first / "log.txt").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(bars):
+        _run(experiment, args, cfg)
 
 
-def _run(experiment: Experiment, data: Path) -> None:
+def _check_settings(experiment: Experiment, cfg: CfgNode) -> None:
+    """Refuse results that were made with other settings than these."""
+    for folder in experiment.folders:
+        found = json.loads((folder / "results.json").read_text())["config"]
+        before, now = _flat(found), _flat(json.loads(json.dumps(cfg)))
+        other = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        if set(other) - set(WHERE):
+            names = ", ".join(key for key in other if key not in WHERE)
+            raise ValueError(f"{folder} holds results of another {names}: delete it, or put it aside")
+
+
+def _flat(config: Mapping, prefix: str = "") -> dict[str, object]:
+    """Settings by their whole names."""
+    flat = {}
+    for name, value in config.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
+    return flat
+
+
+def _configure(experiment: Experiment, data: Path) -> tuple[argparse.Namespace, CfgNode]:
+    """Arguments and config that train.py would have."""
     given = {
         "DATASET.NUM_SHOTS": 16,
         "DATALOADER.NUM_WORKERS": 0,
@@ -107,7 +132,10 @@ def _run(experiment: Experiment, data: Path) -> None:
     arguments += itertools.chain.from_iterable(given.items())
     args = train.parse_arguments([str(argument) for argument in arguments])
     args.model_dir = str(experiment.tested or "")
-    cfg = train.setup_cfg(args)
+    return args, train.setup_cfg(args)
+
+
+def _run(experiment: Experiment, args: argparse.Namespace, cfg: CfgNode) -> None:
     set_random_seed(cfg.SEED)
     train.print_settings(args, cfg)
     trainer = build_trainer(cfg)

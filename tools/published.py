@@ -12,8 +12,11 @@ new give 68.69).
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 SOURCE = "the CDC paper (Zhang et al., NeurIPS 2024): ViT-B/16, 16 shots, mean of 3 seeds"
 BACKBONE = "ViT-B/16"
+BACKBONE_FILE = "ViT-B-16.pt"  # as OpenAI publishes it
 SHOTS = 16
 
 # Config file -> name, in the paper's order
@@ -145,6 +148,11 @@ def numbers(protocol: str) -> dict[str, dict[str, dict[str, float]]]:
     return {
         trainer: {row: {"Accuracy": figure} for row, figure in zip(rows, table)} for trainer, table in tables.items()
     }
+
+
+def is_backbone(name: str) -> bool:
+    """Whether a run's backbone, a name or a path, is the paper's: by OpenAI's name, or by that of OpenAI's file."""
+    return name == BACKBONE or PurePath(name).name == BACKBONE_FILE
 
 
 def display_name(dataset: str) -> str:

@@ -49,8 +49,8 @@ def make_pseudo_set(dataset: str, root: Path) -> None:
     cfg = get_cfg_default()
     cfg.merge_from_file(str(ROOT / f"configs/datasets/{dataset}.yaml"))
     reader = DATASET_REGISTRY.get(cfg.DATASET.NAME)
-    if not issubclass(reader, RenderedDataset):
-        raise ValueError(f"a search needs a painted data set, as shapes, got {dataset}")
+    if not issubclass(reader, RenderedDataset) or reader.__init__ is not RenderedDataset.__init__:
+        raise ValueError(f"a search needs a painted data set without options of its own, as shapes, got {dataset}")
     folder = root / reader.dataset_dir
     if (folder / reader.split_file).is_file():
         return
@@ -113,7 +113,10 @@ def main() -> None:
         given = {**dict(args.set), **settings}
         name = ",".join(f"{key}={value}".replace("/", "_") for key, value in sorted(given.items())) or "plain"
         folder = args.output / args.trainer / args.config / name / dataset / f"seed{seed}"
-        figures = run(args.trainer, args.config, dataset, seed, given, folder, data)
+        try:
+            figures = run(args.trainer, args.config, dataset, seed, given, folder, data)
+        except (ValueError, OSError) as error:
+            parser.exit(2, f"tools.search: {error}\n")
         pair = (figures["base"]["accuracy"], figures["new"]["accuracy"])
         accuracies.setdefault(grid.index(settings), []).append(pair)
     for number, pairs in accuracies.items():

@@ -25,7 +25,7 @@ from tools.study import Method, Plan
 from tools.tables import harmonic_mean
 
 MARKS = ("<!-- written by hand -->", "<!-- generated -->")
-SEARCHES = "search_*.json"  # beside the page, as `tools.search --save` writes them
+SEARCHES = "search_*.json"  # in docs, as `tools.search --save` writes them
 BySeed = dict[int, float]
 
 
@@ -61,15 +61,15 @@ def write_page(plan: Plan, page: Path) -> None:
         "## A known confounder",
         _confounded(plan),
         "## How the settings were chosen",
-        _choice(page.parent),
+        _choice(),
     ]
-    page.write_text("\n\n".join(sections) + "\n")
+    page.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
 def _written_by_hand(page: Path) -> str:
     if not page.is_file():
         return "Nothing has been written yet."
-    parts = page.read_text().replace(MARKS[1], MARKS[0]).split(MARKS[0])
+    parts = page.read_text(encoding="utf-8").replace(MARKS[1], MARKS[0]).split(MARKS[0])
     if len(parts) != 3:
         raise ValueError(f"{page} must hold the marks {' and '.join(MARKS)} once, or not be there")
     return parts[1].strip()
@@ -81,8 +81,9 @@ def _how_it_was_made(plan: Plan) -> str:
         f"Made by `make study` ({versions}) from the results of its runs; every figure is a mean over the seeds "
         f"{', '.join(map(str, plan.seeds))}, with their standard deviation where a method depends on the seed. "
         "All methods see the same embedded data sets ([data.md](data.md)), the same small CLIP, "
-        f"{plan.shots} images a class and test images that nothing was chosen on. CoOp, CoCoOp and CDC with text "
-        f"templates train on {study.VIEWS} views of each image, encoded once. The figures say nothing about ViT-B/16."
+        f"{plan.shots} images a class, and test images that nothing was chosen on. CoOp, CoCoOp and CDC with text "
+        "templates train on views that are encoded once, as many of an image as there are epochs. The figures say "
+        "nothing about ViT-B/16."
     )
 
 
@@ -184,6 +185,10 @@ def _cross_data_set(plan: Plan) -> str:
             rows.append([method.title, *map(show, cells)])
         header = ["", f"{display_name(source)} (source)", *map(display_name, names), f"average of {len(names)}"]
         text += [f"Trained on all classes of `{source}`, tested on {title}:", table(rows, header)]
+    text.append(
+        "Zero-shot CLIP has a hand-written template for each set, as in CoOp's code; what was trained on the source "
+        "brings its own words. The pictures of `shapes_a` are those that zero-shot CLIP gets wrong most surely."
+    )
     return "\n\n".join(text)
 
 
@@ -192,12 +197,15 @@ def _ablation(plan: Plan) -> str:
     for method in study.ABLATION:
         base, new = (half(plan, method, plan.ablated, part) for part in ("base", "new"))
         seconds = training_seconds(plan, method)
-        rows.append([method.title, show(base), show(new), f"{hm(base, new):.2f}", f"{seconds:.1f}"])
+        unsure = mean(half(plan, method, plan.ablated, "new", "uncertainty").values())
+        rows.append([method.title, show(base), show(new), f"{hm(base, new):.2f}", f"{unsure:.3f}", f"{seconds:.1f}"])
     text = (
         f"Average of {_names(plan.ablated)}. Without DSTC templates learn by plain cross-entropy and predict by the "
-        "mean of their logits (`TRAINER.CDC.DECISION mean`). Seconds are of a training, with views already encoded."
+        "mean of their logits (`TRAINER.CDC.DECISION mean`). Rows without (3) have the learning rate that suits them, "
+        f"{study.WITHOUT_3['OPTIM.LR']}. Uncertainty is that of the prediction on new classes. Seconds are of a "
+        "training, without encoding its views."
     )
-    return text + "\n\n" + table(rows, ["", "Base", "New", "HM", "seconds"])
+    return text + "\n\n" + table(rows, ["", "Base", "New", "HM", "uncertainty", "seconds"])
 
 
 def _numbers(plan: Plan) -> str:
@@ -207,7 +215,10 @@ def _numbers(plan: Plan) -> str:
         base, new = (half(plan, method, plan.ablated, part) for part in ("base", "new"))
         seconds = training_seconds(plan, method)
         rows.append([str(number), show(base), show(new), f"{hm(base, new):.2f}", f"{seconds:.1f}"])
-    text = f"CDC with M text templates, average of {_names(plan.ablated)}; seconds as above."
+    text = (
+        f"CDC with M text templates, average of {_names(plan.ablated)}; seconds as above. With M grow the wordings "
+        "that templates start from and, up to four, the kinds of views; one template sees random crops alone."
+    )
     return text + "\n\n" + table(rows, ["M", "Base", "New", "HM", "seconds"])
 
 
@@ -314,11 +325,12 @@ def _confounded(plan: Plan) -> str:
     return text + "\n\n" + table(rows, ["", "accuracy", "aligned", "conflicting", "worst group"])
 
 
-def _choice(folder: Path) -> str:
+def _choice() -> str:
     """The grids that the settings were chosen from."""
     text = [
         "On further pictures of base classes that are in no part of a set, with half of these classes as *pseudo-new* "
-        "ones (`tools.search`); never on new classes or test images."
+        "ones (`tools.search`); never on new classes or test images. CoCoOp, MaPLe and coupled templates have the "
+        "published settings; evidence function, evidence scale and augmentations of CDC were set without a search."
     ]
     for path in sorted((ROOT / "docs").glob(SEARCHES)):
         search = json.loads(path.read_text())

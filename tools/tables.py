@@ -289,7 +289,7 @@ def paper_numbers(table: Table) -> tuple[dict[tuple[int, str, str], float], list
         if column.shots not in (0, published.SHOTS) or rows.keys().isdisjoint(table.datasets):
             notes.append(f"has no such numbers of {column.title}")
             continue
-        others = [name or "a CLIP that is not told" for name in column.backbones if name != published.BACKBONE]
+        others = [name or "a CLIP that is not told" for name in column.backbones if not published.is_backbone(name)]
         if others:
             notes.append(f"is of {published.BACKBONE}, and {column.title} has runs of {', '.join(others)}")
             continue

@@ -231,7 +231,7 @@ class ClipTrainer(TrainerX):
 
     @property
     def train_seconds(self) -> float | None:
-        """How long training took in this process; None where there was none."""
+        """How long training took in this process, without its test; None where there was none."""
         return None
 
 
@@ -320,9 +320,13 @@ class PromptTrainer(ClipTrainer):
     def class_features(self) -> Tensor | None:
         return self.model.text_features()
 
+    def after_train(self) -> None:
+        self._train_seconds = time.time() - self.time_start  # the test is not training
+        super().after_train()
+
     @property
     def train_seconds(self) -> float | None:
-        return time.time() - self.time_start if hasattr(self, "time_start") else None
+        return getattr(self, "_train_seconds", None)
 
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name="") -> None:
         """Write `<directory>/<checkpoint_folder>/model.pth.tar-<epoch + 1>` in Dassl's layout.

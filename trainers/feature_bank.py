@@ -19,8 +19,11 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import dassl
 import numpy as np
+import PIL
 import torch
+import torchvision
 from dassl.utils import read_image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -29,6 +32,7 @@ from yacs.config import CfgNode
 
 from .base import ClipTrainer, PromptTrainer
 
+VERSION = 2  # of the views that a seed gives; files of another one are not read
 IMAGES_AT_ONCE = 100  # views in one pass of the image encoder
 
 # How the options of INPUT begin that only some transforms read, by how these transforms' names begin.
@@ -69,12 +73,12 @@ class BankedTrainer(PromptTrainer):
             self.train_loader_x = numbered_loader(self.dm.train_loader_x, self.dm.dataset.train_x)
 
     def before_train(self) -> None:
-        super().before_train()
-        if self.options.FEATURE_BANK:
+        if self.options.FEATURE_BANK:  # before the clock of training starts, as other runs may find it there
             transform, names = self.dm.train_loader_x.dataset.transform, self.augmentations()
             if names is None:
                 transform, names = [transform], [self.cfg.INPUT.TRANSFORMS]
             self.banks = feature_bank(self, transform, names, self.options.FEATURE_BANK)
+        super().before_train()
 
     def train_features(self, batch: dict) -> Tensor:
         """L2-normalised features of a training batch: `(B, D)`, or `(M, B, D)` where there are `augmentations`."""
@@ -154,16 +158,19 @@ def feature_bank(
         OSError: the folder cannot be written.
     """
     cfg = trainer.cfg
-    folder = Path(trainer.options.FEATURE_BANK_DIR or os.path.join(cfg.DATASET.ROOT, "feature_bank"))
+    root = Path(cfg.DATASET.ROOT).expanduser().absolute()
+    folder = Path(trainer.options.FEATURE_BANK_DIR or root / "feature_bank").expanduser()
     paths = [item.impath for item in trainer.dm.dataset.train_x]
     same_for_all = {
+        "version": VERSION,
+        "made_by": [dassl.__version__, torchvision.__version__, PIL.__version__],
         "clip": trainer.backbone_sha256,
-        "precision": trainer.options.PREC,
-        "images": [[os.path.relpath(path, cfg.DATASET.ROOT), *_stamp(path)] for path in paths],
+        "precision": [trainer.options.PREC, trainer.device.type],
+        "images": [[os.path.relpath(path, root), *_stamp(path)] for path in paths],
         "seed": cfg.SEED,
         "views": n_views,
     }
-    steps = [sorted(set(choice)) for choice in names]
+    steps = [sorted(set(choice)) for choice in names]  # Dassl brings them into an order of its own
     files, missing = [], {}
     for m, transform in enumerate(transforms):
         copy = steps[:m].count(steps[m])  # templates with the same transform see different views
@@ -171,12 +178,20 @@ def feature_bank(
         key = json.dumps({**same_for_all, **own}, sort_keys=True)
         files.append(folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy")
         if not files[-1].is_file():
-            missing[files[-1]] = (transform, f"{cfg.SEED} {copy}")
+            missing[files[-1]] = (transform, view_seed(cfg.SEED, steps[m], copy))
     if missing:
         features = _encode(trainer, Views(paths, *zip(*missing.values()), n_views))
         for file, bank in zip(missing, features):
             _write(file, bank)
     return [_read(file, (n_views, len(paths))) for file in files]
+
+
+def view_seed(seed: int, names: Sequence[str], copy: int) -> str:
+    """What a transform's views are seeded by, beside image and number: others for every transform.
+
+    Else templates whose transforms begin alike would see the same crops.
+    """
+    return f"{seed} {' '.join(names)} {copy}"
 
 
 def input_options(cfg: CfgNode, names: Sequence[str]) -> dict:
