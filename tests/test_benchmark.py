@@ -85,7 +85,8 @@ def subject(**given):
         {"coupled": False, "bank": True, "backbone": "ViT-B/16", "seconds": [1.0, 1.0, 1.0], "waited": [0] * 3}
     )
     found.update({"flops": 3e9, "flops_again": 1e9, "rate": 4e9, "baseline": 2**29, "peak": 2**30})
-    return {**found, **given}
+    found.update(given)
+    return {"busy": found["seconds"], **found}
 
 
 MACHINE = {"device": "cpu", "threads": 2, "precision": "fp32", "cores": 2, "model": "Some Processor", "torch": "2.0"}
@@ -106,6 +107,12 @@ RESULTS = {
         "data 4": {"section": "data", "subjects": {"loop": subject(work="loop", waited=[0.5, 0.25, 0.0])}},
     },
 }
+
+
+def test_ratios_are_of_processor_time():
+    slow, fast = subject(seconds=[9.0, 7.0], busy=[2.0, 2.0]), subject(seconds=[1.0, 5.0], busy=[1.0, 0.5])
+    assert benchmark_page._times(slow, fast) == [2.0, 4.0]
+    assert benchmark_page._shares(fast) == [0.5, 1.0]  # 2e9 of 3e9 operations are needed, at a rate of 4e9
 
 
 def test_figures_of_known_results():

@@ -151,17 +151,6 @@ def test_parts_hold_all_classes_once():
     assert text._split(order, end, 0, 0) == [[c] for c in order]
 
 
-@pytest.mark.parametrize(("n_templates", "n_kept"), [(1, 12), (2, 6), (4, 3), (8, 1)])
-def test_as_many_tokens_are_kept_as_one_template_has(encoder, monkeypatch, n_templates, n_kept):
-    monkeypatch.setattr(text, "TOKENS_AT_ONCE", 8)
-    calls = []
-    monkeypatch.setattr(encoder, "_encode", lambda *given: calls.append(len(given[2])) or torch.zeros(1, calls[-1], 1))
-    learner = TextTemplates(encoder, ["a"] * 12, n_templates, 2, std=0.5)  # of three tokens each, with "." and the end
-    encoder(learner())
-    assert calls[-1] == n_kept
-    assert sum(calls) == 12
-
-
 def test_memory_does_not_grow_with_templates_and_classes(encoder, monkeypatch):
     """What autograd keeps, beyond what goes in and comes out, is bounded."""
 

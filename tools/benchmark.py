@@ -72,7 +72,7 @@ def plan(upstream: Sequence[str] = ()) -> list[Measurement]:
     for classes, plain in ((24, 24), (200, 200), (1000, 100)):
         subjects = {"m1": cdc("text", classes, 1), "m4": cdc("text", classes), "plain": cdc("text", plain, 1)}
         subjects["plain"] = replace(subjects["plain"], style="plain")
-        measure("text", f"text {classes}", 5, 3, **subjects)
+        measure("text", f"text {classes}", 5, 2, **subjects)
 
     measure(
         "train",
@@ -104,7 +104,7 @@ def plan(upstream: Sequence[str] = ()) -> list[Measurement]:
     for classes in (100, 397, 1000):
         for m in (1, 4, 8):
             if classes != 397 or m == 4:
-                measure("classes", f"{classes} classes, M = {m}", 3, bank=cdc("train", classes, m, bank=True))
+                measure("classes", f"{classes} classes, M = {m}", 2, bank=cdc("train", classes, m, bank=True))
     measure("classes", "200 classes", 3, m1=cdc("train", 200, 1, bank=True), m8=cdc("train", 200, 8, bank=True))
 
     zero_shot = Subject("ZeroshotCLIP", "test", 1000, batch=32)
@@ -186,13 +186,14 @@ def take(measurement: Measurement, settings: Settings) -> dict:
     """
     with _processes(measurement.subjects, settings) as ask:
         found = {
-            name: {**asdict(subject), "seconds": [], "waited": []} for name, subject in measurement.subjects.items()
+            name: {**asdict(subject), "seconds": [], "waited": [], "busy": []}
+            for name, subject in measurement.subjects.items()
         }
         slowest = max(ask(name, "step")["seconds"] for name in found for _ in range(measurement.warm_up))
         for _ in range(measurement.rounds_if_slow if slowest > SLOW else measurement.rounds):
             for name in found:
                 step = ask(name, "step")
-                for key in ("seconds", "waited"):
+                for key in ("seconds", "waited", "busy"):
                     found[name][key].append(step[key])
         for name in found:
             found[name].update(ask(name, "finish"))

@@ -27,7 +27,8 @@ Made by `python -m tools.benchmark --page docs/performance.md`; every number is 
 size{quick}. *Plain* is the same trainer on the text encoder that the published trainers have: CLIP's own at all 77
 positions, one template after the other, and in testing text features anew for every batch; *plain CoOp* is what the
 published CoOp computes. Trainers that are compared sat in a process each and took their steps in turn; a ratio is the
-median of the rounds' ratios, in brackets their quartiles.
+median of the rounds' ratios, in brackets their quartiles. On a CPU ratios, and shares of the limit, are of processor
+time, as other programs share the machine; seconds in the tables are the clock's.
 
 Machine: {machine}.
 
@@ -124,7 +125,7 @@ def _pair(name: str, slow: str, fast: str) -> Callable[[dict], list[float]]:
 
 
 def _times(slow: dict, fast: dict, per: Callable[[dict], float] = lambda subject: 1.0) -> list[float]:
-    return [a / per(slow) / (b / per(fast)) for a, b in zip(slow["seconds"], fast["seconds"])]
+    return [a / per(slow) / (b / per(fast)) for a, b in zip(slow["busy"], fast["busy"])]
 
 
 def _peaks(one: tuple[str, str], other: tuple[str, str]) -> Callable[[dict], list[float]]:
@@ -142,7 +143,7 @@ def _limit(name: str, again: bool = False) -> Callable[[dict], list[float]]:
 def _shares(subject: dict, again: bool = False) -> list[float]:
     """How near to the rate of matrix products each round came, with or without what was computed again."""
     flops = subject["flops"] - (0 if again else subject["flops_again"])
-    return [flops / seconds / subject["rate"] for seconds in subject["seconds"]]
+    return [flops / seconds / subject["rate"] for seconds in subject["busy"]]
 
 
 PLAIN_COOP = ("train 200", "plain_coop")

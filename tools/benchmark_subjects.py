@@ -163,12 +163,16 @@ class Measured:
         self.baseline = self._memory(reset=True)
 
     def step(self) -> dict[str, float]:
-        """Do the work once: its seconds and, of these, those waited for data."""
+        """Do the work once: its seconds, of these those waited for data, and those that each thread was busy.
+
+        The latter are, on a CPU, processor time, which other programs on the machine do not stretch; on CUDA all.
+        """
         self._synchronize()
-        started = time.perf_counter()
+        started, busy = time.perf_counter(), time.process_time()
         waited = self.work() or 0.0
         self._synchronize()
-        return {"seconds": time.perf_counter() - started, "waited": waited}
+        seconds, busy = time.perf_counter() - started, (time.process_time() - busy) / self.settings.threads
+        return {"seconds": seconds, "waited": waited, "busy": seconds if self.cuda else busy}
 
     def finish(self) -> dict[str, float]:
         """Memory in bytes, before the first step and its peak; operations a second of matrix products; and
@@ -225,13 +229,14 @@ class Measured:
             dtype = torch.float32
         device = self.trainer.device
         a, b = (torch.rand(*size, device=device, dtype=dtype) for size in ((RATE_ROWS, width), (width, 4 * width)))
-        seconds = []
-        for _ in range(12):
-            self._synchronize()
-            started = time.perf_counter()
-            a @ b
-            self._synchronize()
-            seconds.append(time.perf_counter() - started)
+        product = torch.empty(RATE_ROWS, 4 * width, device=device, dtype=dtype)
+
+        def multiply() -> None:
+            torch.matmul(a, b, out=product)
+
+        self.work, work = multiply, self.work
+        seconds = [self.step()["busy"] for _ in range(12)]
+        self.work = work
         return 2.0 * RATE_ROWS * width * 4 * width / float(np.median(seconds[2:]))
 
 

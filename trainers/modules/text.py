@@ -25,11 +25,10 @@ from torch.utils.checkpoint import checkpoint
 
 from .loading import tokenize
 
-# Own tokens, of all templates, in one part that is computed again for the gradient (about 0.4 MB each for ViT-B/16 in
-# float32). Beside it so many are kept as one template has, within these bounds: then time is not spent where there is
-# room, and M templates need hardly more memory than one.
+# Own tokens, of all templates, whose activations are kept for the gradient, about 0.4 MB each for ViT-B/16 in float32;
+# and beside these in one part that is computed again.
+TOKENS_KEPT = 4096
 TOKENS_AT_ONCE = 1024
-TOKENS_KEPT = 5120
 
 
 class TextPrompt(NamedTuple):
@@ -88,10 +87,8 @@ class TextEncoder(nn.Module):
             raise ValueError(
                 f"CLIP's text encoder takes {self.context_length} tokens, a prompt has {n_prefix + n_suffix}"
             )
-        n_own = sum(last + 1 for last in end)
-        kept = min(TOKENS_KEPT, max(TOKENS_AT_ONCE, n_own))
         by_length = sorted(range(len(end)), key=end.__getitem__, reverse=True)
-        parts = _split(by_length, end, kept // len(prefix), TOKENS_AT_ONCE // len(prefix))
+        parts = _split(by_length, end, TOKENS_KEPT // len(prefix), TOKENS_AT_ONCE // len(prefix))
         parts.reverse()  # the first one, which is kept, comes last
         order = [c for part in parts for c in part]
         features = []
