@@ -279,8 +279,11 @@ def draw_epochs(plan: Plan, path: Path) -> None:
         axis.set_xlabel("epoch")
         axis.set_ylabel("accuracy (%)")
         _style(axis)
-    figure.tight_layout(rect=(0, 0.09, 1, 1))
-    figure.legend(*axis.get_legend_handles_labels(), loc="lower center", ncols=4, frameon=False, fontsize="small")
+    n_columns = 2 * min(len(plan.curve_sets), 2)
+    figure.tight_layout(rect=(0, 0.36 / n_columns, 1, 1))
+    figure.legend(
+        *axis.get_legend_handles_labels(), loc="lower center", ncols=n_columns, frameon=False, fontsize="small"
+    )
     figure.savefig(path, dpi=110)
 
 
