@@ -10,7 +10,7 @@ import numpy as np
 from dassl.data.datasets import DATASET_REGISTRY
 
 from . import world
-from .rendered import RenderedDataset
+from .rendered import RenderedDataset, quality
 
 CONTRAST = (0.3, 0.6)
 NOISE = (0.07, 0.16)
@@ -34,7 +34,5 @@ class Letters(RenderedDataset):
             "letter",
             subject=self.class_folders[label],
             writing="printed",
-            contrast=float(rng.uniform(*CONTRAST)),
-            noise=float(rng.uniform(*NOISE)),
-            clutter=int(rng.integers(0, CLUTTER + 1)),
+            **quality(rng, CONTRAST, NOISE, CLUTTER),
         )

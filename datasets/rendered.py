@@ -24,6 +24,15 @@ SIZE = 48  # pixels, what the tiny CLIP takes
 VERSION = 1
 
 
+def quality(rng: np.random.Generator, contrast: tuple, noise: tuple, clutter: int) -> dict[str, float | int]:
+    """How well a scene shows its subject: contrast and noise from these ranges, up to so many pieces beside it."""
+    return {
+        "contrast": float(rng.uniform(*contrast)),
+        "noise": float(rng.uniform(*noise)),
+        "clutter": int(rng.integers(0, clutter + 1)),
+    }
+
+
 class Parts(NamedTuple):
     """Pictures of a class in each part."""
 

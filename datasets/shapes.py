@@ -24,7 +24,7 @@ import numpy as np
 from dassl.data.datasets import DATASET_REGISTRY
 
 from . import world
-from .rendered import Parts, RenderedDataset
+from .rendered import Parts, RenderedDataset, quality
 
 CONTRAST = (0.28, 0.575)
 NOISE = (0.055, 0.1275)
@@ -91,12 +91,7 @@ def sample_shape(look: str, shape: str, rng: np.random.Generator, **fixed: objec
         rng: source of all other factors.
         fixed: factors of ``world.Scene`` that are given.
     """
-    factors: dict[str, object] = {
-        "subject": shape,
-        "contrast": float(rng.uniform(*CONTRAST)),
-        "noise": float(rng.uniform(*NOISE)),
-        "clutter": int(rng.integers(0, CLUTTER + 1)),
-    }
+    factors: dict[str, object] = {"subject": shape, **quality(rng, CONTRAST, NOISE, CLUTTER)}
     factors.update({"colour": look, "texture": None} if look in world.COLOURS else {"texture": look})
     return world.sample_scene(rng, world.FONTS, "object", **{**factors, **fixed})
 

@@ -95,7 +95,7 @@ from clip import model as clip_model
 @TRAINER_REGISTRY.register()
 class Probe(TrainerX):
     def build_model(self):
-        state = torch.load(self.cfg.MODEL.BACKBONE.NAME, map_location="cpu")
+        state = torch.load(self.cfg.MODEL.BACKBONE.NAME, map_location="cpu", weights_only=True)
         self.visual = clip_model.build_model(state, *getattr(clip_model, "PLAIN", ())).visual.float()
         self.model = torch.nn.Linear(self.visual.output_dim, self.num_classes)
         self.optim = build_optimizer(self.model, self.cfg.OPTIM)

@@ -15,8 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
-import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +27,7 @@ from tqdm import tqdm
 
 from tools.benchmark_page import figures, render
 from tools.benchmark_subjects import Settings, Subject, serve
+from tools.machine import cores, processor
 
 ROOT = Path(__file__).resolve().parent.parent
 SLOW = 20.0  # seconds from which on a step is repeated less often
@@ -245,16 +244,7 @@ def _context(subject: Subject):
 
 def machine(settings: Settings) -> dict[str, str | int]:
     """What the figures depend on: processor or GPU by model, cores, threads, precision and PyTorch."""
-    found = {
-        **asdict(settings),
-        "cores": os.cpu_count() or 1,
-        "model": platform.processor(),
-        "torch": torch.__version__,
-    }
-    information = Path("/proc/cpuinfo")
-    for line in information.read_text().splitlines() if information.is_file() else ():
-        if line.startswith("model name"):
-            found["model"] = line.split(":", 1)[1].strip()
+    found = {**asdict(settings), "cores": cores(), "model": processor(), "torch": torch.__version__}
     if settings.device == "cuda":
         found["gpu"] = torch.cuda.get_device_name()
     return found
@@ -290,7 +280,7 @@ def write(path: Path, text: str) -> None:
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of PyTorch, in each process")
+    parser.add_argument("--threads", type=int, default=cores(), help="of PyTorch, in each process")
     parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="of the encoders; fp16 on CUDA")
     parser.add_argument(
         "--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="SECTION", help=f"{SECTIONS}"

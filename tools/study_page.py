@@ -6,8 +6,6 @@ What stands between the page's two marks is written by hand and stays as it is; 
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import mean, stdev
@@ -19,6 +17,7 @@ from tabulate import tabulate
 
 from tools import study
 from tools.experiment import ROOT
+from tools.machine import cores, processor
 from tools.published import display_name
 from tools.runs import read_results
 from tools.study import Method, Plan
@@ -76,7 +75,7 @@ def _written_by_hand(page: Path) -> str:
 
 
 def _how_it_was_made(plan: Plan) -> str:
-    versions = f"PyTorch {torch.__version__.split('+')[0]}, {_processor()}"
+    versions = f"PyTorch {torch.__version__.split('+')[0]}, {cores()} cores of {processor()}"
     return (
         f"Made by `make study` ({versions}) from the results of its runs; every figure is a mean over the seeds "
         f"{', '.join(map(str, plan.seeds))}, with their standard deviation where a method depends on the seed. "
@@ -85,18 +84,6 @@ def _how_it_was_made(plan: Plan) -> str:
         "templates train on views that are encoded once, as many of an image as there are epochs. The figures say "
         "nothing about ViT-B/16."
     )
-
-
-def _processor() -> str:
-    """The machine by cores and model."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
-    return f"{os.cpu_count()} cores of {model}"
 
 
 def _figure(folder: Path, name: str = "accuracy") -> float:
