@@ -105,6 +105,13 @@ RESULTS = {
         "train 200": {"section": "train", "subjects": {"plain_coop": subject(peak=4 * 2**30), "cdc": subject()}},
         "1000 classes, M = 4": {"section": "classes", "subjects": {"bank": subject(classes=1000, peak=3 * 2**30)}},
         "data 4": {"section": "data", "subjects": {"loop": subject(work="loop", waited=[0.5, 0.25, 0.0])}},
+        "compiled text 24": {
+            "section": "compile",
+            "subjects": {
+                "ours": subject(first=1.5),
+                "compiled": subject(style="compiled", seconds=[0.5, 0.5, 0.5], first=90.0),
+            },
+        },
     },
 }
 
@@ -138,6 +145,8 @@ def test_page_gives_reasons_for_what_falls_short_alone(monkeypatch):
     assert "- CDC M = 4 peak memory, C = 1000, batch 4, with bank: so much is kept" in page
     assert "not to be seen" not in page
     assert "2 cores of Some Processor, 2 threads" in page
+    assert "compiled 0.50x (0.50 to 0.50)" in page
+    assert "90.0 s" in page
     assert "| 25.0%" in page.split("## Training from files")[1]  # 0.75 of 3 s
 
 

@@ -183,6 +183,14 @@ def test_search_has_sets_that_its_reader_takes(tmp_path, no_paint):
     assert len(read(tmp_path, "Textures").test) == 13 * search.PICTURES
 
 
+def test_folders_of_a_search_have_names_that_file_systems_take():
+    views = "TRAINER.CDC.AUGMENTATIONS"
+    names = {search.run_name({views: f"[{kind * 300}]"}) for kind in "ab"} | {search.run_name({views: "[a/b]"})}
+    assert len(names) == 3
+    assert f"{views}=[a_b]" in names
+    assert all(len(name) <= 200 for name in names)
+
+
 # ------------------------------------------------------------------------------------------------ what they show
 def test_scenes_show_what_their_class_says():
     for reader in (shapes.Shapes, *VARIANTS):

@@ -15,6 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -31,7 +33,7 @@ from tools.machine import cores, processor
 
 ROOT = Path(__file__).resolve().parent.parent
 SLOW = 20.0  # seconds from which on a step is repeated less often
-SECTIONS = ("text", "train", "classes", "test", "data", "large", "upstream")
+SECTIONS = ("text", "train", "classes", "test", "data", "large", "compile", "upstream")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Measurement:
         subjects: by a name that is used in figures and tables.
         rounds: how often each takes its step behind the first one.
         rounds_if_slow: the same where a step takes more than `SLOW` seconds.
-        warm_up: steps before that, which are not recorded.
+        warm_up: steps before that, of which only the first one's seconds are recorded.
     """
 
     section: str
@@ -134,12 +136,22 @@ def plan(upstream: Sequence[str] = ()) -> list[Measurement]:
         "large", "large test", 2, zero_shot=Subject("ZeroshotCLIP", "test", 24, **large), cdc=cdc("test", 24, **large)
     )
 
+    if can_compile():
+        compiled = {style: cdc("text", 24, style=style) for style in ("ours", "compiled")}
+        measure("compile", "compiled text 24", 5, warm_up=2, **compiled)
+
     for checkout in upstream:
         for trainer in published_trainers(checkout):
             published = Subject(trainer, "train", 24, batch=1 if trainer == "CoCoOp" else 4)
             subjects = {"ours": published, "published": replace(published, style="published", checkout=checkout)}
             measure("upstream", f"published {trainer}", 5, 3, **subjects)
     return found
+
+
+def can_compile() -> bool:
+    """Whether PyTorch has `torch.compile` and finds the C++ compiler that it needs on a CPU."""
+    compilers = (os.environ.get("CXX", "g++"), "clang++")
+    return hasattr(torch, "compile") and any(map(shutil.which, compilers))
 
 
 def published_trainers(checkout: str) -> list[str]:
@@ -160,7 +172,7 @@ def small(measurements: Sequence[Measurement]) -> list[Measurement]:
     found, seen = [], set()
     for measurement in measurements:
         kinds = {(s.trainer, s.work, s.style, s.coupled, s.bank) for s in measurement.subjects.values()}
-        if kinds <= seen:
+        if kinds <= seen or measurement.section == "compile":  # which takes minutes, however small the model
             continue
         seen |= kinds
         subjects = {
@@ -180,6 +192,8 @@ def small(measurements: Sequence[Measurement]) -> list[Measurement]:
 def take(measurement: Measurement, settings: Settings) -> dict:
     """Take one measurement: for every subject its settings, seconds of each round, memory, operations, rate.
 
+    The first step's seconds, behind which some of the work need not be done again, stand on their own.
+
     Raises:
         RuntimeError: a subject's process failed or was killed.
     """
@@ -188,7 +202,11 @@ def take(measurement: Measurement, settings: Settings) -> dict:
             name: {**asdict(subject), "seconds": [], "waited": [], "busy": []}
             for name, subject in measurement.subjects.items()
         }
-        slowest = max(ask(name, "step")["seconds"] for name in found for _ in range(measurement.warm_up))
+        slowest = 0.0
+        for name in found:
+            first, *others = (ask(name, "step")["seconds"] for _ in range(measurement.warm_up))
+            found[name]["first"] = first
+            slowest = max(slowest, [first, *others][-1])
         for _ in range(measurement.rounds_if_slow if slowest > SLOW else measurement.rounds):
             for name in found:
                 step = ask(name, "step")

@@ -75,7 +75,8 @@ class Subject:
             classify a batch of images; "text": text features and the gradient of their weighted sum.
         classes, templates, batch: C, M (of CDC) and B.
         style: "ours"; "plain": the same trainer on `PlainTextEncoder`, in testing with text features of every batch
-            anew; "published": the trainer of the checkout.
+            anew; "compiled": ours, its text encoder through `torch.compile`, on CUDA with CUDA graphs; "published":
+            the trainer of the checkout.
         coupled, bank: CDC with coupled templates; with a feature bank.
         backbone: a key of `BACKBONES`.
         checkout: folder of the published code.
@@ -287,6 +288,9 @@ def _own(subject: Subject, settings: Settings, folder: Path):
         trainer.banks = [features] * subject.templates
     if subject.style == "plain":
         trainer.model.text_encoder = PlainTextEncoder(clip_model)
+    if subject.style == "compiled":
+        mode = "reduce-overhead" if settings.device == "cuda" else "default"
+        trainer.model.text_encoder = torch.compile(trainer.model.text_encoder, mode=mode)
     return trainer
 
 

@@ -12,6 +12,7 @@ means over sets and seeds, best harmonic mean first. Runs that are finished are 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 import os
@@ -68,6 +69,12 @@ def make_pseudo_set(dataset: str, root: Path) -> None:
     save_split(Split(parts[0], [], parts[1]), str(folder / reader.split_file))
 
 
+def run_name(settings: dict[str, str]) -> str:
+    """A folder's name for settings, of at most 200 characters: file systems take 255."""
+    name = ",".join(f"{key}={value}".replace("/", "_") for key, value in sorted(settings.items())) or "plain"
+    return name if len(name) <= 200 else name[:159] + "," + hashlib.sha1(name.encode()).hexdigest()
+
+
 def run(trainer: str, config: str, dataset: str, seed: int, settings: dict[str, str], folder: Path, data: Path) -> dict:
     """Train on pseudo-base and test pseudo-new classes, or read what such a run has left.
 
@@ -111,8 +118,7 @@ def main() -> None:
     accuracies: dict[int, list[tuple[float, float]]] = {}
     for settings, dataset, seed in tqdm(runs):
         given = {**dict(args.set), **settings}
-        name = ",".join(f"{key}={value}".replace("/", "_") for key, value in sorted(given.items())) or "plain"
-        folder = args.output / args.trainer / args.config / name / dataset / f"seed{seed}"
+        folder = args.output / args.trainer / args.config / run_name(given) / dataset / f"seed{seed}"
         try:
             figures = run(args.trainer, args.config, dataset, seed, given, folder, data)
         except (ValueError, OSError) as error:
