@@ -15,8 +15,10 @@ from trainers.modules.text import TextEncoder, TextPrompt
 NAMES = ["dog", "a rather long class name of many words", "striped_texture", "x"]
 
 
-@pytest.fixture
-def encoder(small_clip):
+@pytest.fixture(params=[10**6, 0], ids=["together", "apart"])
+def encoder(small_clip, monkeypatch, request):
+    """The encoder, whose tokens attend in one masked product or in one for each length of a class."""
+    monkeypatch.setattr(text, "TOKENS_TOGETHER", request.param)
     return TextEncoder(small_clip)
 
 

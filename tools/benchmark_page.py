@@ -53,7 +53,8 @@ None of what follows changes a result or a gradient beyond rounding; `tests/test
   every class its own.
 - `[SOS][context tokens]` is the same for all classes of a template and is computed once; every class's own tokens
   attend to its keys and values. Classes whose names have as many tokens are one batch, without padding, under all
-  templates at once. Deep prompts replace tokens of that shared start alone, so coupled templates gain the same.
+  templates at once; with few classes all tokens attend in one masked product. Deep prompts replace tokens of that
+  shared start alone, so coupled templates gain the same.
 - In the last layer only the end-of-text token is a query.
 - Where many tokens would have to be kept for the gradient, the classes go through in parts, each computed again when
   its gradient is due. That bounds memory for any number of templates and classes, and costs one more forward pass.

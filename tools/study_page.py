@@ -188,9 +188,9 @@ def _ablation(plan: Plan) -> str:
         rows.append([method.title, show(base), show(new), f"{hm(base, new):.2f}", f"{unsure:.3f}", f"{seconds:.1f}"])
     text = (
         f"Average of {_names(plan.ablated)}. Without DSTC templates learn by plain cross-entropy and predict by the "
-        "mean of their logits (`TRAINER.CDC.DECISION mean`). Rows without (3) have the learning rate that suits them, "
-        f"{study.WITHOUT_3['OPTIM.LR']}. Uncertainty is that of the prediction on new classes. Seconds are of a "
-        "training, without encoding its views."
+        "mean of their logits (`TRAINER.CDC.DECISION mean`). The last two rows have the batch and learning rate that "
+        "were best in the search below, by a little. Uncertainty is that of the prediction on new classes. Seconds are "
+        "of a training, without encoding its views."
     )
     return text + "\n\n" + table(rows, ["", "Base", "New", "HM", "uncertainty", "seconds"])
 
@@ -319,8 +319,8 @@ def _choice() -> str:
     """The grids that the settings were chosen from."""
     text = [
         "On further pictures of base classes that are in no part of a set, with half of these classes as *pseudo-new* "
-        "ones (`tools.search`); never on new classes or test images. CoCoOp, MaPLe and coupled templates have the "
-        "published settings; evidence function, evidence scale and augmentations of CDC were set without a search."
+        "ones (`tools.search`); never on new classes or test images. CoOp, CoCoOp, MaPLe and coupled templates have "
+        "the published settings, CoOp in a second row the learning rate that was best here."
     ]
     for path in sorted((ROOT / "docs").glob(SEARCHES)):
         search = json.loads(path.read_text())

@@ -2,11 +2,12 @@
 
 CLIP's text transformer is causal and its feature is read at the end-of-text token, so nothing behind it is computed,
 for every class its own (of 77 positions about 5), and the start `[SOS][context tokens]`, which the classes of one
-template share, is computed once a template: every class's own tokens attend to its keys and values. In the last layer
-only the end-of-text position is a query, and QuickGELU keeps one tensor for the gradient instead of two. Where there
-still is too much to keep, the classes go through in parts, each but the last computed again when its gradient is due,
-so that memory does not grow with templates and classes. All of it is exact: outputs and gradients are those of the
-plain 77-position encoder.
+template share, is computed once a template: every class's own tokens attend to its keys and values. A few tokens attend
+in one masked product, many in one for each length that classes have, without padding. In the last layer only the
+end-of-text position is a query, and QuickGELU keeps one tensor for the gradient instead of two. Where there still is
+too much to keep, the classes go through in parts, each but the last computed again when its gradient is due, so that
+memory does not grow with templates and classes. All of it is exact: outputs and gradients are those of the plain
+77-position encoder.
 
 Legend: M templates, C classes, P prefix and L suffix positions, T own tokens of all classes, W transformer width, D
 embedding width, H heads.
@@ -29,6 +30,9 @@ from .loading import tokenize
 # and beside these in one part that is computed again.
 TOKENS_KEPT = 4096
 TOKENS_AT_ONCE = 1024
+# Tokens of a template up to which all of them attend in one masked product; more do so in one for each length of a
+# class, as they would be masked from ever more tokens of others.
+TOKENS_TOGETHER = 256
 
 
 class TextPrompt(NamedTuple):
@@ -118,12 +122,13 @@ class TextEncoder(nn.Module):
             own = own + positions[n_prefix : n_prefix + length]
             tokens.append(own.expand(len(prefix), *own.shape[-3:]).flatten(1, 2))
         x = torch.cat(tokens, dim=1)  # (M, P + T, W)
+        layout = _Layout.of(n_prefix, groups, x.device)
         last = len(self.blocks) - 1
         for layer, block in enumerate(self.blocks):
             if 0 < layer <= len(deep):
                 replaced = deep[layer - 1].to(x.dtype)
                 x = torch.cat([x[:, :1], replaced, x[:, 1 + replaced.shape[1] :]], dim=1)
-            x = _block(block, x, n_prefix, groups, layer == last)
+            x = _block(block, x, layout, layer == last)
         return self.ln_final(x).to(self.dtype) @ self.text_projection
 
     @torch.no_grad()
@@ -167,16 +172,59 @@ def _common_length(tokens: Sequence[Sequence[int]]) -> int:
     return next((n for n in range(longest) if len({text[n] for text in tokens}) > 1), longest)
 
 
-def _block(block: nn.Module, x: Tensor, n_prefix: int, groups: Sequence[tuple[int, int]], last: bool) -> Tensor:
-    """One residual attention block on `(M, P + T, W)`: the prefix, then the own tokens of one class after the other.
+class _Layout(NamedTuple):
+    """Where things are among the `P + T` tokens of a template: its prefix, then one class's own tokens after the other.
 
-    Args:
+    Attributes:
         n_prefix: P.
         groups: how many tokens a class has, and how many classes have as many, in their order.
-        last: what comes back are the end-of-text tokens alone, `(M, C, W)`.
+        ends: `(C,)`, where the end-of-text tokens are.
+        mask: `(P + T, P + T)`, which token attends to which, or None where that would be too much.
     """
-    n_heads = block.attn.num_heads
+
+    n_prefix: int
+    groups: Sequence[tuple[int, int]]
+    ends: Tensor
+    mask: Tensor | None
+
+    @classmethod
+    def of(cls, n_prefix: int, groups: Sequence[tuple[int, int]], device: torch.device) -> _Layout:
+        lengths = torch.tensor([length for length, count in groups for _ in range(count)])
+        ends = n_prefix - 1 + lengths.cumsum(0)
+        mask = None
+        n_tokens = n_prefix + int(lengths.sum())
+        if n_tokens <= TOKENS_TOGETHER:
+            owner = torch.repeat_interleave(
+                torch.arange(len(lengths) + 1), torch.cat([ends.new_tensor([n_prefix]), lengths])
+            )
+            mask = ((owner == owner[:, None]) | (owner == 0)).tril().to(device)
+        return cls(n_prefix, groups, ends.to(device), mask)
+
+
+def _block(block: nn.Module, x: Tensor, layout: _Layout, last: bool) -> Tensor:
+    """One residual attention block on `(M, P + T, W)`; of the last one the end-of-text tokens alone, `(M, C, W)`."""
     qkv = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+    attend = _attend_apart if layout.mask is None else _attend_together
+    mixed = attend(qkv, block.attn.num_heads, layout, last)
+    if last:
+        x = x.index_select(1, layout.ends)
+    x = x + block.attn.out_proj(mixed)
+    mlp = block.mlp
+    return x + mlp.c_proj(_QuickGELU.apply(mlp.c_fc(block.ln_2(x))))
+
+
+def _attend_together(qkv: Tensor, n_heads: int, layout: _Layout, last: bool) -> Tensor:
+    """What all tokens, or the end-of-text tokens alone, take from others: `(M, P + T or C, W)`."""
+    q, k, v = _heads(qkv, n_heads)  # each (M, H, P + T, W/H)
+    mask = layout.mask
+    if last:
+        q, mask = q.index_select(2, layout.ends), mask[layout.ends]
+    return _merge(_attention(q, k, v, mask))
+
+
+def _attend_apart(qkv: Tensor, n_heads: int, layout: _Layout, last: bool) -> Tensor:
+    """The same, with a product for each length of a class."""
+    n_prefix, groups = layout.n_prefix, layout.groups
     prefix, *own = qkv.split([n_prefix, *(length * count for length, count in groups)], dim=1)
     prefix = _heads(prefix, n_heads)  # each (M, H, P, W/H)
     mixed = [] if last else [_merge(_attention(*prefix, is_causal=True))]
@@ -189,17 +237,9 @@ def _block(block: nn.Module, x: Tensor, n_prefix: int, groups: Sequence[tuple[in
         if last:
             q, mask = q[..., -1:, :], None
         else:
-            mask = torch.ones(length, n_prefix + length, dtype=torch.bool, device=x.device).tril(n_prefix)
+            mask = torch.ones(length, n_prefix + length, dtype=torch.bool, device=qkv.device).tril(n_prefix)
         mixed.append(_merge(_attention(q, k, v, mask)).flatten(1, 2))
-    if last:
-        ends, n_before = [], n_prefix
-        for length, count in groups:
-            ends.append(x[:, n_before : n_before + length * count].unflatten(1, (count, length))[:, :, -1])
-            n_before += length * count
-        x = torch.cat(ends, dim=1)
-    x = x + block.attn.out_proj(torch.cat(mixed, dim=1))
-    mlp = block.mlp
-    return x + mlp.c_proj(_QuickGELU.apply(mlp.c_fc(block.ln_2(x))))
+    return torch.cat(mixed, dim=1)
 
 
 class _QuickGELU(torch.autograd.Function):
