@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -132,7 +133,7 @@ def main() -> None:
     header = [*keys, "pseudo-base", "pseudo-new", "HM"]
     print(tabulate(rows, header, floatfmt=".2f", disable_numparse=list(range(len(keys)))))
     if args.save:
-        command = "python -m tools.search " + re.sub(r" ?--(output|save) \S+", "", " ".join(sys.argv[1:]))
+        command = "python -m tools.search " + re.sub(r" ?--(output|save) \S+", "", shlex.join(sys.argv[1:]))
         args.save.write_text(json.dumps({"command": command, "header": header, "rows": rows}, indent=1) + "\n")
 
 

@@ -204,7 +204,7 @@ def _numbers(plan: Plan) -> str:
         rows.append([str(number), show(base), show(new), f"{hm(base, new):.2f}", f"{seconds:.1f}"])
     text = (
         f"CDC with M text templates, average of {_names(plan.ablated)}; seconds as above. With M grow the wordings "
-        "that templates start from and, up to four, the kinds of views; one template sees random crops alone."
+        "that templates start from and, up to four, the kinds of views; one template sees plain pictures."
     )
     return text + "\n\n" + table(rows, ["M", "Base", "New", "HM", "seconds"])
 
