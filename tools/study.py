@@ -66,10 +66,10 @@ def cdc(title: str, tag: str, **options: object) -> Method:
 
 
 def banked(method: Method) -> dict[str, object]:
-    """Settings for training on features of views that are encoded once, as many as the method trains epochs."""
+    """Settings for training on features of views that are encoded once, as many as the method sees different ones."""
     if method.trainer not in ("CDC", "CoOp", "CoCoOp") or method.config != "tiny":
         return {}  # its prompts are in the image encoder too, or it trains nothing
-    views = method.settings.get("OPTIM.MAX_EPOCH", 50 if method.trainer == "CoOp" else 10)
+    views = method.settings.get("OPTIM.MAX_EPOCH", 10) if method.trainer == "CDC" else 1  # others see plain pictures
     return {f"TRAINER.{method.trainer.upper()}.FEATURE_BANK": views}
 
 
@@ -79,7 +79,6 @@ CDC = Method("CDC", "CDC")
 METHODS = (
     ZERO_SHOT,
     COOP,
-    Method("CoOp, learning rate searched", "CoOp", tag="lr", settings={"OPTIM.LR": 0.05}),
     Method("CoCoOp", "CoCoOp"),
     Method("MaPLe", "MaPLe"),
     CDC,

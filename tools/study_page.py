@@ -80,9 +80,9 @@ def _how_it_was_made(plan: Plan) -> str:
         f"Made by `make study` ({versions}) from the results of its runs; every figure is a mean over the seeds "
         f"{', '.join(map(str, plan.seeds))}, with their standard deviation where a method depends on the seed. "
         "All methods see the same embedded data sets ([data.md](data.md)), the same small CLIP, "
-        f"{plan.shots} images a class, and test images that nothing was chosen on. CoOp, CoCoOp and CDC with text "
-        "templates train on views that are encoded once, as many of an image as there are epochs. The figures say "
-        "nothing about ViT-B/16."
+        f"{plan.shots} images a class, and test images that nothing was chosen on. CoOp, CoCoOp and MaPLe train on "
+        "pictures as they are, CDC's templates on four kinds of views, encoded once with text templates, as many of a "
+        "picture as there are epochs. The figures say nothing about ViT-B/16."
     )
 
 
@@ -319,8 +319,8 @@ def _choice() -> str:
     """The grids that the settings were chosen from."""
     text = [
         "On further pictures of base classes that are in no part of a set, with half of these classes as *pseudo-new* "
-        "ones (`tools.search`); never on new classes or test images. CoOp, CoCoOp, MaPLe and coupled templates have "
-        "the published settings, CoOp in a second row the learning rate that was best here."
+        "ones (`tools.search`); never on new classes or test images. CoOp, CoCoOp and MaPLe have the published "
+        "settings but for the crops, without which they are better here; coupled templates have MaPLe's."
     ]
     for path in sorted((ROOT / "docs").glob(SEARCHES)):
         search = json.loads(path.read_text())
