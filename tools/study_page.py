@@ -320,7 +320,7 @@ def _choice() -> str:
     text = [
         "On further pictures of base classes that are in no part of a set, with half of these classes as *pseudo-new* "
         "ones (`tools.search`); never on new classes or test images. CoOp, CoCoOp and MaPLe have the published "
-        "settings but for the crops, without which they are better here; coupled templates have MaPLe's."
+        "settings where these were best here, but no crops; coupled templates have MaPLe's published ones."
     ]
     for path in sorted((ROOT / "docs").glob(SEARCHES)):
         search = json.loads(path.read_text())
