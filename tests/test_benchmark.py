@@ -178,6 +178,7 @@ def test_quick_run_and_what_it_does_not_repeat(tmp_path, capsys):
     assert "3 measurements" in capsys.readouterr().out
     plain, ours = (found["measurements"]["text 24"]["subjects"][name] for name in ("plain", "m1"))
     assert len(plain["seconds"]) == 2
+    assert plain["first"] > 0
     assert plain["flops"] > 5 * ours["flops"] > 0
     assert plain["peak"] >= plain["baseline"] > 0
     assert json.loads((tmp_path / "found.json").read_text()) == found

@@ -323,7 +323,7 @@ def run_all(groups: list[list[Experiment]], data: Path, workers: int) -> list[st
         futures = [pool.submit(run_group, group, data) for group in groups]
         pending = set(futures)
         while pending:
-            _, pending = wait(pending, timeout=2)
+            _, pending = wait(pending, timeout=10)
             bar.update(sum(experiment.finished for experiment in everything) - bar.n)
         failures = []
         for future, group in zip(futures, groups):
