@@ -117,6 +117,8 @@ ABLATION = (
     cdc("CDC without (3)", "gamma0", GAMMA=0.0),
     cdc("CDC on plain pictures", "oneview", **ONE_VIEW),
     cdc("CDC behind CLIP-ICM's map (9)", "invariant", INVARIANT=True),
+)
+IN_SMALL_BATCHES = (
     cdc("CDC, batches of 4, LR 0.03", "batch4", **SMALL_BATCHES),
     cdc("CDC without (3), batches of 4, LR 0.03", "batch4gamma0", GAMMA=0.0, **SMALL_BATCHES),
 )
@@ -208,7 +210,7 @@ class Plan:
         """Training on base classes and tests on new ones of whatever the tables show, and the curves."""
         methods = [*self.of_seed(METHODS, seed)]
         if dataset in self.ablated:
-            methods += [*ABLATION, *map(templates, self.numbers), *DIVERSITY]
+            methods += [*ABLATION, *IN_SMALL_BATCHES, *map(templates, self.numbers), *DIVERSITY]
             for part in ("base", "new"):
                 folder = self.half(START, dataset, seed, part, "test")
                 yield replace(self._run(START, dataset, seed, part, folder), train=False)

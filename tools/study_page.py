@@ -181,7 +181,7 @@ def _cross_data_set(plan: Plan) -> str:
 
 def _ablation(plan: Plan) -> str:
     rows = []
-    for method in study.ABLATION:
+    for method in (*study.ABLATION, *study.IN_SMALL_BATCHES):
         base, new = (half(plan, method, plan.ablated, part) for part in ("base", "new"))
         seconds = training_seconds(plan, method)
         unsure = mean(half(plan, method, plan.ablated, "new", "uncertainty").values())
