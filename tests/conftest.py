@@ -127,6 +127,10 @@ def data(tmp_path_factory):
     return root
 
 
+# What a cut run must see again; CDC's views are in its own options.
+RANDOM_VIEWS = {"INPUT.TRANSFORMS": ["random_resized_crop", "normalize"], "INPUT.RRCROP_SCALE": (0.5, 1.0)}
+
+
 @pytest.fixture
 def build_run(data, clip_files):
     """A trainer as the command line makes it of a config file, without the log file that it makes of stdout."""
@@ -141,6 +145,7 @@ def build_run(data, clip_files):
             "DATALOADER.TRAIN_X.BATCH_SIZE": 4,
             "INPUT.SIZE": (SIZE, SIZE),
             "VERBOSE": False,
+            **(RANDOM_VIEWS if trainer in ("CoOp", "CoCoOp", "MaPLe") else {}),
             **dict(zip(opts[::2], opts[1::2])),
         }
         arguments = train.parse_arguments(
