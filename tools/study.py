@@ -97,8 +97,6 @@ VIEWS_OF = (
 )
 ONE_VIEW = {"AUGMENTATIONS": [PLAIN] * 4}
 NO_LOSSES = {"BETA": 0.0, "GAMMA": 0.0}
-# The best of docs/search_cdc.json, by a little, and at three times the cost
-SMALL_BATCHES = {"DATALOADER.TRAIN_X.BATCH_SIZE": 4, "OPTIM.LR": 0.03}
 ABLATION = (
     cdc(
         "one template",
@@ -117,10 +115,6 @@ ABLATION = (
     cdc("CDC without (3)", "gamma0", GAMMA=0.0),
     cdc("CDC on plain pictures", "oneview", **ONE_VIEW),
     cdc("CDC behind CLIP-ICM's map (9)", "invariant", INVARIANT=True),
-)
-IN_SMALL_BATCHES = (
-    cdc("CDC, batches of 4, LR 0.03", "batch4", **SMALL_BATCHES),
-    cdc("CDC without (3), batches of 4, LR 0.03", "batch4gamma0", GAMMA=0.0, **SMALL_BATCHES),
 )
 NUMBERS = (1, 2, 4, 8)  # of templates
 
@@ -210,7 +204,7 @@ class Plan:
         """Training on base classes and tests on new ones of whatever the tables show, and the curves."""
         methods = [*self.of_seed(METHODS, seed)]
         if dataset in self.ablated:
-            methods += [*ABLATION, *IN_SMALL_BATCHES, *map(templates, self.numbers), *DIVERSITY]
+            methods += [*ABLATION, *map(templates, self.numbers), *DIVERSITY]
             for part in ("base", "new"):
                 folder = self.half(START, dataset, seed, part, "test")
                 yield replace(self._run(START, dataset, seed, part, folder), train=False)

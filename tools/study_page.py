@@ -181,16 +181,15 @@ def _cross_data_set(plan: Plan) -> str:
 
 def _ablation(plan: Plan) -> str:
     rows = []
-    for method in (*study.ABLATION, *study.IN_SMALL_BATCHES):
+    for method in study.ABLATION:
         base, new = (half(plan, method, plan.ablated, part) for part in ("base", "new"))
         seconds = training_seconds(plan, method)
         unsure = mean(half(plan, method, plan.ablated, "new", "uncertainty").values())
         rows.append([method.title, show(base), show(new), f"{hm(base, new):.2f}", f"{unsure:.3f}", f"{seconds:.1f}"])
     text = (
         f"Average of {_names(plan.ablated)}. Without DSTC templates learn by plain cross-entropy and predict by the "
-        "mean of their logits (`TRAINER.CDC.DECISION mean`). The last two rows have the batch and learning rate that "
-        "were best in the search below, by a little. Uncertainty is that of the prediction on new classes. Seconds are "
-        "of a training, without encoding its views."
+        "mean of their logits (`TRAINER.CDC.DECISION mean`). Uncertainty is that of the prediction on new "
+        "classes. Seconds are of a training, without encoding its views."
     )
     return text + "\n\n" + table(rows, ["", "Base", "New", "HM", "uncertainty", "seconds"])
 
