@@ -23,7 +23,7 @@ REASONS: dict[str, str] = {
         "images through the encoder, where CoOp's step has 4, and nothing makes an image pass cheaper."
     ),
     "memory of M, 200": (
-        "with M = 1 all 900 tokens are kept, with M = 8 the 4,096 that may be; beyond that memory no longer grows (next "
+        "with M = 1 all 900 tokens are kept, with M = 8 the 4,096 that may be; beyond that memory grows no more (next "
         "row). To keep fewer would cost time, as a second forward pass."
     ),
     "limit, M = 4": (
