@@ -183,6 +183,11 @@ def test_search_has_sets_that_its_reader_takes(tmp_path, no_paint):
     assert len(read(tmp_path, "Textures").test) == 13 * search.PICTURES
 
 
+def test_a_search_is_told_without_where_it_lay():
+    given = ["--save", "my dir/x.json", "--seeds", "1", "--output=out", "--vary", "KEY", "[1, 2]"]
+    assert search.without(("--output", "--save"), given) == ["--seeds", "1", "--vary", "KEY", "[1, 2]"]
+
+
 def test_folders_of_a_search_have_names_that_file_systems_take():
     views = "TRAINER.CDC.AUGMENTATIONS"
     names = {search.run_name({views: f"[{kind * 300}]"}) for kind in "ab"} | {search.run_name({views: "[a/b]"})}

@@ -16,15 +16,15 @@ REASONS: dict[str, str] = {
     ),
     "text 1000, m4": (
         "of some 18,000 tokens 4,096 are kept for the gradient; the others go forward a second time (column *again*), "
-        "which holds the peak where M = 1 has it."
+        "which holds the peak within a tenth of that of M = 1."
     ),
     "step without bank": (
-        "text features and their gradient are about half of this step (first table, 200 names, M = 4); the rest is 16 "
-        "images through the encoder, where CoOp's step has 4, and nothing makes an image pass cheaper."
+        "text features and their gradient are about half of its operations (column GFLOP, first table, 200 names, M = "
+        "4); the rest is 16 images through the encoder, where CoOp's step has 4, and nothing makes an image cheaper."
     ),
     "memory of M, 200": (
-        "with M = 1 all 900 tokens are kept, with M = 8 the 4,096 that may be; beyond that memory grows no more (next "
-        "row). To keep fewer would cost time, as a second forward pass."
+        "with M = 1 all 900 tokens are kept, with M = 8 the 4,096 that may be; then memory hardly grows further (column "
+        "*GB peak*, 1000 classes). To keep fewer would cost time, as a second forward pass."
     ),
     "limit, M = 4": (
         "three quarters of the forward pass are computed again to bound memory and are not counted here; the next row "
@@ -39,18 +39,19 @@ HEADINGS = {
     "test": "Classifying a batch",
     "data": "Training from files",
     "large": "ViT-L/14",
-    "compile": "With torch.compile, which nothing else here uses",
     "upstream": "Beside the published trainers",
+    "compile": "With torch.compile, which nothing else here uses",
 }
 
 PREFACE = """# How fast and how small
 
-Made by `python -m tools.benchmark --page docs/performance.md`; every number is of that run, on random weights of true
-size{quick}. *Plain* is the same trainer on the text encoder that the published trainers have: CLIP's own at all 77
-positions, one template after the other, and in testing text features anew for every batch; *plain CoOp* is what the
-published CoOp computes. Trainers that are compared sat in a process each and took their steps in turn; a ratio is the
-median of the rounds' ratios, in brackets their quartiles. On a CPU ratios, and shares of the limit, are of processor
-time, as other programs share the machine; seconds in the tables are the clock's.
+Made by `python -m tools.benchmark --page docs/performance.md`, which keeps measurements that are finished when it is
+called again; every number is measured on the machine below, on random weights of true size{quick}. *Plain* is the same
+trainer on the text encoder that the published trainers have: CLIP's own at all 77 positions, one template after the
+other, and in testing text features anew for every batch; *plain CoOp* is what the published CoOp computes. Trainers
+that are compared sat in a process each and took their steps in turn; a ratio is the median of the rounds' ratios, in
+brackets their quartiles. On a CPU ratios (column *time of others*: theirs over ours) and shares of the limit are of
+processor time, as other programs share the machine; seconds in the tables are the clock's.
 
 Machine: {machine}.
 

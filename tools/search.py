@@ -16,7 +16,6 @@ import hashlib
 import itertools
 import json
 import os
-import re
 import shlex
 import sys
 from dataclasses import replace
@@ -70,6 +69,16 @@ def make_pseudo_set(dataset: str, root: Path) -> None:
     save_split(Split(parts[0], [], parts[1]), str(folder / reader.split_file))
 
 
+def without(options: tuple[str, ...], arguments: list[str]) -> list[str]:
+    """Command-line arguments without some options and their values."""
+    kept, skip = [], False
+    for argument in arguments:
+        if not skip and argument.split("=")[0] not in options:
+            kept.append(argument)
+        skip = not skip and argument in options
+    return kept
+
+
 def run_name(settings: dict[str, str]) -> str:
     """A folder's name for settings, of at most 200 characters: file systems take 255."""
     name = ",".join(f"{key}={value}".replace("/", "_") for key, value in sorted(settings.items())) or "plain"
@@ -93,7 +102,9 @@ def run(trainer: str, config: str, dataset: str, seed: int, settings: dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--dataset", nargs="+", default=["shapes"], help="painted data sets")
     parser.add_argument("--trainer", default="CDC")
     parser.add_argument("--config", default="tiny")
@@ -133,7 +144,7 @@ def main() -> None:
     header = [*keys, "pseudo-base", "pseudo-new", "HM"]
     print(tabulate(rows, header, floatfmt=".2f", disable_numparse=list(range(len(keys)))))
     if args.save:
-        command = "python -m tools.search " + re.sub(r" ?--(output|save) \S+", "", shlex.join(sys.argv[1:]))
+        command = shlex.join(["python", "-m", "tools.search", *without(("--output", "--save"), sys.argv[1:])])
         args.save.write_text(json.dumps({"command": command, "header": header, "rows": rows}, indent=1) + "\n")
 
 

@@ -189,16 +189,14 @@ class _Layout(NamedTuple):
 
     @classmethod
     def of(cls, n_prefix: int, groups: Sequence[tuple[int, int]], device: torch.device) -> _Layout:
-        lengths = torch.tensor([length for length, count in groups for _ in range(count)])
-        ends = n_prefix - 1 + lengths.cumsum(0)
+        lengths = [length for length, count in groups for _ in range(count)]
+        ends = [n_prefix - 1 + n for n in itertools.accumulate(lengths)]
         mask = None
-        n_tokens = n_prefix + int(lengths.sum())
-        if n_tokens <= TOKENS_TOGETHER:
-            owner = torch.repeat_interleave(
-                torch.arange(len(lengths) + 1), torch.cat([ends.new_tensor([n_prefix]), lengths])
-            )
-            mask = ((owner == owner[:, None]) | (owner == 0)).tril().to(device)
-        return cls(n_prefix, groups, ends.to(device), mask)
+        if ends[-1] < TOKENS_TOGETHER:
+            owners = [0] * n_prefix + [c for c, length in enumerate(lengths, start=1) for _ in range(length)]
+            owner = torch.tensor(owners, device=device)
+            mask = ((owner == owner[:, None]) | (owner == 0)).tril()
+        return cls(n_prefix, groups, torch.tensor(ends, device=device), mask)
 
 
 def _block(block: nn.Module, x: Tensor, layout: _Layout, last: bool) -> Tensor:
