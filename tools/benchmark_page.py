@@ -19,11 +19,11 @@ REASONS: dict[str, str] = {
         "which holds the peak within a tenth of that of M = 1."
     ),
     "step without bank": (
-        "text features and their gradient are about half of its operations (column GFLOP, first table, 200 names, M = "
-        "4); the rest is 16 images through the encoder, where CoOp's step has 4, and nothing makes an image cheaper."
+        "text features and their gradient are about half of its operations (column GFLOP, first table, 200 names, M ="
+        " 4); the rest is 16 images through the encoder, where CoOp's step has 4, and nothing makes an image cheaper."
     ),
     "memory of M, 200": (
-        "with M = 1 all 900 tokens are kept, with M = 8 the 4,096 that may be; then memory hardly grows further (column "
+        "with M = 1 all 900 tokens are kept, with M = 8 the 4,096 that may be; then memory hardly grows (column "
         "*GB peak*, 1000 classes). To keep fewer would cost time, as a second forward pass."
     ),
     "limit, M = 4": (
