@@ -191,6 +191,17 @@ def test_quick_run_and_what_it_does_not_repeat(tmp_path, capsys):
         benchmark.run(arguments(tmp_path, "--threads", "2"))
 
 
+def test_a_machine_that_cannot_compile_measures_the_rest(tmp_path, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(benchmark.torch, "compile", refuse)
+    monkeypatch.setattr(benchmark, "small", lambda measurements: measurements)
+    found = benchmark.run(arguments(tmp_path, "--only", "compile"))
+    assert found["measurements"] == {}
+    assert "does not work here: RuntimeError" in capsys.readouterr().err
+
+
 def test_a_failing_subject_is_told():
     measurement = benchmark.Measurement("text", "x", {"bad": Subject("CDC", "text", 2000, backbone="tiny")})
     with pytest.raises(RuntimeError, match=r"(?s)classes=2000.*1 to 1000 classes, got 2000"):

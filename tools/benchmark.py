@@ -205,9 +205,9 @@ def take(measurement: Measurement, settings: Settings) -> dict:
         }
         slowest = 0.0
         for name in found:
-            first, *others = (ask(name, "step")["seconds"] for _ in range(measurement.warm_up))
-            found[name]["first"] = first
-            slowest = max(slowest, [first, *others][-1])
+            steps = [ask(name, "step")["seconds"] for _ in range(measurement.warm_up)]
+            found[name]["first"] = steps[0]
+            slowest = max(slowest, steps[-1])
         for _ in range(measurement.rounds_if_slow if slowest > SLOW else measurement.rounds):
             for name in found:
                 step = ask(name, "step")

@@ -319,8 +319,8 @@ def _choice() -> str:
     text = [
         "On further pictures of base classes that are in no part of a set, with half of these classes as *pseudo-new* "
         "ones (`tools.search`); never on new classes or test images. CoOp, CoCoOp and MaPLe have the published "
-        "settings but for the crops, without which they are better here, and for MaPLe's learning rate; of learning "
-        "rates only CoOp's, MaPLe's and those of CDC were searched, and with coupled templates on two sets alone."
+        "settings but for the crops, without which they are better here, and for MaPLe's learning rate and epochs; of "
+        "learning rates only CoOp's, MaPLe's and those of CDC were searched, with coupled templates on two sets alone."
     ]
     for path in sorted((ROOT / "docs").glob(SEARCHES)):
         search = json.loads(path.read_text())
