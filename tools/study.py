@@ -97,24 +97,38 @@ VIEWS_OF = (
 )
 ONE_VIEW = {"AUGMENTATIONS": [PLAIN] * 4}
 NO_LOSSES = {"BETA": 0.0, "GAMMA": 0.0}
+ONE = cdc(
+    "one template",
+    "one",
+    N_TEMPLATES=1,
+    CTX_INIT=list(WORDINGS[:1]),
+    AUGMENTATIONS=[PLAIN],
+    DECISION="mean",
+    **NO_LOSSES,
+)
+TEMPLATES = cdc("M = 4 templates", "templates", DECISION="mean", **ONE_VIEW, **NO_LOSSES)
+VSD = cdc("M = 4 + VSD (own views, losses (2) and (3))", "vsd", DECISION="mean")
+DSTC = cdc("M = 4 + DSTC (evidence, fusion, loss (7))", "dstc", **ONE_VIEW, **NO_LOSSES)
+NO_DIVERSITY = cdc("CDC without (2)", "beta0", BETA=0.0)
+NO_CONSISTENCY = cdc("CDC without (3)", "gamma0", GAMMA=0.0)
+PLAIN_PICTURES = cdc("CDC on plain pictures", "oneview", **ONE_VIEW)
+INVARIANT = cdc("CDC behind CLIP-ICM's map (9)", "invariant", INVARIANT=True)
 ABLATION = (
-    cdc(
-        "one template",
-        "one",
-        N_TEMPLATES=1,
-        CTX_INIT=list(WORDINGS[:1]),
-        AUGMENTATIONS=[PLAIN],
-        DECISION="mean",
-        **NO_LOSSES,
-    ),
-    cdc("M = 4 templates", "templates", DECISION="mean", **ONE_VIEW, **NO_LOSSES),
-    cdc("M = 4 + VSD (own views, losses (2) and (3))", "vsd", DECISION="mean"),
-    cdc("M = 4 + DSTC (evidence, fusion, loss (7))", "dstc", **ONE_VIEW, **NO_LOSSES),
-    replace(CDC, title="all: CDC"),
-    cdc("CDC without (2)", "beta0", BETA=0.0),
-    cdc("CDC without (3)", "gamma0", GAMMA=0.0),
-    cdc("CDC on plain pictures", "oneview", **ONE_VIEW),
-    cdc("CDC behind CLIP-ICM's map (9)", "invariant", INVARIANT=True),
+    *(ONE, TEMPLATES, VSD, DSTC, replace(CDC, title="all: CDC")),
+    *(NO_DIVERSITY, NO_CONSISTENCY, PLAIN_PICTURES, INVARIANT),
+)
+# What a part changes: with it, without it
+PARTS = (
+    ("four templates in place of one", TEMPLATES, ONE),
+    ("DSTC (evidence, fusion, loss (7)) for four templates", DSTC, TEMPLATES),
+    ("VSD (own views, losses (2) and (3)) for four templates", VSD, TEMPLATES),
+    ("DSTC beside VSD", CDC, VSD),
+    ("VSD beside DSTC", CDC, DSTC),
+    ("of VSD: diversity loss (2)", CDC, NO_DIVERSITY),
+    ("of VSD: consistency loss (3)", CDC, NO_CONSISTENCY),
+    ("of VSD: own views", CDC, PLAIN_PICTURES),
+    ("all of it: CDC in place of one template", CDC, ONE),
+    ("CDC in place of CoOp", CDC, COOP),
 )
 NUMBERS = (1, 2, 4, 8)  # of templates
 
@@ -187,13 +201,19 @@ class Plan:
         return groups
 
     def _on_all_classes(self, seed: int) -> Iterator[Experiment]:
-        """Training on all classes of the source, and tests on the other sets and the source's variants."""
+        """Training on all classes of the source, and tests on the other sets and the source's variants.
+
+        Untrained templates are tested on these too: what their words alone make of the targets.
+        """
         source = self.sets[0]
         for method in self.of_seed(METHODS, seed):
             run = self._run(method, source, seed, "all", self.tested_on(method, source, seed))
             yield run
             for target in (*self.sets[1:], *self.variants):
                 yield self._test(run, dataset=target, folder=self.tested_on(method, target, seed))
+        for target in (*self.sets, *self.variants):
+            folder = self.tested_on(START, target, seed)
+            yield replace(self._run(START, target, seed, "all", folder), train=False)
 
     def _confounded(self, seed: int) -> Iterator[Experiment]:
         """Training on all classes of a set whose backgrounds follow the class."""

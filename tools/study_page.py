@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -44,6 +45,7 @@ def write_page(plan: Plan, page: Path) -> None:
         "# The study",
         _how_it_was_made(plan),
         "## What it shows",
+        _parts(plan),
         f"{MARKS[0]}\n{reading}\n{MARKS[1]}",
         "## Base to new",
         _base_to_new(plan),
@@ -139,8 +141,29 @@ def _names(datasets: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def _gain(with_it: BySeed, without: BySeed) -> str:
+    """Difference in points, mean and standard deviation of the seeds' differences."""
+    numbers = [with_it[seed] - without[seed] for seed in with_it]
+    return f"{mean(numbers):+.2f}" + (f" ± {stdev(numbers):.2f}" if len(numbers) > 1 else "")
+
+
 def table(rows: list[list[str]], header: list[str]) -> str:
     return tabulate(rows, header, tablefmt="github", disable_numparse=True)
+
+
+def _parts(plan: Plan) -> str:
+    """What each part changes, and its cost."""
+    rows = []
+    for title, *methods in study.PARTS:
+        halves = [[half(plan, method, plan.ablated, part) for part in ("base", "new")] for method in methods]
+        means = [{seed: harmonic_mean(base[seed], new[seed]) for seed in base} for base, new in halves]
+        cost = training_seconds(plan, methods[0]) / training_seconds(plan, methods[1])
+        rows.append([title, *map(_gain, *halves), _gain(*means), f"{cost:.1f}"])
+    text = (
+        f"What each part changes, in points (mean and standard deviation of the seeds' differences, average of "
+        f"{_names(plan.ablated)}), and by what factor it makes training longer:"
+    )
+    return text + "\n\n" + table(rows, ["", "Base", "New", "HM", "time"])
 
 
 def _base_to_new(plan: Plan) -> str:
@@ -167,14 +190,15 @@ def _cross_data_set(plan: Plan) -> str:
     text = []
     for title, names in (("the other data sets", targets), ("its variants", plan.variants)):
         rows = []
-        for method in study.METHODS:
+        for method in (*study.METHODS, replace(study.START, title="CDC before training")):
             cells = [elsewhere(plan, method, [d]) for d in (source, *names)] + [elsewhere(plan, method, names)]
             rows.append([method.title, *map(show, cells)])
         header = ["", f"{display_name(source)} (source)", *map(display_name, names), f"average of {len(names)}"]
         text += [f"Trained on all classes of `{source}`, tested on {title}:", table(rows, header)]
     text.append(
         "Zero-shot CLIP has a hand-written template for each set, as in CoOp's code; what was trained on the source "
-        "brings its own words. The pictures of `shapes_a` are those that zero-shot CLIP gets wrong most surely."
+        "brings its own words, which CDC before training has too. The pictures of `shapes_a` are those that zero-shot "
+        "CLIP gets wrong most surely."
     )
     return "\n\n".join(text)
 
