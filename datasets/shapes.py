@@ -154,13 +154,15 @@ class ShapesR(Shapes):
     """Renditions: pixelated, posterised or embossed."""
 
     key = 13
+    version = 2
     dataset_dir = "shapes-r"
     split_file = "split_zhou_ShapesR.json"
     parts = VARIANT
 
     def scene(self, label: int, number: int, rng: np.random.Generator) -> world.Scene:
-        """A scene in one of three styles, in turns."""
-        return sample_shape(*CLASSES[label], rng, style=("pixelated", "posterised", "embossed")[number % 3])
+        """A scene in one of three styles, in turns, none of the faintest in `Shapes`."""
+        style = ("pixelated", "posterised", "embossed")[number % 3]
+        return sample_shape(*CLASSES[label], rng, style=style, contrast=float(rng.uniform(0.35, CONTRAST[1])))
 
 
 @functools.lru_cache(maxsize=1)
@@ -191,6 +193,7 @@ class ShapesA(Shapes):
     """
 
     key = 14
+    version = 2
     dataset_dir = "shapes-a"
     split_file = "split_zhou_ShapesA.json"
     parts = VARIANT

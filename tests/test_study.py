@@ -39,6 +39,17 @@ def test_plan_keeps_settings_apart(tmp_path):
     assert all(len(folders) == 1 for folders in by_settings.values())
 
 
+def test_parts_differ_by_what_their_rows_say():
+    def options(method):
+        return {key.split(".")[-1] for key in method.settings}
+
+    vsd, dstc = {"AUGMENTATIONS", "BETA", "GAMMA"}, {"DECISION"}
+    one = {"N_TEMPLATES", "CTX_INIT"}
+    pairs = [(title, options(a) ^ options(b)) for title, a, b in study.PARTS if b != study.COOP]
+    expected = [one, dstc, vsd, dstc, vsd, {"BETA"}, {"GAMMA"}, {"AUGMENTATIONS"}, vsd | dstc, one | vsd | dstc]
+    assert [keys for _, keys in pairs] == expected
+
+
 def test_config_is_what_the_tables_call_it():
     text = (ROOT / "configs/trainers/CDC/tiny.yaml").read_text()
     assert "BETA" not in text.split("TRAINER:")[1]  # the default, 0.1
@@ -113,7 +124,9 @@ def finished(tmp_path):
                 figures.update({f"template{m}_accuracy": accuracy - m for m in range(1, 5)})
                 figures.update({f"{name}_accuracy": 40.0 for name in ("aligned", "conflicting", "worst_group")})
                 folder.mkdir(parents=True)
-                results = {"figures": figures, "train_seconds": 2.0}
+                seconds = 2.0 if run.config == "tiny" else 3.0
+                seconds *= 3 if run.trainer == "CDC" and folder.parts[-2] == "tiny" else 1
+                results = {"figures": figures, "train_seconds": seconds}
                 (folder / "results.json").write_text(json.dumps(results))
     return plan
 
@@ -128,11 +141,14 @@ def test_page_says_what_the_results_say(finished, tmp_path):
     page = tmp_path / "docs" / "study.md"
     study_page.write_page(finished, page)
     # 81 and 82 on both sets; harmonic mean of 50 and 81.5
-    assert rows_of(page, "CDC")[0] == ["CDC", "50.00 ± 0.00", "81.50 ± 0.71", "61.98"]
-    assert rows_of(page, "Zero-shot CLIP")[0] == ["Zero-shot CLIP", "50.00", "60.00", "54.55"]
+    assert rows_of(page, "CDC")[0] == ["CDC", "50.00 ± 0.00", "81.50 ± 0.71", "61.98", "6.0"]
+    assert rows_of(page, "Zero-shot CLIP")[0] == ["Zero-shot CLIP", "50.00", "60.00", "54.55", ""]
     assert rows_of(page, "all: CDC")[-1][-1] == "40.00 ± 0.00"
     # 81 and 82 against 60 and 60; harmonic means with 50 of 61.83, 62.12 and 54.55
-    assert rows_of(page, "VSD beside DSTC")[0][1:] == ["+0.00 ± 0.00", "+21.50 ± 0.71", "+7.43 ± 0.20", "1.0"]
+    assert rows_of(page, "VSD beside DSTC")[0][1:] == ["+0.00 ± 0.00", "+21.50 ± 0.71", "+7.43 ± 0.20", "3.0"]
+    assert rows_of(page, "DSTC and VSD together, for four templates")[0][-1] == "3.0"
+    assert rows_of(page, "CDC before training")[0][1] == "50.00"  # no spread, as it does not depend on the seed
+    assert rows_of(page, "0")[0][1:5] == ["0.500", "47.50", "49.00", "50.00"]  # templates have 49 to 46
     for name in ("study_epochs.png", "study_templates.png"):
         assert (page.parent / name).read_bytes().startswith(b"\x89PNG")
         assert f"]({name})" in page.read_text()

@@ -27,7 +27,7 @@ from datasets import shapes, world
 from datasets.rendered import SIZE
 from tools.pretrain_tiny import ROOT, read_weights, to_input, write_beside
 
-CANDIDATES = 80
+CANDIDATES = 70
 PAINTINGS = 3
 WEIGHTS = ROOT / "weights" / "tiny_clip.pt.gz"
 OUT = ROOT / "datasets" / "shapes_a.json"

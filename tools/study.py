@@ -1,6 +1,6 @@
 """The study: every protocol of the paper and its ablation on the embedded data sets over the embedded CLIP.
 
-    make study                  # or python -m tools.study; some 350 trainings, resumable
+    make study                  # or python -m tools.study; some 270 trainings, resumable
     make study QUICK=1          # or python -m tools.study --quick: each part once, briefly, into output/study_quick
 
 Runs lie below `--output` in the layout of the scripts, for `tools.results` and `tools.predict` too. From their
@@ -27,7 +27,7 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import build_dataset
 from tqdm import tqdm
 
-from tools.experiment import ROOT, UNTRAINED, Experiment, execute
+from tools.experiment import ROOT, Experiment, execute
 from tools.runs import VARIANTS
 
 SETS = ("shapes", "textures", "digits", "letters", "symbols", "backgrounds")
@@ -46,6 +46,7 @@ class Method:
         trainer, config: as for the scripts.
         tag: what is put behind the config in the name of the run's folder, as the scripts do with TAG.
         settings: config keys and values besides.
+        train: or is tested as it starts, which does not depend on the seed.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Method:
     config: str = "tiny"
     tag: str = ""
     settings: dict[str, object] = field(default_factory=dict, hash=False)
+    train: bool = True
 
     @property
     def run_config(self) -> str:
@@ -73,7 +75,7 @@ def banked(method: Method) -> dict[str, object]:
     return {f"TRAINER.{method.trainer.upper()}.FEATURE_BANK": views}
 
 
-ZERO_SHOT = Method("Zero-shot CLIP", "ZeroshotCLIP")
+ZERO_SHOT = Method("Zero-shot CLIP", "ZeroshotCLIP", train=False)
 COOP = Method("CoOp", "CoOp")
 CDC = Method("CDC", "CDC")
 METHODS = (
@@ -127,6 +129,7 @@ PARTS = (
     ("of VSD: diversity loss (2)", CDC, NO_DIVERSITY),
     ("of VSD: consistency loss (3)", CDC, NO_CONSISTENCY),
     ("of VSD: own views", CDC, PLAIN_PICTURES),
+    ("DSTC and VSD together, for four templates", CDC, TEMPLATES),
     ("all of it: CDC in place of one template", CDC, ONE),
     ("CDC in place of CoOp", CDC, COOP),
 )
@@ -147,7 +150,7 @@ DIVERSITY = (
     cdc("1", "beta1", BETA=1.0),
     cdc("10", "beta10", BETA=10.0),
 )
-START = cdc("before training", "start")
+START = replace(cdc("CDC before training", "start"), train=False)
 LONG = {"OPTIM.MAX_EPOCH": 30, "TRAIN.CHECKPOINT_FREQ": 3}
 CURVES = tuple(replace(method, tag="epochs30", settings=LONG) for method in (COOP, CDC))
 
@@ -201,19 +204,13 @@ class Plan:
         return groups
 
     def _on_all_classes(self, seed: int) -> Iterator[Experiment]:
-        """Training on all classes of the source, and tests on the other sets and the source's variants.
-
-        Untrained templates are tested on these too: what their words alone make of the targets.
-        """
+        """Training on all classes of the source, and tests on the other sets and the source's variants."""
         source = self.sets[0]
-        for method in self.of_seed(METHODS, seed):
+        for method in self.of_seed((*METHODS, START), seed):
             run = self._run(method, source, seed, "all", self.tested_on(method, source, seed))
             yield run
             for target in (*self.sets[1:], *self.variants):
                 yield self._test(run, dataset=target, folder=self.tested_on(method, target, seed))
-        for target in (*self.sets, *self.variants):
-            folder = self.tested_on(START, target, seed)
-            yield replace(self._run(START, target, seed, "all", folder), train=False)
 
     def _confounded(self, seed: int) -> Iterator[Experiment]:
         """Training on all classes of a set whose backgrounds follow the class."""
@@ -224,10 +221,7 @@ class Plan:
         """Training on base classes and tests on new ones of whatever the tables show, and the curves."""
         methods = [*self.of_seed(METHODS, seed)]
         if dataset in self.ablated:
-            methods += [*ABLATION, *map(templates, self.numbers), *DIVERSITY]
-            for part in ("base", "new"):
-                folder = self.half(START, dataset, seed, part, "test")
-                yield replace(self._run(START, dataset, seed, part, folder), train=False)
+            methods += [*ABLATION, *map(templates, self.numbers), *DIVERSITY, *self.of_seed([START], seed)]
         for method in _distinct(methods):
             base = self._half(method, dataset, seed, "base")
             yield base
@@ -242,7 +236,7 @@ class Plan:
 
     def of_seed(self, methods: Iterable[Method], seed: int) -> Iterator[Method]:
         """Without what does not depend on the seed, but for the first."""
-        return (m for m in methods if seed == self.seeds[0] or m.trainer not in UNTRAINED)
+        return (m for m in methods if seed == self.seeds[0] or m.train)
 
     def half(self, method: Method, dataset: str, seed: int, part: str, kind: str = "") -> Path:
         """Folder of the results on the base or the new classes.
@@ -250,7 +244,7 @@ class Plan:
         Args:
             kind: train or test; by default that of the results on the base classes which training leaves.
         """
-        kind = kind or ("train" if part == "base" and method.trainer not in UNTRAINED else "test")
+        kind = kind or ("train" if part == "base" and method.train else "test")
         run = f"{dataset}/shots_{self.shots}/{method.trainer}/{method.run_config}/seed{seed}"
         return self.output / "base2new" / f"{kind}_{part}" / run
 
@@ -260,7 +254,7 @@ class Plan:
 
     def tested_on(self, method: Method, dataset: str, seed: int) -> Path:
         """Folder of the results on a data set of what was trained on all classes of the source."""
-        if dataset == self.sets[0] and method.trainer not in UNTRAINED:
+        if dataset == self.sets[0] and method.train:
             return self.trained_on(method, dataset, seed)
         run = f"{method.trainer}/{method.run_config}_{self.shots}shots/{dataset}/seed{seed}"
         return self.output / "evaluation" / run
@@ -271,8 +265,7 @@ class Plan:
     def _run(self, method: Method, dataset: str, seed: int, classes: str, folder: Path) -> Experiment:
         settings = {"DATASET.NUM_SHOTS": self.shots, "TRAIN.CHECKPOINT_FREQ": 0, **method.settings, **self.overrides}
         settings.update(banked(replace(method, settings=settings)))
-        train = method.trainer not in UNTRAINED
-        return Experiment(method.trainer, method.config, dataset, seed, classes, folder, settings, train=train)
+        return Experiment(method.trainer, method.config, dataset, seed, classes, folder, settings, train=method.train)
 
     @staticmethod
     def _test(run: Experiment, **changes: object) -> Experiment:
