@@ -183,7 +183,7 @@ def _base_to_new(plan: Plan) -> str:
         rows.append([method.title, show(base), show(new), f"{hm(base, new):.2f}", seconds])
     text = [
         f"Average of {len(plan.sets)} data sets. Seconds are of a training, average of {_names(plan.ablated)}; those "
-        "of MaPLe and coupled CDC, with prompts in the image encoder too, include encoding the pictures, the others not.",
+        "of MaPLe and coupled CDC, with prompts in the image encoder too, include encoding the pictures.",
         table(rows, ["", "Base", "New", "HM", "seconds"]),
     ]
     header = ["", *map(display_name, plan.sets)]
