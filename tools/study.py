@@ -145,7 +145,7 @@ def templates(number: int) -> Method:
 
 
 DIVERSITY = (
-    cdc("0", "beta0", BETA=0.0),
+    replace(NO_DIVERSITY, title="0"),
     replace(CDC, title="0.1 (the config's)"),
     cdc("1", "beta1", BETA=1.0),
     cdc("10", "beta10", BETA=10.0),
