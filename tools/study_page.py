@@ -128,10 +128,10 @@ def _seconds(plan: Plan, method: Method) -> str:
     return f"{mean(training_seconds(plan, method).values()):.1f}"
 
 
-def show(values: BySeed) -> str:
-    """Mean and standard deviation in percent."""
+def show(values: BySeed, sign: str = "-") -> str:
+    """Mean and standard deviation in percent; with `sign` + a positive mean has one."""
     numbers = list(values.values())
-    return f"{mean(numbers):.2f}" + (f" ± {stdev(numbers):.2f}" if len(numbers) > 1 else "")
+    return f"{mean(numbers):{sign}.2f}" + (f" ± {stdev(numbers):.2f}" if len(numbers) > 1 else "")
 
 
 def hm(base: BySeed, new: BySeed) -> float:
@@ -147,8 +147,7 @@ def _names(datasets: Iterable[str]) -> str:
 
 def _gain(with_it: BySeed, without: BySeed) -> str:
     """Difference in points, mean and standard deviation of the seeds' differences."""
-    numbers = [with_it[seed] - without[seed] for seed in with_it]
-    return f"{mean(numbers):+.2f}" + (f" ± {stdev(numbers):.2f}" if len(numbers) > 1 else "")
+    return show({seed: with_it[seed] - without[seed] for seed in with_it}, sign="+")
 
 
 def table(rows: list[list[str]], header: list[str]) -> str:
