@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from conftest import ROOT, SIZE, results_of
 
-from tools import features
+from tools.predict import features
 
 WORDS = ("TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.EVIDENCE_SCALE", 10.0)
 VIEWS = (*WORDS, "TRAINER.CDC.AUGMENTATIONS", [["normalize"], ["normalize"]])
@@ -163,7 +163,7 @@ def test_a_run_on_other_classes_and_another_place(run_of, data, tmp_path):
 
 def refused(capsys, *arguments):
     assert features.main([str(argument) for argument in arguments]) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tools.features: ")]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tools.predict.features: ")]
     return line
 
 

@@ -22,8 +22,9 @@ from torch.nn import functional
 
 from datasets import backgrounds, confounded, letters, rendered, shapes, symbols, textures, world
 from datasets.rendered import Parts
-from tools import choose_hard, search
-from tools.pretrain_tiny import to_input
+from tools.sweep import search
+from tools.tiny_clip import choose_hard
+from tools.tiny_clip.pretrain import to_input
 from trainers.modules.templates import fill
 
 VARIANTS = (shapes.ShapesV2, shapes.ShapesSketch, shapes.ShapesA, shapes.ShapesR)
@@ -264,7 +265,9 @@ def tiny():
 
 def test_hard_scenes_are_those_that_the_committed_weights_find_hard(tiny):
     record = json.loads(choose_hard.OUT.read_text())
-    assert record["weights"] == choose_hard.fingerprint(choose_hard.WEIGHTS), "run python -m tools.choose_hard"
+    assert record["weights"] == choose_hard.fingerprint(choose_hard.WEIGHTS), (
+        "run python -m tools.tiny_clip.choose_hard"
+    )
     prompts = [f"a photo of a {look} {shape}." for look, shape in shapes.CLASSES]
     with torch.no_grad():
         text = functional.normalize(tiny.encode_text(tokenize(prompts)), dim=-1)

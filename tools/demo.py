@@ -15,13 +15,12 @@ import re
 import subprocess
 import sys
 from collections import deque
-from pathlib import Path
 
 from tqdm import tqdm
 
+from tools.common.paths import ROOT
 from tools.results import text_table
 
-ROOT = Path(__file__).resolve().parent.parent
 # The methods that can be shown: folder of their scripts, and config
 METHODS = {
     "ZeroshotCLIP": ("zsclip", "tiny"),

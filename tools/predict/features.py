@@ -1,7 +1,7 @@
 """Write image and text features of a data set to a file, for one's own analysis.
 
-    python -m tools.features --model-dir RUN --output FILE.npz [--dataset-config-file FILE] [--split test]
-    python -m tools.features --config-file configs/trainers/ZeroshotCLIP/vit_b16.yaml \\
+    python -m tools.predict.features --model-dir RUN --output FILE.npz [--dataset-config-file FILE] [--split test]
+    python -m tools.predict.features --config-file configs/trainers/ZeroshotCLIP/vit_b16.yaml \\
         --dataset-config-file configs/datasets/dtd.yaml --root DATA --output FILE.npz
 
 takes the features of a trained run, on its own data set or another one, or those of plain zero-shot CLIP. Images are
@@ -44,7 +44,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from datasets.splits import SUBSAMPLES
-from tools.trained import DEVICES, fit_to_machine, load_images, load_trained, merge, read_run, restore_cfg
+from tools.predict.trained import DEVICES, fit_to_machine, load_images, load_trained, merge, read_run, restore_cfg
 from trainers.base import ClipTrainer, PromptTrainer, replacing
 
 SPLITS = {"train": "train_x", "val": "val", "test": "test"}  # and Dassl's names of them
@@ -258,7 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         if args.debug:
             raise
-        print(f"tools.features: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+        print(f"tools.predict.features: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
         return 2
     return 0
 

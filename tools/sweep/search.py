@@ -1,7 +1,7 @@
 """Choose a method's settings without looking at test images or new classes.
 
-    python -m tools.search --dataset shapes textures --trainer CDC --seeds 1 2 --vary TRAINER.CDC.GAMMA 0.5 1.0 2.0
-    python -m tools.search ... --vary OPTIM.LR 0.002 0.01 --vary TRAINER.CDC.BETA 0.0 0.1
+    python -m tools.sweep.search --dataset shapes textures --trainer CDC --seeds 1 2 --vary TRAINER.CDC.GAMMA 0.5 1.0
+    python -m tools.sweep.search ... --vary OPTIM.LR 0.002 0.01 --vary TRAINER.CDC.BETA 0.0 0.1
 
 From each embedded data set a smaller one is made: the training images of its base classes, and as test images further
 pictures of these classes that are in no part of the set. Base-to-new on that has pseudo-new classes, the second half of
@@ -34,8 +34,9 @@ from datasets.base import GENERATOR
 from datasets.files import write_json
 from datasets.rendered import RenderedDataset
 from datasets.splits import Item, Split, save_split
-from tools.experiment import ROOT, UNTRAINED, Experiment, execute
-from tools.tables import harmonic_mean
+from tools.common.paths import ROOT
+from tools.results.tables import harmonic_mean
+from tools.sweep.experiment import UNTRAINED, Experiment, execute
 
 PICTURES = 25  # a class to choose by
 FIRST = 1000  # their numbers begin far behind those of the set's own pictures
@@ -122,7 +123,7 @@ def main() -> None:
         for dataset in args.dataset:
             make_pseudo_set(dataset, data)
     except (ValueError, OSError, KeyError) as error:
-        parser.exit(2, f"tools.search: {error}\n")
+        parser.exit(2, f"tools.sweep.search: {error}\n")
 
     os.chdir(ROOT)  # paths in configs are seen from the checkout
     rows = []
@@ -134,7 +135,7 @@ def main() -> None:
         try:
             figures = run(args.trainer, args.config, dataset, seed, given, folder, data)
         except (ValueError, OSError) as error:
-            parser.exit(2, f"tools.search: {error}\n")
+            parser.exit(2, f"tools.sweep.search: {error}\n")
         pair = (figures["base"]["accuracy"], figures["new"]["accuracy"])
         accuracies.setdefault(grid.index(settings), []).append(pair)
     for number, pairs in accuracies.items():
@@ -144,7 +145,7 @@ def main() -> None:
     header = [*keys, "pseudo-base", "pseudo-new", "HM"]
     print(tabulate(rows, header, floatfmt=".2f", disable_numparse=list(range(len(keys)))))
     if args.save:
-        command = shlex.join(["python", "-m", "tools.search", *without(("--output", "--save"), sys.argv[1:])])
+        command = shlex.join(["python", "-m", "tools.sweep.search", *without(("--output", "--save"), sys.argv[1:])])
         args.save.write_text(json.dumps({"command": command, "header": header, "rows": rows}, indent=1) + "\n")
 
 

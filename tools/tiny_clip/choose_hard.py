@@ -1,6 +1,6 @@
 """Choose the scenes of `ShapesA` by the zero-shot errors of the tiny CLIP, and write `datasets/shapes_a.json`.
 
-    python -m tools.choose_hard          # about a minute; again whenever the weights or the scenes of shapes change
+    python -m tools.tiny_clip.choose_hard    # about a minute; again whenever the weights or the scenes of shapes change
 
 Every class draws `CANDIDATES` scenes as `Shapes` does, and each is painted `PAINTINGS` times. The scenes that are
 classified wrong most often are chosen; between equal ones, those whose class gets the least probability. The set paints
@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from datasets import shapes, world
 from datasets.rendered import SIZE
-from tools.pretrain_tiny import ROOT, read_weights, to_input, write_beside
+from tools.common.paths import ROOT
+from tools.tiny_clip.pretrain import read_weights, to_input, write_beside
 
 CANDIDATES = 70
 PAINTINGS = 3
@@ -81,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
         for label, folder in enumerate(tqdm(folders, unit="class"))
     }
     lines = ",\n".join(f"  {json.dumps(folder)}: {numbers}" for folder, numbers in scenes.items())
-    head = f' "made by": "python -m tools.choose_hard",\n "weights": "{fingerprint(args.weights)}",\n'
+    head = f' "made by": "python -m tools.tiny_clip.choose_hard",\n "weights": "{fingerprint(args.weights)}",\n'
     write_beside(args.out, f'{{\n{head} "scenes": {{\n{lines}\n }}\n}}\n'.encode())
 
 
