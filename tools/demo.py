@@ -9,7 +9,6 @@ that are finished are not run again.
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import subprocess
@@ -18,6 +17,7 @@ from collections import deque
 
 from tqdm import tqdm
 
+from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
 from tools.results import text_table
 
@@ -68,7 +68,7 @@ def run(command: list[str], environment: dict[str, str], bar: tqdm) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser("tools.demo", __doc__)
     parser.add_argument("--dataset", default="shapes", help="an embedded data set")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds")
     parser.add_argument("--output", default=str(ROOT / "output"), help="output folder")

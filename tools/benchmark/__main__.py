@@ -18,11 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.benchmark.measure import SECTIONS, run
+from tools.common.commands import argument_parser
 from tools.common.machine import cores
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser("tools.benchmark", __doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=cores(), help="of PyTorch, in each process")
     parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="of the encoders; fp16 on CUDA")

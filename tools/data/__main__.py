@@ -12,10 +12,10 @@ broken off goes on. See docs/data.md.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
+from tools.common.commands import argument_parser
 from tools.common.pipes import ending_quietly
 from tools.data.check import Report, check, public_names, reader_of
 from tools.data.prepare import prepare
@@ -30,9 +30,7 @@ def show(report: Report) -> None:
 
 @ending_quietly()
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="tools.datasets", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser("tools.datasets", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="say what is there, what is missing and where to get it")
     checking.add_argument("datasets", nargs="+", help="names as in configs/datasets, or all")

@@ -7,6 +7,8 @@ import os
 import shutil
 from collections.abc import Iterator
 
+import compat  # noqa: F401  makes `import dassl` work
+
 from datasets.base import SplitDataset
 from datasets.files import write_json
 from datasets.folder import Folder

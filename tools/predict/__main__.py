@@ -23,10 +23,13 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Callable, TextIO
 
+import compat  # noqa: F401  makes `import dassl` work; stands before it
+
 import numpy as np
 from tqdm import tqdm
 
 from datasets.files import shorten
+from tools.common.commands import argument_parser
 from tools.common.pipes import ending_quietly
 from tools.predict.predictor import Prediction, Predictor, Skipped, find_images, read_class_names
 from tools.predict.trained import DEVICES
@@ -138,7 +141,7 @@ def classify(args: argparse.Namespace) -> int:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser("tools.predict", __doc__)
     parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="images, and folders of images")
     parser.add_argument("--model-dir", required=True, help="folder of the run")
     parser.add_argument("--classnames", default="", help="classes in place of the run's: a file, one a line, or a,b,c")

@@ -44,6 +44,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from datasets.splits import SUBSAMPLES
+from tools.common.commands import argument_parser
 from tools.predict.trained import DEVICES, fit_to_machine, load_images, load_trained, merge, read_run, restore_cfg
 from trainers.base import ClipTrainer, PromptTrainer, replacing
 
@@ -223,7 +224,7 @@ def _below(root: str, path: str) -> str:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser("tools.predict.features", __doc__)
     parser.add_argument("--output", required=True, help="file to write, *.npz; replaced if it is there")
     parser.add_argument("--model-dir", default="", help="folder of a run; none: plain CLIP by the config files")
     parser.add_argument("--root", default="", help="folder of the data sets (default: the run's)")

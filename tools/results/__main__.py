@@ -9,9 +9,9 @@ Folders and what counts as a run's accuracy: `tools/results/runs.py`; with examp
 
 from __future__ import annotations
 
-import argparse
 import sys
 
+from tools.common.commands import argument_parser
 from tools.common.pipes import ending_quietly
 from tools.results.render import FORMATS, render, table_of, with_notes
 from tools.results.runs import PROTOCOLS
@@ -19,7 +19,7 @@ from tools.results.runs import PROTOCOLS
 
 @ending_quietly()
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser("tools.results", __doc__)
     parser.add_argument("output", nargs="+", help="output folder of the runs; of several, the runs stand in one table")
     parser.add_argument("--protocol", choices=PROTOCOLS, default="base2new", help="base2new (default): base to new")
     parser.add_argument(

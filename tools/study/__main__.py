@@ -9,12 +9,12 @@ figures are then made from their `results.json` files alone. Runs that are finis
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from dataclasses import replace
 from pathlib import Path
 
+from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
 from tools.study.page import write_page
 from tools.study.plan import full, quick
@@ -22,7 +22,7 @@ from tools.study.run import run_all, write_data_sets
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser("tools.study", __doc__)
     parser.add_argument("--quick", action="store_true", help="each part once, briefly")
     parser.add_argument("--output", type=Path, help="folder of the runs (default: output/study, or output/study_quick)")
     parser.add_argument("--page", type=Path, help="page to write (default: docs/study.md, or study.md in the output)")

@@ -11,7 +11,6 @@ means over sets and seeds, best harmonic mean first. Runs that are finished are 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import itertools
 import json
@@ -34,6 +33,7 @@ from datasets.base import GENERATOR
 from datasets.files import write_json
 from datasets.rendered import RenderedDataset
 from datasets.splits import Item, Split, save_split
+from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
 from tools.results.tables import harmonic_mean
 from tools.sweep.experiment import UNTRAINED, Experiment, execute
@@ -103,9 +103,7 @@ def run(trainer: str, config: str, dataset: str, seed: int, settings: dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = argument_parser("tools.sweep.search", __doc__, allow_abbrev=False)
     parser.add_argument("--dataset", nargs="+", default=["shapes"], help="painted data sets")
     parser.add_argument("--trainer", default="CDC")
     parser.add_argument("--config", default="tiny")

@@ -28,13 +28,14 @@ import argparse
 import os
 from pathlib import Path
 
+from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
 from tools.tiny_clip.pretrain import pretrain
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser("tools.tiny_clip", __doc__)
     parser.add_argument("--steps", type=int, default=7449)
     parser.add_argument("--minutes", type=float, help="choose fewer steps than --steps, to be done in about this time")
     parser.add_argument("--alone", type=int, default=3000, help="steps of the picture encoder alone, at the start")

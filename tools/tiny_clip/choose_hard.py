@@ -9,7 +9,6 @@ them once more, so that no picture on which a scene was chosen is a test picture
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from pathlib import Path
@@ -25,6 +24,7 @@ from tqdm import tqdm
 
 from datasets import shapes, world
 from datasets.rendered import SIZE
+from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
 from tools.tiny_clip.pretrain import read_weights, to_input, write_beside
 
@@ -67,7 +67,7 @@ def hardest(model: CLIP, text: torch.Tensor, label: int, count: int) -> list[int
 
 def main(arguments: list[str] | None = None) -> None:
     """Choose for every class, and write the list."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser("tools.tiny_clip.choose_hard", __doc__)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args(arguments)
