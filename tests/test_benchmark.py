@@ -214,9 +214,11 @@ def test_a_failing_subject_is_told():
     ("given", "message"),
     [(["--threads", "0"], "at least 1, got 0"), (["--precision", "fp16"], "needs --device cuda")],
 )
-def test_arguments_that_cannot_be(tmp_path, given, message):
-    with pytest.raises(ValueError, match=message):
-        measure.run(arguments(tmp_path, *given))
+def test_arguments_that_cannot_be(tmp_path, given, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        arguments(tmp_path, *given)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_folder_without_published_code(tmp_path):

@@ -20,7 +20,8 @@ from PIL import Image
 
 from tools.predict import Predictor, Skipped, trained
 from tools.predict import predictor as module
-from tools.predict.__main__ import main, short
+from tools.predict.__main__ import main
+from tools.predict.classify import short
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ("TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.EVIDENCE_SCALE", 10.0)

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.benchmark.measure import SECTIONS, run
+from tools.common.choices import SECTIONS
 from tools.common.commands import argument_parser
 from tools.common.machine import cores
 
@@ -37,11 +37,18 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--page", type=Path, help="write the page of all results there")
     parser.add_argument("--again", action="store_true", help="measure anew what the results have already")
     parser.add_argument("--quick", action="store_true", help="sizes that only show that all of it runs")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.threads < 1:
+        parser.error(f"--threads must be at least 1, got {args.threads}")
+    if args.precision == "fp16" and args.device == "cpu":
+        parser.error("--precision fp16 needs --device cuda, got cpu")
+    return args
 
 
 def main() -> None:
     arguments = parse_arguments()
+    from tools.benchmark.measure import run
+
     try:
         run(arguments)
     except (ValueError, OSError, RuntimeError) as error:

@@ -21,7 +21,6 @@ from tools.common.machine import cores, processor
 from tools.common.paths import ROOT
 
 SLOW = 20.0  # seconds from which on a step is repeated less often
-SECTIONS = ("text", "train", "classes", "test", "data", "large", "upstream", "compile")
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Measurement:
     """Subjects whose steps are timed in turn.
 
     Attributes:
-        section: one of `SECTIONS`.
+        section: one of `tools.common.choices.SECTIONS`.
         subjects: by a name that is used in figures and tables.
         rounds: how often each takes its step behind the first one.
         rounds_if_slow: the same where a step takes more than `SLOW` seconds.
@@ -290,14 +289,10 @@ def run(arguments: argparse.Namespace) -> dict:
     """Take what is missing of the measurements asked for; write results and page.
 
     Raises:
-        ValueError: arguments that cannot be, or results of another machine.
+        ValueError: there is no GPU, or results are of another machine.
         FileNotFoundError: no published code at the paths given.
         RuntimeError: a measurement failed.
     """
-    if arguments.threads < 1:
-        raise ValueError(f"--threads must be at least 1, got {arguments.threads}")
-    if arguments.precision == "fp16" and arguments.device == "cpu":
-        raise ValueError("--precision fp16 needs --device cuda, got cpu")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda needs a GPU that PyTorch can use, and there is none")
     settings = Settings(arguments.device, arguments.threads, arguments.precision)

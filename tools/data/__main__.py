@@ -17,15 +17,6 @@ import sys
 
 from tools.common.commands import argument_parser
 from tools.common.pipes import ending_quietly
-from tools.data.check import Report, check, public_names, reader_of
-from tools.data.prepare import prepare
-
-
-def show(report: Report) -> None:
-    """Print a report."""
-    print(f"{report.name}: {'usable' if report.usable else 'NOT USABLE'}")
-    for line in report.lines:
-        print(f"  {line}")
 
 
 @ending_quietly()
@@ -42,6 +33,8 @@ def main(arguments: list[str] | None = None) -> None:
     for command in (checking, preparing):
         command.add_argument("--root", default=os.environ.get("DATA") or "data", help="folder of the data sets")
     args = parser.parse_args(arguments)
+    from tools.data.check import Report, check, public_names, reader_of, show
+    from tools.data.prepare import prepare
 
     root = os.path.abspath(os.path.expanduser(args.root))
     archives = os.path.abspath(os.path.expanduser(getattr(args, "archives", "") or os.path.join(root, "archives")))

@@ -172,3 +172,10 @@ def broken_images(dataset: SplitDataset, name: str) -> list[str]:
         ]
     rest = [f"and {len(found) - 20:,} more"] if len(found) > 20 else []
     return found[:20] + rest
+
+
+def show(report: Report) -> None:
+    """Print a report."""
+    print(f"{report.name}: {'usable' if report.usable else 'NOT USABLE'}")
+    for line in report.lines:
+        print(f"  {line}")

@@ -16,9 +16,6 @@ from pathlib import Path
 
 from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
-from tools.study.page import write_page
-from tools.study.plan import full, quick
-from tools.study.run import run_all, write_data_sets
 
 
 def main() -> None:
@@ -31,6 +28,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
     parser.add_argument("--page-only", action="store_true", help="run nothing, write the page of what is there")
     args = parser.parse_args()
+    from tools.study.page import write_page
+    from tools.study.plan import full, quick
+    from tools.study.run import run_all, write_data_sets
 
     output = (args.output or ROOT / "output" / ("study_quick" if args.quick else "study")).absolute()
     page = args.page or (output / "study.md" if args.quick else ROOT / "docs" / "study.md")

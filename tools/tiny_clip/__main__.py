@@ -30,7 +30,6 @@ from pathlib import Path
 
 from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
-from tools.tiny_clip.pretrain import pretrain
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -59,7 +58,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    pretrain(parse(arguments))
+    args = parse(arguments)
+    from tools.tiny_clip.pretrain import pretrain
+
+    pretrain(args)
 
 
 if __name__ == "__main__":
