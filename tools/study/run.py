@@ -16,6 +16,7 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import build_dataset
 from tqdm import tqdm
 
+import datasets  # noqa: F401  registers the data sets
 from tools.common.paths import ROOT
 from tools.sweep.experiment import Experiment, execute
 

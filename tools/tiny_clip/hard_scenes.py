@@ -8,6 +8,9 @@ from pathlib import Path
 
 import compat  # noqa: F401  (makes `dassl`, which the readers need, importable)
 
+from trainers.modules import loading  # noqa: F401  (imports `clip` without its warning)
+
+# isort: split
 import numpy as np
 import torch
 from clip import tokenize

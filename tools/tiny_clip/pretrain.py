@@ -37,6 +37,9 @@ from typing import NamedTuple
 
 import compat  # noqa: F401  (makes `dassl`, which the readers beside the world need, importable)
 
+from trainers.modules import loading  # noqa: F401  (imports `clip` without its warning)
+
+# isort: split
 import numpy as np
 import torch
 from clip.model import CLIP, Transformer, build_model
