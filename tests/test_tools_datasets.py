@@ -14,7 +14,7 @@ import trees
 from PIL import Image
 from test_tools_download import Server, tree, write_archive
 
-from tools.data import check as checking
+from tools.data import names as module
 from tools.data.__main__ import main
 from tools.data.check import check, public_names, reader_of
 from tools.data.prepare import held, prepare
@@ -178,7 +178,7 @@ def test_folder_under_a_name_of_its_own(tmp_path, monkeypatch):
     write_dtd(tmp_path)
     os.rename(tmp_path / "dtd" / "images", tmp_path / "birds")
     (tmp_path / "my_birds.yaml").write_text('DATASET:\n  NAME: "Folder"\n  FOLDER: "birds"\n')
-    monkeypatch.setattr(checking, "CONFIGS", tmp_path)
+    monkeypatch.setattr(module, "CONFIGS", tmp_path)
     assert check("my_birds", str(tmp_path)).usable
     assert public_names() == []
 

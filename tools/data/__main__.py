@@ -17,6 +17,7 @@ import sys
 
 from tools.common.commands import argument_parser
 from tools.common.pipes import ending_quietly
+from tools.data.names import config_file
 
 
 @ending_quietly()
@@ -33,17 +34,18 @@ def main(arguments: list[str] | None = None) -> None:
     for command in (checking, preparing):
         command.add_argument("--root", default=os.environ.get("DATA") or "data", help="folder of the data sets")
     args = parser.parse_args(arguments)
-    from tools.data.check import Report, check, public_names, reader_of, show
+    try:
+        for name in args.datasets:
+            if name != "all":
+                config_file(name)
+    except ValueError as error:
+        parser.exit(2, f"tools.datasets: {error}\n")
+    from tools.data.check import Report, check, public_names, show
     from tools.data.prepare import prepare
 
     root = os.path.abspath(os.path.expanduser(args.root))
     archives = os.path.abspath(os.path.expanduser(getattr(args, "archives", "") or os.path.join(root, "archives")))
-    try:
-        names = [one for name in args.datasets for one in (public_names() if name == "all" else [name])]
-        for name in names:
-            reader_of(name)
-    except ValueError as error:
-        parser.exit(2, f"tools.datasets: {error}\n")
+    names = [one for name in args.datasets for one in (public_names() if name == "all" else [name])]
     usable = True
     for name in names:
         try:

@@ -19,10 +19,9 @@ import datasets  # noqa: F401  registers the data sets
 from datasets.base import GeneratedDataset, SplitDataset
 from datasets.folder import Folder
 from datasets.splits import Split, check_images, check_split
-from tools.common.paths import ROOT
+from tools.data.names import config_file, known_names
 from tools.data.sources import COOP, SOURCES, Counts, Source
 
-CONFIGS = ROOT / "configs" / "datasets"
 READERS = 8  # threads that open images
 
 
@@ -40,10 +39,7 @@ def config_of(name: str, root: str, folder: str = ""):
     Raises:
         ValueError: there is no config of this name.
     """
-    path = CONFIGS / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-        raise ValueError(f"a data set must be one of {known}, got {name!r}")
+    path = config_file(name)
     cfg = get_cfg_default()
     cfg.merge_from_file(str(path))
     cfg.merge_from_list(["DATASET.ROOT", root, "DATASET.NUM_SHOTS", -1, "DATASET.SUBSAMPLE_CLASSES", "all"])
@@ -59,8 +55,7 @@ def reader_of(name: str) -> type[SplitDataset]:
 
 def public_names() -> list[str]:
     """The data sets that somebody else publishes, in alphabetical order."""
-    names = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-    return [name for name in names if not issubclass(reader_of(name), (GeneratedDataset, Folder))]
+    return [name for name in known_names() if not issubclass(reader_of(name), (GeneratedDataset, Folder))]
 
 
 class WithoutSaving:
