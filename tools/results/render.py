@@ -1,27 +1,17 @@
-"""Tables of finished runs: ours by their `results.json`, those of CoOp and MaPLe by their `log.txt`.
-
-    python -m tools.results output [--protocol base2new|xd|dg|fewshot] [--format text|markdown|csv|latex] [--paper]
-
-Mean and standard deviation (that of a sample, n - 1) over seeds; the harmonic mean (HM) is of the two means. What is
-missing is named below the table; an average is over the data sets that every column has, and says over how many.
-Folders and what counts as a run's accuracy: `tools/runs.py`; with examples: docs/tables.md.
-"""
+"""Tables as text, Markdown, CSV or LaTeX."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from tabulate import tabulate
 
-from tools import published
-from tools.pipes import ending_quietly
-from tools.runs import LAYOUT, PROTOCOLS, find_runs
-from tools.tables import Column, Figure, Table, build_table, paper_numbers, seeds_name, shots_name, shots_of
+from tools.results import published
+from tools.results.runs import LAYOUT, find_runs
+from tools.results.tables import Column, Figure, Table, build_table, paper_numbers, seeds_name, shots_name, shots_of
 
 FORMATS = ("text", "markdown", "csv", "latex")
 NOTHING = "–"
@@ -186,7 +176,7 @@ def table_of(
         output: the folder or folders.
         protocol: one of `PROTOCOLS`.
         join_configs: as in `build_table`.
-        filters: datasets, trainers, configs, shots, seeds and source, as in `tools.runs.find_runs`.
+        filters: datasets, trainers, configs, shots, seeds and source, as in `tools.results.find_runs`.
 
     Raises:
         FileNotFoundError: there is no run of this kind.
@@ -228,59 +218,12 @@ def text_table(
         output_format, paper: as in `render`; of CSV, which has no place for notes, the numbers alone.
     """
     text, notes = render(table_of(output, protocol, **options), output_format, paper)
-    return _with_notes(text, notes, output_format)
+    return with_notes(text, notes, output_format)
 
 
-def _with_notes(text: str, notes: list[str], output_format: str) -> str:
+def with_notes(text: str, notes: list[str], output_format: str) -> str:
+    """A table with its notes below it; CSV has no place for notes."""
     marks = {"text": "", "markdown": "- ", "latex": "% "}
     if output_format not in marks:
         return text
     return "\n".join([text, "", *(f"{marks[output_format]}{note}" for note in notes)])
-
-
-@ending_quietly()
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", nargs="+", help="output folder of the runs; of several, the runs stand in one table")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="base2new", help="base2new (default): base to new")
-    parser.add_argument(
-        "--format", choices=FORMATS, default="text", help="text (default); CSV has a line for each figure"
-    )
-    parser.add_argument("--paper", action="store_true", help="the CDC paper's numbers beside, and the differences")
-    parser.add_argument("--dataset", action="append", default=[], help="only this data set (repeatable)")
-    parser.add_argument("--trainer", action="append", default=[], help="only this trainer (repeatable)")
-    parser.add_argument("--config", action="append", default=[], help="only this config (repeatable)")
-    parser.add_argument("--shots", action="append", default=[], type=int, help="only these shots (repeatable)")
-    parser.add_argument("--seed", action="append", default=[], type=int, help="only this seed, missing if not there")
-    parser.add_argument("--source", default="", help="xd, dg: the data set trained on (default: what the logs name)")
-    parser.add_argument("--join-configs", action="store_true", help="all configs of a trainer in one column group")
-    parser.add_argument("--plot", metavar="FILE.png", help="fewshot: curves of accuracy over shots as a picture")
-    args = parser.parse_args(arguments)
-    try:
-        if args.plot and args.protocol != "fewshot":
-            raise ValueError("--plot draws few-shot curves: give --protocol fewshot with it")
-        table = table_of(
-            args.output,
-            args.protocol,
-            join_configs=args.join_configs,
-            datasets=args.dataset,
-            trainers=args.trainer,
-            configs=args.config,
-            shots=args.shots,
-            seeds=args.seed,
-            source=args.source,
-        )
-        text, notes = render(table, args.format, args.paper)
-        if args.plot:
-            from tools.curves import draw_curves  # matplotlib takes a second to load
-
-            draw_curves(table, args.plot)
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"tools.results: {error}\n")
-    print(_with_notes(text, notes, args.format))
-    if args.format == "csv" and notes:
-        print("\n".join(notes), file=sys.stderr)
-
-
-if __name__ == "__main__":
-    main()

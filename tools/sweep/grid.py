@@ -1,13 +1,4 @@
-"""Choose a method's settings without looking at test images or new classes.
-
-    python -m tools.search --dataset shapes textures --trainer CDC --seeds 1 2 --vary TRAINER.CDC.GAMMA 0.5 1.0 2.0
-    python -m tools.search ... --vary OPTIM.LR 0.002 0.01 --vary TRAINER.CDC.BETA 0.0 0.1
-
-From each embedded data set a smaller one is made: the training images of its base classes, and as test images further
-pictures of these classes that are in no part of the set. Base-to-new on that has pseudo-new classes, the second half of
-the base classes. Every combination of the values is run on every set and seed; the table gives accuracy on both halves,
-means over sets and seeds, best harmonic mean first. Runs that are finished are read, not run again.
-"""
+"""What `python -m tools.sweep.search` does: base-to-new runs over a grid of settings, on smaller data sets."""
 
 from __future__ import annotations
 
@@ -16,8 +7,6 @@ import hashlib
 import itertools
 import json
 import os
-import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -34,8 +23,9 @@ from datasets.base import GENERATOR
 from datasets.files import write_json
 from datasets.rendered import RenderedDataset
 from datasets.splits import Item, Split, save_split
-from tools.experiment import ROOT, UNTRAINED, Experiment, execute
-from tools.tables import harmonic_mean
+from tools.common.paths import ROOT
+from tools.results.tables import harmonic_mean
+from tools.sweep.experiment import UNTRAINED, Experiment, execute
 
 PICTURES = 25  # a class to choose by
 FIRST = 1000  # their numbers begin far behind those of the set's own pictures
@@ -69,16 +59,6 @@ def make_pseudo_set(dataset: str, root: Path) -> None:
     save_split(Split(parts[0], [], parts[1]), str(folder / reader.split_file))
 
 
-def without(options: tuple[str, ...], arguments: list[str]) -> list[str]:
-    """Command-line arguments without some options and their values."""
-    kept, skip = [], False
-    for argument in arguments:
-        if not skip and argument.split("=")[0] not in options:
-            kept.append(argument)
-        skip = not skip and argument in options
-    return kept
-
-
 def run_name(settings: dict[str, str]) -> str:
     """A folder's name for settings, of at most 200 characters: file systems take 255."""
     name = ",".join(f"{key}={value}".replace("/", "_") for key, value in sorted(settings.items())) or "plain"
@@ -101,28 +81,21 @@ def run(trainer: str, config: str, dataset: str, seed: int, settings: dict[str, 
     return {half.classes: half.figures() for half in (base, new)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--dataset", nargs="+", default=["shapes"], help="painted data sets")
-    parser.add_argument("--trainer", default="CDC")
-    parser.add_argument("--config", default="tiny")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--vary", nargs="+", action="append", default=[], metavar=("KEY", "VALUE"))
-    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="for all runs")
-    parser.add_argument("--output", type=Path, default=ROOT / "output" / "search")
-    parser.add_argument("--save", type=Path, metavar="FILE.json", help="keep the table and how it was made")
-    args = parser.parse_args()
+def search(args: argparse.Namespace, command: str) -> None:
+    """Run every combination on every set and seed, and print the table.
 
+    Args:
+        args: of the command line.
+        command: what is kept with the table as how it was made.
+
+    Raises:
+        OSError, ValueError: as `make_pseudo_set` and `execute`.
+    """
     keys = [key for key, *_ in args.vary]
     grid = [dict(zip(keys, values)) for values in itertools.product(*(values for _, *values in args.vary))]
     data = args.output / "data"
-    try:
-        for dataset in args.dataset:
-            make_pseudo_set(dataset, data)
-    except (ValueError, OSError, KeyError) as error:
-        parser.exit(2, f"tools.search: {error}\n")
+    for dataset in args.dataset:
+        make_pseudo_set(dataset, data)
 
     os.chdir(ROOT)  # paths in configs are seen from the checkout
     rows = []
@@ -131,10 +104,7 @@ def main() -> None:
     for settings, dataset, seed in tqdm(runs):
         given = {**dict(args.set), **settings}
         folder = args.output / args.trainer / args.config / run_name(given) / dataset / f"seed{seed}"
-        try:
-            figures = run(args.trainer, args.config, dataset, seed, given, folder, data)
-        except (ValueError, OSError) as error:
-            parser.exit(2, f"tools.search: {error}\n")
+        figures = run(args.trainer, args.config, dataset, seed, given, folder, data)
         pair = (figures["base"]["accuracy"], figures["new"]["accuracy"])
         accuracies.setdefault(grid.index(settings), []).append(pair)
     for number, pairs in accuracies.items():
@@ -144,9 +114,4 @@ def main() -> None:
     header = [*keys, "pseudo-base", "pseudo-new", "HM"]
     print(tabulate(rows, header, floatfmt=".2f", disable_numparse=list(range(len(keys)))))
     if args.save:
-        command = shlex.join(["python", "-m", "tools.search", *without(("--output", "--save"), sys.argv[1:])])
         args.save.write_text(json.dumps({"command": command, "header": header, "rows": rows}, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()

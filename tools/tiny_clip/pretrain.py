@@ -1,7 +1,4 @@
-"""Pre-train the tiny CLIP of the embedded world, and write `weights/tiny_clip.pt.gz` and `weights/tiny_clip.json`.
-
-    python -m tools.pretrain_tiny                        # the committed weights; resumes from output/pretrain_tiny
-    python -m tools.pretrain_tiny --steps 20 --pictures 1000 --out /elsewhere --checkpoint /elsewhere/tiny.pt
+"""Pre-training of the tiny CLIP of the embedded world.
 
 The model is the `clip` package's own class, small. Its loss is CLIP's symmetric contrastive loss, with one change: in a
 world of few words, captions of one batch often hold for several of its pictures, so a pair that is true but not the
@@ -40,6 +37,9 @@ from typing import NamedTuple
 
 import compat  # noqa: F401  (makes `dassl`, which the readers beside the world need, importable)
 
+from trainers.modules import loading  # noqa: F401  (imports `clip` without its warning)
+
+# isort: split
 import numpy as np
 import torch
 from clip.model import CLIP, Transformer, build_model
@@ -52,7 +52,6 @@ from tqdm import tqdm
 
 from datasets import world
 
-ROOT = Path(__file__).resolve().parent.parent
 SIZE = 48
 CONTEXT_LENGTH = 77
 ARCHITECTURE = {
@@ -603,34 +602,8 @@ def read_weights(path: Path) -> CLIP:
     return build_model(state).float()
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=7449)
-    parser.add_argument("--minutes", type=float, help="choose fewer steps than --steps, to be done in about this time")
-    parser.add_argument("--alone", type=int, default=3000, help="steps of the picture encoder alone, at the start")
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--pictures", type=int, default=60_000, help="rendered once, then shown again and again")
-    parser.add_argument("--rate", type=float, default=1e-3, help="peak of the one-cycle learning rate")
-    parser.add_argument("--decay", type=float, default=0.1, help="weight decay")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that render")
-    parser.add_argument("--save-every", type=int, default=100, help="steps between checkpoints")
-    parser.add_argument("--look-every", type=int, default=500, help="steps between weights with figures")
-    parser.add_argument("--checkpoint", type=Path, default=ROOT / "output" / "pretrain_tiny" / "checkpoint.pt")
-    parser.add_argument("--out", type=Path, default=ROOT / "weights", help="folder of the weights")
-    args = parser.parse_args(arguments)
-    for name in ("steps", "batch", "pictures", "workers", "save_every", "look_every"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} must be 1 or more, but is {getattr(args, name)}")
-    if args.pictures < args.batch:
-        parser.error(f"--pictures must be --batch ({args.batch}) or more, but is {args.pictures}")
-    return args
-
-
-def main(arguments: list[str] | None = None) -> None:
+def pretrain(args: argparse.Namespace) -> None:
     """Train from the last checkpoint, or from the start, and write the weights."""
-    args = parse(arguments)
     recipe = {name: getattr(args, name) for name in ("alone", "batch", "pictures", "rate", "decay", "seed")}
     vocabulary = Vocabulary()
     model = make_model(vocabulary, args.seed)
@@ -664,7 +637,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     def write(step: int) -> None:
         record = {
-            "made by": f"python -m tools.pretrain_tiny --steps {steps} "
+            "made by": f"python -m tools.tiny_clip --steps {steps} "
             + " ".join(f"--{name} {value}" for name, value in recipe.items()),
             "steps done": step,
             "seconds": round(time.perf_counter() - started),
@@ -713,7 +686,3 @@ def main(arguments: list[str] | None = None) -> None:
             write(done)
     if done == first:
         write(done)
-
-
-if __name__ == "__main__":
-    main()

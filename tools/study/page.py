@@ -15,16 +15,29 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from tools import study
-from tools.experiment import ROOT
-from tools.machine import cores, processor
-from tools.published import display_name
-from tools.runs import read_results
-from tools.study import Method, Plan
-from tools.tables import harmonic_mean
+from tools.common.machine import cores, processor
+from tools.common.paths import ROOT
+from tools.results.published import display_name
+from tools.results.runs import read_results
+from tools.results.tables import harmonic_mean
+from tools.study.methods import (
+    ABLATION,
+    CDC,
+    CONFOUNDED,
+    CURVES,
+    DIVERSITY,
+    METHODS,
+    PARTS,
+    START,
+    ZERO_SHOT,
+    Method,
+    at_epoch,
+    templates,
+)
+from tools.study.plan import Plan
 
 MARKS = ("<!-- written by hand -->", "<!-- generated -->")
-SEARCHES = "search_*.json"  # in docs, as `tools.search --save` writes them
+SEARCHES = "search_*.json"  # in docs, as `tools.sweep.search --save` writes them
 BySeed = dict[int, float]
 
 
@@ -157,7 +170,7 @@ def table(rows: list[list[str]], header: list[str]) -> str:
 def _parts(plan: Plan) -> str:
     """What each part changes, and its cost."""
     rows = []
-    for title, *methods in study.PARTS:
+    for title, *methods in PARTS:
         halves = [[half(plan, method, plan.ablated, part) for part in ("base", "new")] for method in methods]
         means = [{seed: harmonic_mean(base[seed], new[seed]) for seed in base} for base, new in halves]
         seconds = [training_seconds(plan, method) for method in methods]
@@ -176,7 +189,7 @@ def _parts(plan: Plan) -> str:
 def _base_to_new(plan: Plan) -> str:
     """The paper's Table 1: on average, and for each data set."""
     rows = []
-    for method in study.METHODS:
+    for method in METHODS:
         base, new = (half(plan, method, plan.sets, part) for part in ("base", "new"))
         seconds = _seconds(plan, method) if method.train else ""
         rows.append([method.title, show(base), show(new), f"{hm(base, new):.2f}", seconds])
@@ -187,10 +200,10 @@ def _base_to_new(plan: Plan) -> str:
     ]
     header = ["", *map(display_name, plan.sets)]
     for part in ("base", "new"):
-        rows = [[m.title, *(show(half(plan, m, [d], part)) for d in plan.sets)] for m in study.METHODS]
+        rows = [[m.title, *(show(half(plan, m, [d], part)) for d in plan.sets)] for m in METHODS]
         text += [f"Accuracy on {part} classes:", table(rows, header)]
     rows = []
-    for method in study.METHODS:
+    for method in METHODS:
         means = [hm(*(half(plan, method, [d], part) for part in ("base", "new"))) for d in plan.sets]
         rows.append([method.title, *(f"{value:.2f}" for value in means)])
     return "\n\n".join([*text, "Harmonic mean:", table(rows, header)])
@@ -202,7 +215,7 @@ def _cross_data_set(plan: Plan) -> str:
     text = []
     for title, names in (("the other data sets", targets), ("its variants", plan.variants)):
         rows = []
-        for method in (*study.METHODS, study.START):
+        for method in (*METHODS, START):
             cells = [elsewhere(plan, method, [d]) for d in (source, *names)] + [elsewhere(plan, method, names)]
             rows.append([method.title, *map(show, cells)])
         header = ["", f"{display_name(source)} (source)", *map(display_name, names), f"average of {len(names)}"]
@@ -217,7 +230,7 @@ def _cross_data_set(plan: Plan) -> str:
 
 def _ablation(plan: Plan) -> str:
     rows = []
-    for method in study.ABLATION:
+    for method in ABLATION:
         base, new = (half(plan, method, plan.ablated, part) for part in ("base", "new"))
         unsure = mean(half(plan, method, plan.ablated, "new", "uncertainty").values())
         rows.append(
@@ -234,7 +247,7 @@ def _ablation(plan: Plan) -> str:
 def _numbers(plan: Plan) -> str:
     rows = []
     for number in plan.numbers:
-        method = study.templates(number)
+        method = templates(number)
         base, new = (half(plan, method, plan.ablated, part) for part in ("base", "new"))
         rows.append([str(number), show(base), show(new), f"{hm(base, new):.2f}", _seconds(plan, method)])
     text = (
@@ -249,11 +262,11 @@ def draw_numbers(plan: Plan, path: Path) -> None:
     figure = Figure(figsize=(8, 3.2))
     left, right = figure.subplots(1, 2)
     for part, colour in (("base", "C0"), ("new", "C1")):
-        values = [half(plan, study.templates(n), plan.ablated, part) for n in plan.numbers]
+        values = [half(plan, templates(n), plan.ablated, part) for n in plan.numbers]
         _curve(left, plan.numbers, values, colour, part)
     left.set_ylabel("accuracy (%)")
     left.legend()
-    seconds = [training_seconds(plan, study.templates(number)) for number in plan.numbers]
+    seconds = [training_seconds(plan, templates(number)) for number in plan.numbers]
     _curve(right, plan.numbers, seconds, "C2", "seconds")
     right.set_ylabel("seconds of training")
     right.set_ylim(bottom=0)
@@ -291,13 +304,12 @@ def draw_epochs(plan: Plan, path: Path) -> None:
     figure = Figure(figsize=(4 * len(plan.curve_sets), 3.6))
     for axis, dataset in zip(figure.subplots(1, len(plan.curve_sets), squeeze=False)[0], plan.curve_sets):
         for part, style in (("base", "-"), ("new", "--")):
-            for index, method in enumerate(study.CURVES):
+            for index, method in enumerate(CURVES):
                 values = [
-                    half(plan, study.at_epoch(method, epoch), [dataset], part, kind="test")
-                    for epoch in plan.curve_epochs
+                    half(plan, at_epoch(method, epoch), [dataset], part, kind="test") for epoch in plan.curve_epochs
                 ]
                 _curve(axis, plan.curve_epochs, values, f"C{index}", f"{method.title}, {part}", style)
-            zero_shot = half(plan, study.ZERO_SHOT, [dataset], part)
+            zero_shot = half(plan, ZERO_SHOT, [dataset], part)
             axis.axhline(mean(zero_shot.values()), color="0.4", linestyle=":", linewidth=1 if part == "base" else 2)
         axis.set_title(display_name(dataset))
         axis.set_xlabel("epoch")
@@ -322,7 +334,7 @@ def best_template(plan: Plan, method: Method, part: str) -> BySeed:
 
 def _diversity(plan: Plan) -> str:
     rows = []
-    for method in (study.START, *study.DIVERSITY):
+    for method in (START, *DIVERSITY):
         row = [method.title]
         for part in ("base", "new"):
             own = [half(plan, method, plan.ablated, part, f"template{m}_accuracy") for m in range(1, 5)]
@@ -345,11 +357,9 @@ def _diversity(plan: Plan) -> str:
 def _confounded(plan: Plan) -> str:
     names = ("accuracy", "aligned_accuracy", "conflicting_accuracy", "worst_group_accuracy")
     rows = []
-    for method in (*(method for method in study.METHODS if method != study.CDC), *study.ABLATION):
+    for method in (*(method for method in METHODS if method != CDC), *ABLATION):
         cells = [
-            _by_seed(
-                plan, method, lambda seed, m=method, n=name: _figure(plan.trained_on(m, study.CONFOUNDED, seed), n)
-            )
+            _by_seed(plan, method, lambda seed, m=method, n=name: _figure(plan.trained_on(m, CONFOUNDED, seed), n))
             for name in names
         ]
         rows.append([method.title, *map(show, cells)])
@@ -365,7 +375,7 @@ def _choice() -> str:
     """The grids that the settings were chosen from."""
     text = [
         "On further pictures of base classes that are in no part of a set, with half of these classes as *pseudo-new* "
-        "ones (`tools.search`); never on new classes or test images. CoOp, CoCoOp and MaPLe have the published "
+        "ones (`tools.sweep.search`); never on new classes or test images. CoOp, CoCoOp and MaPLe have the published "
         "settings but for the crops, without which they are better here, and for MaPLe's learning rate and epochs; of "
         "learning rates only CoOp's, MaPLe's and those of CDC were searched. CDC has the most settings, and the most "
         "were tried for it. Of what the tables below put first not all is used: CDC's views differ from template to "

@@ -8,8 +8,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tools.published import display_name
-from tools.tables import Table, shots_of
+from tools.results.published import display_name
+from tools.results.tables import Table, shots_of
 
 PANEL, LEGEND = 3.2, 0.5  # inches
 PANELS_A_ROW = 4

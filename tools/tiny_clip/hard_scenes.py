@@ -1,21 +1,16 @@
-"""Choose the scenes of `ShapesA` by the zero-shot errors of the tiny CLIP, and write `datasets/shapes_a.json`.
-
-    python -m tools.choose_hard          # about a minute; again whenever the weights or the scenes of shapes change
-
-Every class draws `CANDIDATES` scenes as `Shapes` does, and each is painted `PAINTINGS` times. The scenes that are
-classified wrong most often are chosen; between equal ones, those whose class gets the least probability. The set paints
-them once more, so that no picture on which a scene was chosen is a test picture.
-"""
+"""What `python -m tools.tiny_clip.choose_hard` does: the scenes that the tiny CLIP gets wrong."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from pathlib import Path
 
 import compat  # noqa: F401  (makes `dassl`, which the readers need, importable)
 
+from trainers.modules import loading  # noqa: F401  (imports `clip` without its warning)
+
+# isort: split
 import numpy as np
 import torch
 from clip import tokenize
@@ -25,12 +20,10 @@ from tqdm import tqdm
 
 from datasets import shapes, world
 from datasets.rendered import SIZE
-from tools.pretrain_tiny import ROOT, read_weights, to_input, write_beside
+from tools.tiny_clip.pretrain import read_weights, to_input, write_beside
 
 CANDIDATES = 70
 PAINTINGS = 3
-WEIGHTS = ROOT / "weights" / "tiny_clip.pt.gz"
-OUT = ROOT / "datasets" / "shapes_a.json"
 PROMPT = "a photo of a {}."
 
 
@@ -64,14 +57,14 @@ def hardest(model: CLIP, text: torch.Tensor, label: int, count: int) -> list[int
     return sorted(order[:count])
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Choose for every class, and write the list."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--out", type=Path, default=OUT)
-    args = parser.parse_args(arguments)
+def choose(weights: Path, out: Path) -> None:
+    """Choose for every class, and write the list.
 
-    model = read_weights(args.weights).eval()
+    Args:
+        weights: of the tiny CLIP.
+        out: file of the list.
+    """
+    model = read_weights(weights).eval()
     names = [f"{look} {shape}" for look, shape in shapes.CLASSES]
     with torch.no_grad():
         text = functional.normalize(model.encode_text(tokenize([PROMPT.format(name) for name in names])), dim=-1)
@@ -81,9 +74,5 @@ def main(arguments: list[str] | None = None) -> None:
         for label, folder in enumerate(tqdm(folders, unit="class"))
     }
     lines = ",\n".join(f"  {json.dumps(folder)}: {numbers}" for folder, numbers in scenes.items())
-    head = f' "made by": "python -m tools.choose_hard",\n "weights": "{fingerprint(args.weights)}",\n'
-    write_beside(args.out, f'{{\n{head} "scenes": {{\n{lines}\n }}\n}}\n'.encode())
-
-
-if __name__ == "__main__":
-    main()
+    head = f' "made by": "python -m tools.tiny_clip.choose_hard",\n "weights": "{fingerprint(weights)}",\n'
+    write_beside(out, f'{{\n{head} "scenes": {{\n{lines}\n }}\n}}\n'.encode())

@@ -1,4 +1,4 @@
-"""Runs of `train.py` within this process, for programs that make hundreds: `tools.search` and `tools.study`."""
+"""Runs of `train.py` within this process, for programs that make hundreds: `tools.sweep.search` and `tools.study`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from dassl.utils import set_random_seed
 from yacs.config import CfgNode
 
 import train
-from tools.runs import read_results
+from tools.common.paths import ROOT
+from tools.results.runs import read_results
 
-ROOT = Path(__file__).resolve().parent.parent
 # Trainers that are tested as they are
 UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")
 # Settings that say where things lie, and change no result

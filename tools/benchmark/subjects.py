@@ -37,7 +37,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tools.benchmark_plain import PlainTextEncoder
+from tools.benchmark.plain import PlainTextEncoder
 
 # embed_dim, image_resolution, vision_layers, vision_width, vision_patch_size, context_length, vocab_size,
 # transformer_width, transformer_heads, transformer_layers; "tiny" is for trying the benchmark itself.

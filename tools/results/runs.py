@@ -30,7 +30,9 @@ from pathlib import Path
 
 import yaml
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "datasets"
+from tools.common.paths import ROOT
+
+CONFIGS = ROOT / "configs" / "datasets"
 
 # Where the runs of a protocol lie below the output folder
 _TRAINED = "<dataset>/<trainer>/<cfg>_<n>shots/seed<k>"

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from statistics import mean, stdev
 from typing import NamedTuple
 
-from tools import published
-from tools.runs import Run
+from tools.results import published
+from tools.results.runs import Run
 
 # What a metric's result is called in sentences; in the few-shot protocol it is that with so many shots
 _RESULT = {"Base": "base result", "New": "new result", "Accuracy": "result"}
@@ -80,7 +80,7 @@ def build_table(runs: Iterable[Run], *, join_configs: bool = False, seeds: Itera
     A figure is over the seeds that are there; in base-to-new over those that have both base and new accuracy.
 
     Args:
-        runs: from `tools.runs.find_runs`, the unfinished ones too, so that they are named.
+        runs: from `tools.results.find_runs`, the unfinished ones too, so that they are named.
         join_configs: whether a trainer's runs under all its configs stand in one column group, as in protocols that
             change the config with data set or shots.
         seeds: the seeds that each cell is to have; by default those that its column group has anywhere.

@@ -1,4 +1,4 @@
-"""A trained run without its data set, and image files for it: what `tools.predict` and `tools.features` share.
+"""A trained run without its data set, and image files for it: what `tools.predict` and `tools.predict.features` share.
 
 Legend: C classes, B images, S image size in pixels.
 """
@@ -27,11 +27,10 @@ from yaml import YAMLError
 import datasets  # noqa: F401  registers the data sets, whose config keys a run's config has
 import trainers  # noqa: F401  registers the trainers
 from datasets.files import describe_nearest
+from tools.common.choices import DEVICES
+from tools.common.paths import ROOT
 from trainers.base import ClipTrainer, PromptTrainer
 from trainers.feature_bank import kept_random_states, seed_all
-
-ROOT = Path(__file__).resolve().parent.parent
-DEVICES = ("auto", "cpu", "cuda")
 
 
 def read_run(run: str | Path) -> dict[str, Any]:

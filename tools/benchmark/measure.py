@@ -1,14 +1,4 @@
-"""How fast and how small every trainer is, against the published way of computing the same.
-
-    python -m tools.benchmark                              all of it, into output/benchmark/cpu.json
-    python -m tools.benchmark --page docs/performance.md   and the page made of it; finished measurements are kept
-    python -m tools.benchmark --only text test --again     some sections anew
-    python -m tools.benchmark --device cuda --upstream /path/to/CoOp /path/to/MaPLe
-
-Random weights at true sizes. Every trainer runs in a process of its own, so that its peak memory is its own; those that
-are compared take their steps in turn, A B A B, and the others wait meanwhile. Of every comparison the median of the
-rounds' ratios is given with their quartiles.
-"""
+"""What is measured, and measuring it."""
 
 from __future__ import annotations
 
@@ -25,13 +15,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from tools.benchmark_page import figures, render
-from tools.benchmark_subjects import Settings, Subject, serve
-from tools.machine import cores, processor
+from tools.benchmark.page import figures, render
+from tools.benchmark.subjects import Settings, Subject, serve
+from tools.common.machine import cores, processor
+from tools.common.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 SLOW = 20.0  # seconds from which on a step is repeated less often
-SECTIONS = ("text", "train", "classes", "test", "data", "large", "upstream", "compile")
 
 
 @dataclass(frozen=True)
@@ -39,7 +28,7 @@ class Measurement:
     """Subjects whose steps are timed in turn.
 
     Attributes:
-        section: one of `SECTIONS`.
+        section: one of `tools.common.choices.SECTIONS`.
         subjects: by a name that is used in figures and tables.
         rounds: how often each takes its step behind the first one.
         rounds_if_slow: the same where a step takes more than `SLOW` seconds.
@@ -257,7 +246,7 @@ def _context(subject: Subject):
     if subject.style == "published" or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tools.benchmark_subjects", "trainers"])
+    context.set_forkserver_preload(["tools.benchmark.subjects", "trainers"])
     return context
 
 
@@ -296,36 +285,14 @@ def write(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=cores(), help="of PyTorch, in each process")
-    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="of the encoders; fp16 on CUDA")
-    parser.add_argument(
-        "--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="SECTION", help=f"{SECTIONS}"
-    )
-    parser.add_argument(
-        "--upstream", nargs="+", default=[], metavar="PATH", help="folders of the published CoOp, MaPLe"
-    )
-    parser.add_argument("--output", type=Path, help="results; by default output/benchmark/<device>.json")
-    parser.add_argument("--page", type=Path, help="write the page of all results there")
-    parser.add_argument("--again", action="store_true", help="measure anew what the results have already")
-    parser.add_argument("--quick", action="store_true", help="sizes that only show that all of it runs")
-    return parser.parse_args(arguments)
-
-
 def run(arguments: argparse.Namespace) -> dict:
     """Take what is missing of the measurements asked for; write results and page.
 
     Raises:
-        ValueError: arguments that cannot be, or results of another machine.
+        ValueError: there is no GPU, or results are of another machine.
         FileNotFoundError: no published code at the paths given.
         RuntimeError: a measurement failed.
     """
-    if arguments.threads < 1:
-        raise ValueError(f"--threads must be at least 1, got {arguments.threads}")
-    if arguments.precision == "fp16" and arguments.device == "cpu":
-        raise ValueError("--precision fp16 needs --device cuda, got cpu")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda needs a GPU that PyTorch can use, and there is none")
     settings = Settings(arguments.device, arguments.threads, arguments.precision)
@@ -348,16 +315,3 @@ def run(arguments: argparse.Namespace) -> dict:
         write(arguments.page, render(results))
         print(f"\nPage: {arguments.page}")
     return results
-
-
-def main() -> None:
-    arguments = parse_arguments()
-    try:
-        run(arguments)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"tools.benchmark: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()
