@@ -106,6 +106,19 @@ class Unexecuted(TorchDispatchMode):
         )
 
 
+def test_no_kernel_for_cpu_or_cuda_is_forgotten():
+    """Also one that a newer PyTorch adds. A build without CUDA has no other than the CPU's."""
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    found = {
+        schema.name
+        for schema in torch._C._jit_get_all_schemas()
+        if schema.name.startswith("aten::_scaled_dot_product_")
+        and any(has_kernel(schema.name, device) for device in ("CPU", "CUDA"))
+    }
+    assert found
+    assert found <= {str(operation).replace(".", "::") for operation in (*kernels(), *kernels("_backward"))}
+
+
 @pytest.mark.parametrize(("ending", "products", "again"), [("", 2, 0), ("_backward", 5, 1)])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_formulas_fit_the_arguments_of_every_kernel(kernel, ending, products, again):
