@@ -18,8 +18,7 @@ from tools.benchmark import measure
 from tools.benchmark import page as benchmark_page
 from tools.benchmark.page import Value, figures, render
 from tools.benchmark.plain import PlainTextEncoder
-from tools.benchmark.subjects import IMAGENET_LENGTHS, Settings, Subject, class_names, counted_operations
-from trainers.modules import text
+from tools.benchmark.subjects import IMAGENET_LENGTHS, Settings, Subject, class_names
 from trainers.modules.loading import tokenize
 from trainers.modules.prompts import TextTemplates
 from trainers.modules.text import TextEncoder, TextPrompt
@@ -48,37 +47,6 @@ def test_plain_encoder_equals_the_fast_one(small_clip):
         (features * torch.linspace(-1, 1, features.numel()).view_as(features)).sum().backward()
         found.append([features, *(leaf.grad for leaf in leaves)])
     assert all(relative(fast, plain) < 1e-5 for fast, plain in zip(*found))
-
-
-def test_operations_equal_a_count_by_hand(small_clip):
-    """Attention included, which PyTorch computes in one kernel or in two matrix products."""
-    n_templates, width, n_out, layers, positions = 2, 64, 48, 3, 77
-    prompt = TextTemplates(TextEncoder(small_clip), NAMES, n_templates, 3, std=0.5)()
-    with torch.no_grad(), counted_operations() as counts:
-        PlainTextEncoder(small_clip)(prompt)
-    a_token = 2 * width * (3 * width + width + 8 * width) + 4 * positions * width
-    a_class = layers * positions * a_token + 2 * width * n_out
-    assert counts == {"flops": n_templates * len(NAMES) * a_class, "flops_again": 0}
-
-
-def test_what_checkpoints_compute_again_is_told_apart(small_clip, monkeypatch):
-    encoder = TextEncoder(small_clip)
-    found = []
-    for most in (text.TOKENS_AT_ONCE, 1):
-        monkeypatch.setattr(text, "TOKENS_AT_ONCE", most)
-        monkeypatch.setattr(text, "TOKENS_KEPT", most)
-        learner = TextTemplates(encoder, NAMES, 2, 3, std=0.5)
-        with torch.no_grad(), counted_operations() as forward:
-            encoder(learner())
-        with counted_operations() as counts:
-            encoder(learner()).sum().backward()
-        found.append((forward["flops"], counts))
-    (_, whole), (forward, parts) = found
-    assert whole["flops_again"] == 0
-    # A class a part, of 7, 8 and 14 tokens with the start; the last and longest is kept.
-    assert 0.45 < parts["flops_again"] / forward < 0.56
-    # The start is computed for every part; nothing else is more.
-    assert whole["flops"] < parts["flops"] - parts["flops_again"] < 2 * whole["flops"]
 
 
 def subject(**given):

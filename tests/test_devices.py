@@ -351,8 +351,8 @@ def test_checkpoint_of_one_device_loads_on_the_other(build, tmp_path, device, tr
 def test_peak_memory_is_what_the_benchmark_says(tmp_path):
     """And does not grow with the number of templates: at most 1.2 times that of one."""
     _need_gpu()
-    from tools.benchmark import Measurement, take
-    from tools.benchmark_subjects import Measured, Settings, Subject
+    from tools.benchmark.measure import Measurement, take
+    from tools.benchmark.subjects import Measured, Settings, Subject
 
     settings = Settings("cuda", 1, "fp16")
     subjects = {f"m{m}": Subject("CDC", "train", 1000, m, bank=True) for m in (1, 8)}

@@ -63,8 +63,9 @@ Where it says *a template*, the time of M templates is divided by M. The plain p
 timed on 100 names of the same lengths and compared by time a class, which is fair to it, as 77 positions are computed
 whatever the name is. Memory is the peak of the whole process, on CUDA what PyTorch had allocated. The limit is the rate
 at which the same process multiplies matrices of {rows} rows, of the text transformer's widths. Its share is that of the
-floating-point operations that the step needs, as PyTorch counts them (attention's in full, where half of it is masked);
-those that gradient checkpoints compute again are no part of it, and stand in the tables on their own.
+floating-point operations that the step needs, as PyTorch counts them (attention's in full, where half of it is masked).
+What is computed again is no part of it and stands in the tables on its own: by gradient checkpoints, and by attention
+kernels, which keep no scores for the gradient. So neither depends on the kernel that ran or on PyTorch's version.
 
 ## Why it is exact
 

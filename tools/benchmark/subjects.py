@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
-import itertools
 import multiprocessing
 import random
 import resource
@@ -35,8 +34,8 @@ from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import build_trainer
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from tools.benchmark.operations import counted_operations
 from tools.benchmark.plain import PlainTextEncoder
 
 # embed_dim, image_resolution, vision_layers, vision_width, vision_patch_size, context_length, vocab_size,
@@ -239,41 +238,6 @@ class Measured:
         seconds = [self.step()["busy"] for _ in range(12)]
         self.work = work
         return 2.0 * RATE_ROWS * width * 4 * width / float(np.median(seconds[2:]))
-
-
-@contextlib.contextmanager
-def counted_operations():
-    """Count floating-point operations inside: a dict that gets `flops`, all of them, and `flops_again`.
-
-    The latter are those that gradient checkpoints have computed a second time, which the result does not need.
-    """
-    counts = {"flops": 0, "flops_again": 0}
-    counter = FlopCounterMode(display=False)
-
-    def counting(checkpoint):
-        def checkpoint_counted(function, *arguments, **options):
-            calls = itertools.count()
-
-            def run(*arguments):
-                again, before = next(calls) > 0, counter.get_total_flops()
-                try:
-                    return function(*arguments)
-                finally:  # a checkpoint may leave the second time by an exception
-                    if again:
-                        counts["flops_again"] += counter.get_total_flops() - before
-
-            return checkpoint(run, *arguments, **options)
-
-        return checkpoint_counted
-
-    with contextlib.ExitStack() as stack:
-        for name in ("trainers.modules.text", "trainers.modules.losses"):
-            module = sys.modules.get(name)
-            if module:
-                stack.enter_context(mock.patch.object(module, "checkpoint", counting(module.checkpoint)))
-        stack.enter_context(counter)
-        yield counts
-        counts["flops"] = counter.get_total_flops()
 
 
 def _own(subject: Subject, settings: Settings, folder: Path):
