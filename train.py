@@ -3,8 +3,8 @@
     python train.py --root data --trainer CDC --dataset-config-file configs/datasets/digits.yaml \\
         --config-file configs/trainers/CDC/tiny.yaml --output-dir output/digits --seed 1 [KEY VALUE ...]
 
-What is wrong with the input (config, data, weights, checkpoint) is told in one sentence with exit status 2, and leaves
-no output folder behind; `--debug` shows the traceback instead.
+What is wrong with the input (config, data, weights, checkpoint), and training that diverges, is told in one line with
+exit status 2, and leaves no output folder behind but that of finished epochs; `--debug` shows the traceback instead.
 
 PyTorch, Dassl, the data sets and the trainers are imported after the arguments are read: `--help` and the message
 about a wrong argument come at once.
@@ -144,7 +144,7 @@ def main(args: argparse.Namespace) -> None:
             trainer.test()
         elif not args.no_train:
             trainer.train()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:
         if args.debug:
             raise
         _take_back(new_folders)

@@ -101,6 +101,13 @@ def test_broken_image_is_named_also_by_a_worker(refused, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_training_that_diverges_is_one_line(refused, tmp_path):
+    options = ("OPTIM.LR", "1e30", "OPTIM.WARMUP_EPOCH", 0, "DATALOADER.TRAIN_X.BATCH_SIZE", 2)
+    line = refused(*DIGITS, *SMALL, *options)
+    assert re.search(r"training diverges: .* epoch 1\b.* OPTIM\.LR", line)
+    assert not (tmp_path / "out").exists()
+
+
 def test_empty_checkpoint_is_one_sentence(refused, tmp_path):
     folder = tmp_path / "out/run/prompt_learner"
     folder.mkdir(parents=True)
