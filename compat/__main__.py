@@ -18,12 +18,12 @@ _PROJECT = osp.dirname(osp.dirname(osp.realpath(__file__)))
 
 
 def main() -> None:
-    usage = "usage: python -m compat path/to/train.py [ARGUMENT ...]"
+    call = "python -m compat path/to/train.py [ARGUMENT ...]"
     if sys.argv[1:2] in (["-h"], ["--help"]):
-        print(f"{usage}\n\n{__doc__.strip()}")
+        print(f"usage: {call}\n\n{__doc__.strip()}")
         return
     if len(sys.argv) < 2:
-        sys.exit(usage)
+        sys.exit(f"call it as {call}")
     script = sys.argv[1]
     if not osp.isfile(script):
         sys.exit(f"python -m compat: there is no file {script}")
