@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainers.modules.clip_types import CLIP
+
 
 class PlainTextEncoder(nn.Module):
     """All positions of every class through CLIP's own blocks, one template after the other, all kept for the gradient.
@@ -19,7 +21,7 @@ class PlainTextEncoder(nn.Module):
         clip_model: a CLIP of the `clip` package; its text side is shared, not copied.
     """
 
-    def __init__(self, clip_model: nn.Module):
+    def __init__(self, clip_model: CLIP):
         super().__init__()
         self.blocks = clip_model.transformer.resblocks
         self.positional_embedding = clip_model.positional_embedding

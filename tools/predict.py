@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import os
 import sys
@@ -141,7 +142,7 @@ class Predictor:
             self.trainer = load_trained(run, results, cfg, names, epoch)
             _, views = self.trainer.transforms()
             views = views or build_transform(cfg, is_train=False)
-        self.views = views if isinstance(views, list) else [views]
+        self.views: list[Any] = views if isinstance(views, list) else [views]
 
     @property
     def class_names(self) -> list[str]:
@@ -244,7 +245,8 @@ def find_images(given: str | Path | Iterable[str | Path]) -> Found:
         given: paths of files and folders, or one of them.
     """
     found = Found([], [], [])
-    for path in map(os.fspath, [given] if isinstance(given, (str, os.PathLike)) else given):
+    paths = [given] if isinstance(given, (str, os.PathLike)) else given
+    for path in (os.fspath(path) for path in paths):
         if os.path.isdir(path):
             before = len(found.images), len(found.skipped)
             _search(path, found, ())
@@ -368,7 +370,8 @@ def _open(output: str) -> AbstractContextManager[TextIO]:
     """The file of rows, or stdout; each row goes out whole, with the bytes of paths that are not UTF-8 as they are."""
     if output:
         return open(output, "w", encoding="utf-8", errors="surrogateescape", newline="", buffering=1)
-    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="", line_buffering=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not where a caller has replaced it
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="", line_buffering=True)
     return nullcontext(sys.stdout)
 
 

@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import compat  # noqa: F401  makes `import dassl` work; stands before it
 
@@ -88,7 +89,7 @@ METHODS = (
 )
 
 # Wordings and views of up to eight templates; the first four of both are those of the config
-WORDINGS = ("a photo of a", "a picture of a", "an image of a", "a snapshot of a")
+WORDINGS: tuple[str, ...] = ("a photo of a", "a picture of a", "an image of a", "a snapshot of a")
 WORDINGS += ("a drawing of a", "a painting of a", "a sketch of a", "a rendering of a")
 PLAIN = ["normalize"]
 VIEWS_OF = (
@@ -151,7 +152,7 @@ DIVERSITY = (
     cdc("10", "beta10", BETA=10.0),
 )
 START = replace(cdc("CDC before training", "start"), train=False)
-LONG = {"OPTIM.MAX_EPOCH": 30, "TRAIN.CHECKPOINT_FREQ": 3}
+LONG: dict[str, object] = {"OPTIM.MAX_EPOCH": 30, "TRAIN.CHECKPOINT_FREQ": 3}
 CURVES = tuple(replace(method, tag="epochs30", settings=LONG) for method in (COOP, CDC))
 
 
@@ -268,7 +269,7 @@ class Plan:
         return Experiment(method.trainer, method.config, dataset, seed, classes, folder, settings, train=method.train)
 
     @staticmethod
-    def _test(run: Experiment, **changes: object) -> Experiment:
+    def _test(run: Experiment, **changes: Any) -> Experiment:
         """A test of a run's model."""
         return replace(run, tested=run.folder if run.train else None, **changes)
 
