@@ -3,8 +3,11 @@
     python train.py --root data --trainer CDC --dataset-config-file configs/datasets/digits.yaml \\
         --config-file configs/trainers/CDC/tiny.yaml --output-dir output/digits --seed 1 [KEY VALUE ...]
 
-What is wrong with the input (config, data, weights, checkpoint) is told in one sentence with exit status 2, and leaves
-no output folder behind; `--debug` shows the traceback instead.
+What is wrong with the input (config, data, weights, checkpoint), and training that diverges, is told in one line with
+exit status 2, and leaves no output folder behind but that of finished epochs; `--debug` shows the traceback instead.
+
+PyTorch, Dassl, the data sets and the trainers are imported after the arguments are read: `--help` and the message
+about a wrong argument come at once.
 """
 
 from __future__ import annotations
@@ -14,15 +17,7 @@ import shutil
 import sys
 from pathlib import Path
 
-import compat  # makes `import dassl` work; stands before it
-
 import yaml
-from dassl.config import clean_cfg, get_cfg_default
-from dassl.engine import build_trainer
-from dassl.utils import collect_env_info, set_random_seed, setup_logger
-
-import datasets  # noqa: F401  registers the data sets
-import trainers  # noqa: F401  registers the trainers
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -55,12 +50,23 @@ def setup_cfg(args: argparse.Namespace):
         FileNotFoundError: a config file is missing.
         ValueError: an unknown key, a value of the wrong type, or a key without a value.
     """
+    files = [path for path in (args.dataset_config_file, args.config_file) if path]
+    for path in files:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no config file {path}")
+    if len(args.opts) % 2:
+        raise ValueError(f"options come as KEY VALUE pairs, got {' '.join(args.opts)}")
+
+    import compat  # noqa: F401  makes `import dassl` work; stands before it
+
+    from dassl.config import clean_cfg, get_cfg_default
+
+    import datasets  # noqa: F401  registers the data sets
+    import trainers  # noqa: F401  registers the trainers, and their config keys
+
     cfg = get_cfg_default()
-    for path in (args.dataset_config_file, args.config_file):
-        if path:
-            if not Path(path).is_file():
-                raise FileNotFoundError(f"no config file {path}")
-            _merge(path, cfg.merge_from_file, path)
+    for path in files:
+        _merge(path, cfg.merge_from_file, path)
     given = {
         "DATASET.ROOT": args.root,
         "OUTPUT_DIR": args.output_dir,
@@ -80,8 +86,6 @@ def setup_cfg(args: argparse.Namespace):
             for part in node.split(".") if node else ():
                 target = target[part]
             target[name] = value
-    if len(args.opts) % 2:
-        raise ValueError(f"options come as KEY VALUE pairs, got {' '.join(args.opts)}")
     _merge("the command line", cfg.merge_from_list, args.opts)
     clean_cfg(cfg, cfg.TRAINER.NAME)  # other trainers' options would only fill the log
     cfg.freeze()
@@ -99,6 +103,10 @@ def _merge(source: str, merge, content) -> None:
 
 def print_settings(args: argparse.Namespace, cfg) -> None:
     """The arguments, the config and the machine, in the words of CoOp's logs."""
+    import compat
+
+    from dassl.utils import collect_env_info
+
     stars = "***************"
     print(f"{stars}\n** Arguments **\n{stars}")
     for key, value in sorted(vars(args).items()):
@@ -112,6 +120,9 @@ def print_settings(args: argparse.Namespace, cfg) -> None:
 
 def build(args: argparse.Namespace, cfg):
     """Log and a trainer that is ready to train, or to test with its checkpoint loaded."""
+    from dassl.engine import build_trainer
+    from dassl.utils import set_random_seed, setup_logger
+
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
@@ -133,7 +144,7 @@ def main(args: argparse.Namespace) -> None:
             trainer.test()
         elif not args.no_train:
             trainer.train()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:
         if args.debug:
             raise
         _take_back(new_folders)
@@ -160,3 +171,5 @@ def _take_back(new_folders: list[Path]) -> None:
 
 if __name__ == "__main__":
     main(parse_arguments())
+elif __name__ == "__mp_main__":  # in a process that reads images and was not forked
+    import compat  # noqa: F401  an installed Dassl needs mending there, too

@@ -18,8 +18,12 @@ _PROJECT = osp.dirname(osp.dirname(osp.realpath(__file__)))
 
 
 def main() -> None:
-    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        sys.exit("call it as python -m compat path/to/train.py [ARGUMENT ...]")
+    usage = "usage: python -m compat path/to/train.py [ARGUMENT ...]"
+    if sys.argv[1:2] in (["-h"], ["--help"]):
+        print(f"{usage}\n\n{__doc__.strip()}")
+        return
+    if len(sys.argv) < 2:
+        sys.exit(usage)
     script = sys.argv[1]
     if not osp.isfile(script):
         sys.exit(f"python -m compat: there is no file {script}")

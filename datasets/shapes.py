@@ -167,7 +167,7 @@ class ShapesR(Shapes):
 
 @functools.lru_cache(maxsize=1)
 def hard_scenes() -> dict[str, list[int]]:
-    """For each class folder, the numbers of the scenes of ``ShapesA``; `tools/choose_hard.py` has chosen them.
+    """For each class folder, the numbers of the scenes of ``ShapesA``, as `tools.tiny_clip.choose_hard` chose them.
 
     Raises:
         FileNotFoundError: the list of numbers is not beside this file.
@@ -175,11 +175,13 @@ def hard_scenes() -> dict[str, list[int]]:
     """
     path = Path(__file__).with_name("shapes_a.json")
     if not path.is_file():
-        raise FileNotFoundError(f"the scenes of ShapesA must be listed in {path}: run python -m tools.choose_hard")
+        raise FileNotFoundError(
+            f"the scenes of ShapesA must be listed in {path}: run python -m tools.tiny_clip.choose_hard"
+        )
     chosen = json.loads(path.read_text(encoding="utf-8"))["scenes"]
     if list(chosen) != list(Shapes.class_folders) or {len(numbers) for numbers in chosen.values()} != {sum(VARIANT)}:
         raise ValueError(
-            f"{path} must list {sum(VARIANT)} scenes of each of the classes of Shapes: run tools.choose_hard"
+            f"{path} must list {sum(VARIANT)} scenes of each of the classes of Shapes: run tools.tiny_clip.choose_hard"
         )
     return chosen
 

@@ -13,11 +13,12 @@ from conftest import relative
 pytest.importorskip("resource", reason="peak memory is read as POSIX has it")
 pytest.importorskip("torch.utils.flop_counter", reason="PyTorch counts operations from 2.1 on")
 
-from tools import benchmark, benchmark_page
-from tools.benchmark_page import Value, figures, render
-from tools.benchmark_plain import PlainTextEncoder
-from tools.benchmark_subjects import IMAGENET_LENGTHS, Settings, Subject, class_names, counted_operations
-from trainers.modules import text
+from tools.benchmark import __main__ as command
+from tools.benchmark import measure
+from tools.benchmark import page as benchmark_page
+from tools.benchmark.page import Value, figures, render
+from tools.benchmark.plain import PlainTextEncoder
+from tools.benchmark.subjects import IMAGENET_LENGTHS, Settings, Subject, class_names
 from trainers.modules.loading import tokenize
 from trainers.modules.prompts import TextTemplates
 from trainers.modules.text import TextEncoder, TextPrompt
@@ -46,37 +47,6 @@ def test_plain_encoder_equals_the_fast_one(small_clip):
         (features * torch.linspace(-1, 1, features.numel()).view_as(features)).sum().backward()
         found.append([features, *(leaf.grad for leaf in leaves)])
     assert all(relative(fast, plain) < 1e-5 for fast, plain in zip(*found))
-
-
-def test_operations_equal_a_count_by_hand(small_clip):
-    """Attention included, which PyTorch computes in one kernel or in two matrix products."""
-    n_templates, width, n_out, layers, positions = 2, 64, 48, 3, 77
-    prompt = TextTemplates(TextEncoder(small_clip), NAMES, n_templates, 3, std=0.5)()
-    with torch.no_grad(), counted_operations() as counts:
-        PlainTextEncoder(small_clip)(prompt)
-    a_token = 2 * width * (3 * width + width + 8 * width) + 4 * positions * width
-    a_class = layers * positions * a_token + 2 * width * n_out
-    assert counts == {"flops": n_templates * len(NAMES) * a_class, "flops_again": 0}
-
-
-def test_what_checkpoints_compute_again_is_told_apart(small_clip, monkeypatch):
-    encoder = TextEncoder(small_clip)
-    found = []
-    for most in (text.TOKENS_AT_ONCE, 1):
-        monkeypatch.setattr(text, "TOKENS_AT_ONCE", most)
-        monkeypatch.setattr(text, "TOKENS_KEPT", most)
-        learner = TextTemplates(encoder, NAMES, 2, 3, std=0.5)
-        with torch.no_grad(), counted_operations() as forward:
-            encoder(learner())
-        with counted_operations() as counts:
-            encoder(learner()).sum().backward()
-        found.append((forward["flops"], counts))
-    (_, whole), (forward, parts) = found
-    assert whole["flops_again"] == 0
-    # A class a part, of 7, 8 and 14 tokens with the start; the last and longest is kept.
-    assert 0.45 < parts["flops_again"] / forward < 0.56
-    # The start is computed for every part; nothing else is more.
-    assert whole["flops"] < parts["flops"] - parts["flops_again"] < 2 * whole["flops"]
 
 
 def subject(**given):
@@ -161,7 +131,7 @@ def test_one_round_has_no_spread():
 def test_every_figure_has_its_measurement():
     """Of a plan without upstream, all figures can be computed, whatever the numbers."""
     results = {"machine": MACHINE, "measurements": {}}
-    for measurement in benchmark.plan():
+    for measurement in measure.plan():
         subjects = {name: subject(classes=s.classes) for name, s in measurement.subjects.items()}
         assert measurement.name not in results["measurements"]
         results["measurements"][measurement.name] = {"section": measurement.section, "subjects": subjects}
@@ -170,11 +140,11 @@ def test_every_figure_has_its_measurement():
 
 def arguments(folder, *more):
     given = ["--quick", "--threads", "1", "--output", str(folder / "found.json"), "--page", str(folder / "page.md")]
-    return benchmark.parse_arguments([*given, *more])
+    return command.parse_arguments([*given, *more])
 
 
 def test_quick_run_and_what_it_does_not_repeat(tmp_path, capsys):
-    found = benchmark.run(arguments(tmp_path, "--only", "text", "data"))
+    found = measure.run(arguments(tmp_path, "--only", "text", "data"))
     assert "3 measurements" in capsys.readouterr().out
     plain, ours = (found["measurements"]["text 24"]["subjects"][name] for name in ("plain", "m1"))
     assert len(plain["seconds"]) == 2
@@ -184,49 +154,51 @@ def test_quick_run_and_what_it_does_not_repeat(tmp_path, capsys):
     assert json.loads((tmp_path / "found.json").read_text()) == found
     assert "sizes that say nothing" in (tmp_path / "page.md").read_text()
 
-    again = benchmark.run(arguments(tmp_path, "--only", "text"))
+    again = measure.run(arguments(tmp_path, "--only", "text"))
     assert "0 measurements" in capsys.readouterr().out
     assert again == found
     with pytest.raises(ValueError, match="another threads"):
-        benchmark.run(arguments(tmp_path, "--threads", "2"))
+        measure.run(arguments(tmp_path, "--threads", "2"))
 
 
 def test_a_machine_that_cannot_compile_measures_the_rest(tmp_path, monkeypatch, capsys):
     def refuse(*_, **__):
         raise RuntimeError("no C++ compiler")
 
-    monkeypatch.setattr(benchmark.torch, "compile", refuse)
-    monkeypatch.setattr(benchmark, "small", lambda measurements: measurements)
-    found = benchmark.run(arguments(tmp_path, "--only", "compile"))
+    monkeypatch.setattr(measure.torch, "compile", refuse)
+    monkeypatch.setattr(measure, "small", lambda measurements: measurements)
+    found = measure.run(arguments(tmp_path, "--only", "compile"))
     assert found["measurements"] == {}
     assert "does not work here: RuntimeError" in capsys.readouterr().err
 
 
 def test_a_failing_subject_is_told():
-    measurement = benchmark.Measurement("text", "x", {"bad": Subject("CDC", "text", 2000, backbone="tiny")})
+    measurement = measure.Measurement("text", "x", {"bad": Subject("CDC", "text", 2000, backbone="tiny")})
     with pytest.raises(RuntimeError, match=r"(?s)classes=2000.*1 to 1000 classes, got 2000"):
-        benchmark.take(measurement, Settings())
+        measure.take(measurement, Settings())
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [(["--threads", "0"], "at least 1, got 0"), (["--precision", "fp16"], "needs --device cuda")],
 )
-def test_arguments_that_cannot_be(tmp_path, given, message):
-    with pytest.raises(ValueError, match=message):
-        benchmark.run(arguments(tmp_path, *given))
+def test_arguments_that_cannot_be(tmp_path, given, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        arguments(tmp_path, *given)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_folder_without_published_code(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds neither"):
-        benchmark.run(arguments(tmp_path, "--upstream", str(tmp_path)))
+        measure.run(arguments(tmp_path, "--upstream", str(tmp_path)))
 
 
 @pytest.mark.upstream
 def test_published_trainers_beside_ours(tmp_path):
     if "COOP_CHECKOUT" not in os.environ:
         pytest.skip("COOP_CHECKOUT is not set")
-    found = benchmark.run(arguments(tmp_path, "--only", "upstream", "--upstream", os.environ["COOP_CHECKOUT"]))
+    found = measure.run(arguments(tmp_path, "--only", "upstream", "--upstream", os.environ["COOP_CHECKOUT"]))
     for name in ("published CoOp", "published CoCoOp"):
         subjects = found["measurements"][name]["subjects"]
         assert subjects["published"]["flops"] > 3 * subjects["ours"]["flops"]

@@ -329,7 +329,7 @@ def test_losses_do_what_they_are_for(build, tmp_path, key, name):
     trainer.model.scale = 100.0  # as CLIP's; the small CLIP's own tells hardly any classes apart
     batch = next(iter(trainer.train_loader_x))
     trainer.epoch, trainer.batch_idx, trainer.num_batches = 0, 0, 100
-    values = [trainer.forward_backward(batch)[name].item() for _ in range(20)]
+    values = [trainer.forward_backward(batch)[name] for _ in range(20)]
     assert values[-1] < values[0] - 0.01
 
 

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from conftest import ROOT, SIZE, results_of
 
-from tools import features
+from tools.predict.feature_file import describe, encode_images, list_images
+from tools.predict.features import main
 
 WORDS = ("TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.EVIDENCE_SCALE", 10.0)
 VIEWS = (*WORDS, "TRAINER.CDC.AUGMENTATIONS", [["normalize"], ["normalize"]])
@@ -62,7 +63,7 @@ SMALL = ("INPUT.SIZE", f"({SIZE}, {SIZE})")
 
 def write(output, *arguments):
     """The content of the file that the command writes."""
-    assert features.main([str(argument) for argument in ("--output", output, *arguments)]) == 0
+    assert main([str(argument) for argument in ("--output", output, *arguments)]) == 0
     with np.load(output) as file:  # without pickle
         return {name: file[name] for name in file.files}
 
@@ -162,8 +163,8 @@ def test_a_run_on_other_classes_and_another_place(run_of, data, tmp_path):
 
 
 def refused(capsys, *arguments):
-    assert features.main([str(argument) for argument in arguments]) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tools.features: ")]
+    assert main([str(argument) for argument in arguments]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tools.predict.features: ")]
     return line
 
 
@@ -180,7 +181,7 @@ def test_wrong_input_is_one_sentence(run_of, plain, tmp_path, capsys):
     assert "batch size" in refused(capsys, *output, "--model-dir", run, "--batch-size", 0)
     for both in (("--config-file", "x"), ("--trainer", "CoOp")):
         with pytest.raises(SystemExit):
-            features.main([str(argument) for argument in (*output, "--model-dir", run, *both)])
+            main([str(argument) for argument in (*output, "--model-dir", run, *both)])
     assert not (tmp_path / "out").exists()
 
 
@@ -188,23 +189,23 @@ def test_other_weights_of_clip_are_refused(run_of, other_clip, tmp_path, capsys)
     run, trainer = run_of("CDC")
     arguments = ("--model-dir", run, "--output", tmp_path / "a.npz", "--backbone", other_clip)
     capsys.readouterr()
-    assert features.main([str(argument) for argument in arguments]) == 2
+    assert main([str(argument) for argument in arguments]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert f"{run} was made with other weights of CLIP" in told
     assert not (tmp_path / "a.npz").exists()
-    assert features.describe(trainer)["backbone_sha256"] == results_of(run)["backbone_sha256"]
+    assert describe(trainer)["backbone_sha256"] == results_of(run)["backbone_sha256"]
 
 
 def test_split_that_is_not_there(run_of):
     dataset = run_of("CoOp")[1].dm.dataset
     with pytest.raises(ValueError, match="train, val, test or all, got 'tests'"):
-        features.list_images(dataset, "tests")
+        list_images(dataset, "tests")
     dataset._val, val = None, dataset._val
     try:
         with pytest.raises(ValueError, match="DescribableTextures has no images in its split val"):
-            features.list_images(dataset, "val")
-        assert set(features.list_images(dataset, "all").splits) == {"train", "test"}
+            list_images(dataset, "val")
+        assert set(list_images(dataset, "all").splits) == {"train", "test"}
     finally:
         dataset._val = val
 
@@ -243,4 +244,4 @@ def test_features_that_are_not_finite(run_of, monkeypatch):
     paths = [item.impath for item in trainer.dm.dataset.test]
     monkeypatch.setattr(trainer, "image_features", lambda images: torch.full((len(images), 4), float("nan")))
     with pytest.raises(ValueError, match="not finite: fp32"):
-        features.encode_images(trainer, paths)
+        encode_images(trainer, paths)

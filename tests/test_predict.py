@@ -18,8 +18,10 @@ import torch
 from conftest import results_of
 from PIL import Image
 
-from tools import predict, trained
-from tools.predict import Predictor, Skipped
+from tools.predict import Predictor, Skipped, trained
+from tools.predict import predictor as module
+from tools.predict.__main__ import main
+from tools.predict.classify import short
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ("TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.EVIDENCE_SCALE", 10.0)
@@ -156,7 +158,7 @@ def test_methods_without_opinions_have_none(run_of):
 
 def test_batches_and_workers_change_nothing(run_of, pictures):
     predictor = Predictor(run_of("CDC").folder)
-    paths = predict.find_images([pictures]).images
+    paths = module.find_images([pictures]).images
     one = list(predictor.predict(paths, batch_size=100))
     many = list(predictor.predict(paths, batch_size=3, workers=2))
     assert [o.path for o in one] == [o.path for o in many] == paths
@@ -198,23 +200,23 @@ def test_heads_that_know_their_classes_refuse_others(run_of, name, message):
 def test_class_names_from_files_and_lists(tmp_path):
     path = tmp_path / "names.txt"
     path.write_text("\ufeffcat\n\n traffic light \ndog\n", encoding="utf-8")
-    assert predict.read_class_names(str(path)) == ["cat", "traffic light", "dog"]
-    assert predict.read_class_names("cat, traffic light,dog") == ["cat", "traffic light", "dog"]
+    assert module.read_class_names(str(path)) == ["cat", "traffic light", "dog"]
+    assert module.read_class_names("cat, traffic light,dog") == ["cat", "traffic light", "dog"]
     with pytest.raises(FileNotFoundError, match=r"no file names\.txt"):
-        predict.read_class_names("names.txt")
+        module.read_class_names("names.txt")
     for text, message in (("", "at least one"), ("a_b\na b\n", "several times a b"), ("\xff", "UTF-8")):
         path.write_text(text, encoding="latin-1")
         with pytest.raises(ValueError, match=message):
-            predict.read_class_names(str(path))
+            module.read_class_names(str(path))
     with pytest.raises(ValueError, match="at least one and no empty one"):
-        predict.check_class_names("cat")
+        module.check_class_names("cat")
 
 
 # --------------------------------------------------------------------------------------------------------------- images
 
 
 def test_folders_are_searched_in_order(pictures):
-    found = predict.find_images([pictures / "sub", str(pictures / "readme.txt"), pictures])
+    found = module.find_images([pictures / "sub", str(pictures / "readme.txt"), pictures])
     sub = ["sub/cmyk.JPG", "sub/palette.png", "sub/text.jpg", "sub/turned.jpg", "sub/deep/16bit.png"]
     expected = [*sub, "readme.txt", "b.jpg", "cut.jpg", "empty.png", *sub]
     assert [os.path.relpath(path, pictures) for path in found.images] == expected
@@ -227,7 +229,7 @@ def test_links_are_followed_once(pictures, tmp_path):
     linked.mkdir()
     (linked / "there").symlink_to(pictures / "sub" / "deep")
     (pictures / "sub" / "deep" / "back").symlink_to(pictures / "sub")
-    assert predict.find_images([linked]).images == [
+    assert module.find_images([linked]).images == [
         str(linked / "there" / "16bit.png"),
         *(str(linked / "there" / "back" / name) for name in ("cmyk.JPG", "palette.png", "text.jpg", "turned.jpg")),
     ]
@@ -235,13 +237,13 @@ def test_links_are_followed_once(pictures, tmp_path):
 
 def test_folder_without_images_or_not_readable(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
-    assert predict.find_images([tmp_path]).skipped == [(str(tmp_path), "there are no images in this folder")]
+    assert module.find_images([tmp_path]).skipped == [(str(tmp_path), "there are no images in this folder")]
 
     def forbid(folder):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(predict, "list_visible", forbid)
-    assert predict.find_images(tmp_path).skipped == [(str(tmp_path), "Permission denied")]
+    monkeypatch.setattr(module, "list_visible", forbid)
+    assert module.find_images(tmp_path).skipped == [(str(tmp_path), "Permission denied")]
 
 
 def test_images_of_all_kinds_are_read_as_rgb(run_of, pictures):
@@ -306,7 +308,7 @@ def _empty(folder):
 
 
 def call(*arguments):
-    return predict.main([str(argument) for argument in arguments])
+    return main([str(argument) for argument in arguments])
 
 
 def test_csv_and_jsonl_hold_the_same(run_of, pictures, tmp_path, capsys):
@@ -347,8 +349,8 @@ def test_csv_and_jsonl_hold_the_same(run_of, pictures, tmp_path, capsys):
 def test_numbers_are_exact_in_float32():
     value = torch.tensor(0.3).item()
     assert value != 0.3
-    assert predict._short(value) == 0.3
-    assert np.float32(predict._short(value)) == np.float32(value)
+    assert short(value) == 0.3
+    assert np.float32(short(value)) == np.float32(value)
 
 
 def test_columns_of_other_methods_stay_empty(run_of, pictures, capsys):

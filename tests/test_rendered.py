@@ -22,8 +22,11 @@ from torch.nn import functional
 
 from datasets import backgrounds, confounded, letters, rendered, shapes, symbols, textures, world
 from datasets.rendered import Parts
-from tools import choose_hard, search
-from tools.pretrain_tiny import to_input
+from tools.sweep import grid
+from tools.sweep.search import without
+from tools.tiny_clip.choose_hard import OUT, WEIGHTS
+from tools.tiny_clip.hard_scenes import fingerprint, hardest
+from tools.tiny_clip.pretrain import read_weights, to_input
 from trainers.modules.templates import fill
 
 VARIANTS = (shapes.ShapesV2, shapes.ShapesSketch, shapes.ShapesA, shapes.ShapesR)
@@ -179,18 +182,18 @@ def test_rho_and_hard_scenes_are_part_of_the_version(tmp_path, no_paint, monkeyp
 
 
 def test_search_has_sets_that_its_reader_takes(tmp_path, no_paint):
-    search.make_pseudo_set("textures", tmp_path)
-    assert len(read(tmp_path, "Textures").test) == 13 * search.PICTURES
+    grid.make_pseudo_set("textures", tmp_path)
+    assert len(read(tmp_path, "Textures").test) == 13 * grid.PICTURES
 
 
 def test_a_search_is_told_without_where_it_lay():
     given = ["--save", "my dir/x.json", "--seeds", "1", "--output=out", "--vary", "KEY", "[1, 2]"]
-    assert search.without(("--output", "--save"), given) == ["--seeds", "1", "--vary", "KEY", "[1, 2]"]
+    assert without(("--output", "--save"), given) == ["--seeds", "1", "--vary", "KEY", "[1, 2]"]
 
 
 def test_folders_of_a_search_have_names_that_file_systems_take():
     views = "TRAINER.CDC.AUGMENTATIONS"
-    names = {search.run_name({views: f"[{kind * 300}]"}) for kind in "ab"} | {search.run_name({views: "[a/b]"})}
+    names = {grid.run_name({views: f"[{kind * 300}]"}) for kind in "ab"} | {grid.run_name({views: "[a/b]"})}
     assert len(names) == 3
     assert f"{views}=[a_b]" in names
     assert all(len(name) <= 200 for name in names)
@@ -259,17 +262,17 @@ def test_variants_are_shifted_as_they_say():
 
 @pytest.fixture(scope="module")
 def tiny():
-    return choose_hard.read_weights(choose_hard.WEIGHTS).eval()
+    return read_weights(WEIGHTS).eval()
 
 
 def test_hard_scenes_are_those_that_the_committed_weights_find_hard(tiny):
-    record = json.loads(choose_hard.OUT.read_text())
-    assert record["weights"] == choose_hard.fingerprint(choose_hard.WEIGHTS), "run python -m tools.choose_hard"
+    record = json.loads(OUT.read_text())
+    assert record["weights"] == fingerprint(WEIGHTS), "run python -m tools.tiny_clip.choose_hard"
     prompts = [f"a photo of a {look} {shape}." for look, shape in shapes.CLASSES]
     with torch.no_grad():
         text = functional.normalize(tiny.encode_text(tokenize(prompts)), dim=-1)
     label = 17
-    found = choose_hard.hardest(tiny, text, label, sum(shapes.VARIANT))
+    found = hardest(tiny, text, label, sum(shapes.VARIANT))
     wanted = record["scenes"][shapes.Shapes.class_folders[label]]
     assert len(set(wanted)) == len(wanted) == sum(shapes.VARIANT)
     # Another processor may round a tie the other way.
@@ -279,7 +282,7 @@ def test_hard_scenes_are_those_that_the_committed_weights_find_hard(tiny):
 def test_hard_scenes_missing_or_of_other_classes_are_told(tmp_path, monkeypatch):
     shapes.hard_scenes.cache_clear()
     monkeypatch.setattr(shapes, "__file__", str(tmp_path / "shapes.py"))
-    with pytest.raises(FileNotFoundError, match=r"shapes_a\.json.*tools\.choose_hard"):
+    with pytest.raises(FileNotFoundError, match=r"shapes_a\.json.*tools\.tiny_clip\.choose_hard"):
         shapes.hard_scenes()
     (tmp_path / "shapes_a.json").write_text('{"scenes": {"orange_heart": [1, 2]}}')
     with pytest.raises(ValueError, match="26 scenes of each of the classes"):

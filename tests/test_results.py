@@ -22,8 +22,9 @@ from dassl.config import get_cfg_default
 from dassl.evaluation import build_evaluator
 from PIL import Image
 
-from tools import published, results, tables
-from tools.runs import Run, find_runs, place_of, read_logs, read_runs
+from tools.results import published, table_of, tables, text_table
+from tools.results.__main__ import main
+from tools.results.runs import Run, find_runs, place_of, read_logs, read_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAININGS = json.loads((ROOT / "tests/golden/dassl_engine.json").read_text())["trainings"]
@@ -339,14 +340,14 @@ def test_harmonic_mean():
 def test_table_of_means(tmp_path):
     for seed, base, new in ((1, 80.0, 50.0), (2, 90.0, 70.0)):
         both(tmp_path, "CDC", seed, base, new)
-    table = results.table_of(tmp_path)
+    table = table_of(tmp_path)
     (column,) = table.columns
     assert column[:6] == ("CDC", "tiny", 16, "CDC", (1, 2), ("Base", "New", "HM"))
     assert column.cells["shapes", "Base"][:3] == (85.0, pytest.approx(7.0710678), (1, 2))
     # HM of the means 85 and 60, not the mean of the seeds' HM
     assert column.cells["shapes", "HM"][:3] == (pytest.approx(2 * 85 * 60 / 145), None, (1, 2))
     assert (table.averaged, table.missing) == ([], [])
-    lines = results.text_table(tmp_path).splitlines()
+    lines = text_table(tmp_path).splitlines()
     assert lines[3].split() == ["shapes", "85.00", "±", "7.07", "60.00", "±", "14.14", "70.34"]
     assert lines[-1] == "CDC: config tiny, 16 shots, seeds 1, 2"
 
@@ -355,7 +356,7 @@ def test_average_is_over_data_sets_and_its_deviation_over_seeds(tmp_path):
     for seed, dtd, eurosat in ((1, 80.0, 60.0), (2, 84.0, 50.0)):
         both(tmp_path, "CDC", seed, dtd, 40.0, dataset="dtd")
         both(tmp_path, "CDC", seed, eurosat, 60.0, dataset="eurosat")
-    (column,) = (table := results.table_of(tmp_path)).columns
+    (column,) = (table := table_of(tmp_path)).columns
     assert table.averaged == ["dtd", "eurosat"]
     # per seed (70, 67)
     assert column.averages["Base"].mean == pytest.approx(68.5)
@@ -368,12 +369,12 @@ def test_seed_without_its_other_half_is_named_and_left_out(tmp_path):
     both(tmp_path, "CDC", 2, 70.0, 50.0)
     base2new(tmp_path, "train_base", "CDC", 3, 0.0)
     write_log(tmp_path / "base2new/test_new/shapes/shots_16/CDC/tiny/seed3", [])
-    table = results.table_of(tmp_path)
+    table = table_of(tmp_path)
     assert table.columns[0].cells["shapes", "Base"][::2] == (75.0, (1, 2))
     (sentence,) = table.missing
     assert sentence.startswith("CDC, shapes, seed 3: no new result (")
     assert "seed3 holds no log with an evaluation on the test split)" in sentence
-    assert "75.00 ± 7.07 (n=2)" in results.text_table(tmp_path)
+    assert "75.00 ± 7.07 (n=2)" in text_table(tmp_path)
 
 
 def test_average_over_the_data_sets_that_all_columns_have(tmp_path):
@@ -382,20 +383,20 @@ def test_average_over_the_data_sets_that_all_columns_have(tmp_path):
         if dataset != "ucf101":
             both(tmp_path, "MaPLe", 1, base, base, dataset=dataset)
     base2new(tmp_path, "train_base", "MaPLe", 1, 99.0, dataset="ucf101")
-    table = results.table_of(tmp_path)
+    table = table_of(tmp_path)
     assert [column.title for column in table.columns] == ["MaPLe", "CDC"]
     assert [column.averages["Base"].mean for column in table.columns] == [70.0, 70.0]
-    text = results.text_table(tmp_path)
+    text = text_table(tmp_path)
     assert "average of 2" in text
     assert "average: over the 2 data sets that every column has, so without UCF101" in text
     assert "missing: MaPLe, UCF101, seed 1: no new result" in text
-    assert results.table_of(tmp_path, trainers=["CDC"]).averaged == ["dtd", "eurosat", "ucf101"]
+    assert table_of(tmp_path, trainers=["CDC"]).averaged == ["dtd", "eurosat", "ucf101"]
 
 
 def test_no_average_of_columns_without_common_data_sets(tmp_path):
     for dataset, trainer in (("dtd", "A"), ("eurosat", "A"), ("ucf101", "B"), ("food101", "B")):
         both(tmp_path, trainer, 1, 80.0, 60.0, dataset=dataset)
-    text = results.text_table(tmp_path)
+    text = text_table(tmp_path)
     assert "average: none" in text
     assert "missing: A: no run on Food101, UCF101" in text
     assert "missing: B: no run on DTD, EuroSAT" in text
@@ -406,7 +407,7 @@ def test_average_of_different_seeds_has_no_deviation(tmp_path):
     for seed in (1, 2):
         both(tmp_path, "CDC", seed, 80.0 + seed, 60.0, dataset="dtd")
     both(tmp_path, "CDC", 1, 50.0, 60.0, dataset="eurosat")
-    (column,) = results.table_of(tmp_path).columns
+    (column,) = table_of(tmp_path).columns
     assert column.averages["Base"][:3] == (pytest.approx(mean((81.5, 50.0))), None, ())
 
 
@@ -415,7 +416,7 @@ def test_headings_tell_columns_apart(tmp_path):
     both(tmp_path, "CDC", 1, 80.0, 60.0, config="a")
     both(tmp_path, "CDC", 1, 80.0, 60.0, config="b")
     both(tmp_path, "CDC", 1, 80.0, 60.0, config="b", shots=4)
-    titles = [column.title for column in results.table_of(tmp_path).columns]
+    titles = [column.title for column in table_of(tmp_path).columns]
     assert titles == ["CoOp", "CDC a 16 shots", "CDC b 4 shots", "CDC b 16 shots"]
 
 
@@ -423,30 +424,30 @@ def test_joined_configs(tmp_path):
     """CoOp's protocol has a config of its own for ImageNet."""
     both(tmp_path, "CoOp", 1, 80.0, 60.0, dataset="dtd", config="ep200")
     both(tmp_path, "CoOp", 1, 70.0, 60.0, dataset="imagenet", config="ep50")
-    table = results.table_of(tmp_path, join_configs=True)
+    table = table_of(tmp_path, join_configs=True)
     assert [(column.title, column.config) for column in table.columns] == [("CoOp", "ep200, ep50")]
     assert table.averaged == ["imagenet", "dtd"]
     both(tmp_path, "CoOp", 1, 70.0, 60.0, dataset="dtd", config="ep50")
     with pytest.raises(ValueError, match=r"the configs ep200 and ep50 of CoOp cannot be joined.* on dtd with seed 1"):
-        results.table_of(tmp_path, join_configs=True)
+        table_of(tmp_path, join_configs=True)
 
 
 def test_order_of_rows(tmp_path):
     for dataset in ("textures", "digits", "ucf101", "imagenet", "caltech101"):
         both(tmp_path, "CDC", 1, 80.0, 60.0, dataset=dataset)
-    assert results.table_of(tmp_path).datasets == ["imagenet", "caltech101", "ucf101", "digits", "textures"]
+    assert table_of(tmp_path).datasets == ["imagenet", "caltech101", "ucf101", "digits", "textures"]
 
 
 def test_what_was_asked_for_and_is_not_there_is_named(tmp_path):
     both(tmp_path, "CDC", 1, 80.0, 60.0)
-    text = results.text_table(tmp_path, trainers=["CDC", "CoOp"], datasets=["shapes", "dtd"], seeds=[1, 2])
+    text = text_table(tmp_path, trainers=["CDC", "CoOp"], datasets=["shapes", "dtd"], seeds=[1, 2])
     assert "missing: no run at all of datasets dtd" in text
     assert "missing: no run at all of trainers CoOp" in text
     assert "missing: CDC, shapes, seed 2: no base result and no new result" in text
     with pytest.raises(
         FileNotFoundError, match=r"no run of base2new below .*, trainers CoOp; such runs lie in base2new"
     ):
-        results.text_table(tmp_path, trainers=["CoOp"])
+        text_table(tmp_path, trainers=["CoOp"])
 
 
 # --- trained on one set, tested on others
@@ -469,33 +470,33 @@ def test_cross_dataset(tmp_path):
     write_transfer(tmp_path, "CoOp", {"imagenet": 70, "dtd": 40, "eurosat": 44, "imagenet_a": 1}, extra="/nctx16")
     write_transfer(tmp_path, "CDC", {"imagenet": 71, "dtd": 42, "eurosat": 46}, config="other")
     write_json(tmp_path / "dtd/CDC/other_16shots/seed1", 99.0)  # trained on DTD itself
-    table = results.table_of(tmp_path, "xd")
+    table = table_of(tmp_path, "xd")
     assert table.source == "imagenet"
     assert table.datasets == ["imagenet", "dtd", "eurosat"]
     assert table.averaged == ["dtd", "eurosat"]
     coop, cdc = table.columns
     assert (coop.config, coop.cells["imagenet", "Accuracy"].mean) == ("cfg/nctx16", 71.5)
     assert (coop.averages["Accuracy"].mean, cdc.averages["Accuracy"].mean) == (43.5, 45.5)
-    assert results.text_table(tmp_path, "xd").splitlines()[2].startswith("ImageNet (source)")
-    assert results.table_of(tmp_path, "xd", datasets=["dtd"]).datasets == ["imagenet", "dtd"]
+    assert text_table(tmp_path, "xd").splitlines()[2].startswith("ImageNet (source)")
+    assert table_of(tmp_path, "xd", datasets=["dtd"]).datasets == ["imagenet", "dtd"]
 
 
 def test_domain_generalisation(tmp_path):
     variants = {"imagenet": 70, "imagenetv2": 60, "imagenet_sketch": 50, "imagenet_a": 40, "imagenet_r": 30, "dtd": 1}
     write_transfer(tmp_path, "CDC", variants)
-    table = results.table_of(tmp_path, "dg")
+    table = table_of(tmp_path, "dg")
     assert table.datasets == ["imagenet", "imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"]
     assert table.columns[0].averages["Accuracy"].mean == 46.5
 
 
 def test_embedded_source_by_the_logs(tmp_path):
     write_transfer(tmp_path, "CDC", {"shapes": 70, "textures": 60, "shapesv2": 50, "shapes_r": 40}, source="shapes")
-    assert results.table_of(tmp_path, "xd").datasets == ["shapes", "textures"]
-    assert results.table_of(tmp_path, "dg").datasets == ["shapes", "shapes_r", "shapesv2"]
+    assert table_of(tmp_path, "xd").datasets == ["shapes", "textures"]
+    assert table_of(tmp_path, "dg").datasets == ["shapes", "shapes_r", "shapesv2"]
     write_transfer(tmp_path, "CDC", {"digits": 20, "textures": 60}, source="digits", config="b")
     with pytest.raises(ValueError, match="trained on digits, shapes: choose one"):
-        results.table_of(tmp_path, "xd")
-    table = results.table_of(tmp_path, "xd", source="digits")
+        table_of(tmp_path, "xd")
+    table = table_of(tmp_path, "xd", source="digits")
     assert ([column.config for column in table.columns], table.datasets) == (["b"], ["digits", "textures"])
 
 
@@ -507,33 +508,33 @@ def test_source_by_results_json_alone(tmp_path):
     write_json(place / "textures/seed1", 60.0, model_dir="/o/shapes/CDC/tiny_16shots/seed1", trained_on=None)
     write_json(place / "digits/seed1", 50.0, model_dir="/moved", trained_on=own)
     write_log(place / "digits/seed1", printed_test(), model_dir="/o/imagenet/CDC/tiny_16shots/seed1")
-    table = results.table_of(tmp_path, "xd")
+    table = table_of(tmp_path, "xd")
     assert (table.source, table.datasets) == ("shapes", ["digits", "shapes", "textures"])
     # A name that several configs have or none leaves the log, and that tells of ImageNet
     for name in ("Folder2", None):
         write_json(place / "digits/seed1", 50.0, model_dir=None, trained_on={"dataset": name})
         with pytest.raises(ValueError, match="trained on imagenet, shapes: choose one"):
-            results.table_of(tmp_path, "xd")
+            table_of(tmp_path, "xd")
     (place / "digits/seed1/results.json").write_text("{")
     with pytest.raises(ValueError, match=r"digits/seed1/results\.json is not a whole results\.json"):
-        results.table_of(tmp_path, "xd")
+        table_of(tmp_path, "xd")
 
 
 def test_source_runs_without_tests_are_named(tmp_path):
     write_transfer(tmp_path, "CDC", {"imagenet": 70, "dtd": 40, "eurosat": 44})
     write_json(tmp_path / "imagenet/CDC/cfg_4shots/seed1", 60.0)
-    table = results.table_of(tmp_path, "xd")
+    table = table_of(tmp_path, "xd")
     assert [column.title for column in table.columns] == ["CDC"]
     assert table.missing == ["tests on other data sets of what is trained on ImageNet: CDC 4 shots"]
     assert len(table.averaged) == 2
     with pytest.raises(FileNotFoundError, match=r"no run of xd .*such runs lie in evaluation/"):
-        results.table_of(tmp_path, "xd", shots=[4])
+        table_of(tmp_path, "xd", shots=[4])
 
 
 def test_missing_source_and_target(tmp_path):
     write_transfer(tmp_path, "CDC", {"dtd": 40, "eurosat": 44})
     write_transfer(tmp_path, "CoOp", {"imagenet": 70, "dtd": 40})
-    table = results.table_of(tmp_path, "xd")
+    table = table_of(tmp_path, "xd")
     assert table.missing == ["CoOp: no run on EuroSAT", "CDC: no run on ImageNet"]
     assert table.averaged == []
 
@@ -542,7 +543,7 @@ def test_zero_shot_runs_of_published_scripts(tmp_path):
     write_transfer(tmp_path, "CDC", {"imagenet": 70, "dtd": 40, "eurosat": 44})
     for dataset in ("imagenet", "dtd", "eurosat"):
         write_log(tmp_path / "ZeroshotCLIP/vit_b16" / dataset, printed_test(), classes="all", seed=1)
-    zero_shot, _ = results.table_of(tmp_path, "xd").columns
+    zero_shot, _ = table_of(tmp_path, "xd").columns
     assert (zero_shot.title, zero_shot.shots, zero_shot.averages["Accuracy"].mean) == ("ZeroshotCLIP", 0, 53.0)
 
 
@@ -561,7 +562,7 @@ def test_few_shot(tmp_path):
         write_log(tmp_path / "ZeroshotCLIP/cfg" / dataset, printed_test(10, 3))
     write_log(tmp_path / "ZeroshotCLIP/cfg/food101", printed_test(10, 3))
     write_json(tmp_path / "evaluation/CDC/cfg_16shots/ucf101/seed1", 1.0)
-    zero_shot, cdc = (table := results.table_of(tmp_path, "fewshot")).columns
+    zero_shot, cdc = (table := table_of(tmp_path, "fewshot")).columns
     assert table.datasets == table.averaged == ["dtd", "eurosat"]
     assert cdc.metrics == ("1 shot", "2 shots", "16 shots", "all shots")
     assert cdc.cells["dtd", "2 shots"][:3] == (52.0, 1.0, (1, 2, 3))
@@ -572,7 +573,7 @@ def test_few_shot_gap(tmp_path):
     write_fewshot(tmp_path, "CDC", {1: 40, 2: 50}, "dtd")
     write_fewshot(tmp_path, "CDC", {1: 40, 2: 50}, "ucf101")
     write_fewshot(tmp_path, "CDC", {1: 40}, "eurosat")
-    table = results.table_of(tmp_path, "fewshot")
+    table = table_of(tmp_path, "fewshot")
     assert table.averaged == ["dtd", "ucf101"]
     assert table.missing == ["CDC, EuroSAT, seeds 1, 2, 3: no result with 2 shots"]
 
@@ -581,7 +582,7 @@ def test_joined_few_shot_configs(tmp_path):
     """CoOp's protocol has shorter schedules for fewer shots."""
     write_fewshot(tmp_path, "CoOp", {1: 40}, "dtd", "ep50")
     write_fewshot(tmp_path, "CoOp", {2: 50}, "dtd", "ep100")
-    (column,) = results.table_of(tmp_path, "fewshot", join_configs=True).columns
+    (column,) = table_of(tmp_path, "fewshot", join_configs=True).columns
     assert (column.config, column.metrics) == ("ep100, ep50", ("1 shot", "2 shots"))
 
 
@@ -591,7 +592,7 @@ def test_curves(tmp_path, capsys):
         write_log(tmp_path / "o/ZeroshotCLIP/cfg" / dataset, printed_test(10, 3))
     picture = tmp_path / "curves.png"
     command = [str(tmp_path / "o"), "--protocol", "fewshot", "--plot"]
-    results.main([*command, str(picture)])
+    main([*command, str(picture)])
     assert "average of 4" in capsys.readouterr().out
     with Image.open(picture) as image:
         assert image.width > image.height > 300
@@ -608,7 +609,7 @@ def test_curves(tmp_path, capsys):
 def failing(arguments, capsys):
     """What the command says that fails with exit status 2 and prints no table."""
     with pytest.raises(SystemExit) as stopped:
-        results.main(arguments)
+        main(arguments)
     printed = capsys.readouterr()
     assert stopped.value.code == 2
     assert not printed.out
@@ -641,35 +642,35 @@ def test_paper_beside(tmp_path):
         if name != "average":
             both(tmp_path, "CDC", 1, figures["Base"] + 1, figures["New"], dataset=name, backbone="ViT-B/16")
     both(tmp_path, "Own", 1, 50.0, 50.0, dataset="dtd", backbone="ViT-B/16")
-    text = results.text_table(tmp_path, paper=True, trainers=["CDC"])
+    text = text_table(tmp_path, paper=True, trainers=["CDC"])
     lines = {line.split("  ")[0]: line.split() for line in text.splitlines()}
     assert lines["DTD"][1:] == ["83.70", "64.10", "72.60", "82.70", "64.10", "72.22", "+1.00", "+0.00", "+0.38"]
     assert lines["average of 11"][-6:-2] == ["83.34", "77.38", "80.25", "+1.00"]
     assert "same data sets" not in text
     assert "paper: the CDC paper (Zhang et al., NeurIPS 2024)" in text
     # over a part of the sets, the average beside is over the same part
-    text = results.text_table(tmp_path, paper=True, trainers=["CDC"], datasets=["dtd", "eurosat"])
+    text = text_table(tmp_path, paper=True, trainers=["CDC"], datasets=["dtd", "eurosat"])
     lines = {line.split("  ")[0]: line.split() for line in text.splitlines()}
     assert lines["average of 2"][-6:-4] == ["88.90", "73.22"]
     assert lines["average of 2"][-4] == f"{tables.harmonic_mean(88.90, 73.215):.2f}"
     assert "paper: averages beside are of its numbers for the same data sets" in text
-    assert "paper: has no such numbers of Own" in results.text_table(tmp_path, paper=True)
+    assert "paper: has no such numbers of Own" in text_table(tmp_path, paper=True)
 
 
 def test_paper_stands_beside_nothing_that_it_is_not_of(tmp_path):
     both(tmp_path, "CDC", 1, 80.0, 60.0, dataset="digits", backbone="ViT-B/16")
-    assert "paper: has no such numbers of CDC" in results.text_table(tmp_path, paper=True)
+    assert "paper: has no such numbers of CDC" in text_table(tmp_path, paper=True)
     both(tmp_path, "CDC", 1, 80.0, 60.0, dataset="dtd", shots=4, backbone="ViT-B/16")
-    text = results.text_table(tmp_path, paper=True, shots=[4])
+    text = text_table(tmp_path, paper=True, shots=[4])
     assert "82.70" not in text
     assert "paper: has no such numbers of CDC" in text
     write_transfer(tmp_path, "CDC", {"shapes": 70, "dtd": 60, "eurosat": 50}, source="shapes")
-    text = results.text_table(tmp_path, "xd", paper=True)
+    text = text_table(tmp_path, "xd", paper=True)
     assert "46.60" not in text
     assert "paper: trains on ImageNet, not on shapes" in text
     write_fewshot(tmp_path, "CDC", {1: 40}, "dtd")
     with pytest.raises(ValueError, match="the paper prints tables of base2new, xd and dg, none of fewshot"):
-        results.text_table(tmp_path, "fewshot", paper=True)
+        text_table(tmp_path, "fewshot", paper=True)
 
 
 @pytest.mark.parametrize(
@@ -690,10 +691,10 @@ def test_paper_stands_beside_runs_of_its_own_clip_alone(tmp_path, backbone, told
                 (folder / "results.json").unlink()
                 lines = ["** Config **", "MODEL:", "  BACKBONE:", f"    NAME: {name}", "  HEAD:", "    NAME: ViT-B/16"]
                 write_log(folder, [*(lines if name else lines[:2]), *printed_test()])
-    text = results.text_table(tmp_path, paper=True)
+    text = text_table(tmp_path, paper=True)
     assert "82.70" not in text
     assert f"paper: is of ViT-B/16, and CDC has runs of {told}\n" in f"{text}\n"
-    text = results.text_table(tmp_path, paper=True, seeds=[1])
+    text = text_table(tmp_path, paper=True, seeds=[1])
     assert "82.70" in text
     assert "paper: is of" not in text
 
@@ -711,7 +712,7 @@ def test_paper_in_domain_generalisation(tmp_path):
         {name: figures["Accuracy"] for name, figures in numbers.items() if name != "average"},
         backbone="ViT-B/16",
     )
-    text = results.text_table(tmp_path, "dg", paper=True)
+    text = text_table(tmp_path, "dg", paper=True)
     lines = {line.split("  ")[0]: line.split() for line in text.splitlines()}
     assert lines["ImageNet (source)"][-2] == "71.51"
     assert lines["average of 4"][-2] == "59.28"
@@ -732,7 +733,7 @@ def two_trainers(tmp_path):
 
 
 def test_markdown(two_trainers):
-    lines = results.text_table(two_trainers, output_format="markdown").splitlines()
+    lines = text_table(two_trainers, output_format="markdown").splitlines()
     cells = [cell.strip() for cell in lines[0].strip("|").split("|")]
     assert cells == ["data set", "CoOp Base", "CoOp New", "CoOp HM", "CDC Base", "CDC New", "CDC HM"]
     assert all(line.count("|") == len(cells) + 1 for line in lines[:6])
@@ -742,7 +743,7 @@ def test_markdown(two_trainers):
 
 def test_latex(two_trainers):
     both(two_trainers, "CDC", 1, 70.0, 60.0, config="tiny_coupled", dataset="dtd")
-    text = results.text_table(two_trainers, output_format="latex")
+    text = text_table(two_trainers, output_format="latex")
     table, notes = text.split("\\end{tabular}\n")
     lines = table.splitlines()
     assert lines[0] == r"\begin{tabular}{" + "l" * 10 + "}"
@@ -758,11 +759,11 @@ def test_latex(two_trainers):
 
 def test_latex_of_single_columns(tmp_path):
     write_transfer(tmp_path, "CDC", {"imagenet": 70, "dtd": 40, "eurosat": 44})
-    assert "multicolumn" not in results.text_table(tmp_path, "xd", "latex")
+    assert "multicolumn" not in text_table(tmp_path, "xd", "latex")
 
 
 def test_csv(two_trainers, capsys):
-    results.main([str(two_trainers), "--format", "csv", "--paper"])
+    main([str(two_trainers), "--format", "csv", "--paper"])
     printed = capsys.readouterr()
     rows = list(csv.DictReader(io.StringIO(printed.out)))
     assert len(rows) == 2 * 2 * 3 + 2 * 3, "data sets, trainers, metrics; averages"
@@ -779,7 +780,7 @@ def test_csv(two_trainers, capsys):
 
 def test_csv_of_few_shot(tmp_path):
     write_fewshot(tmp_path, "CDC", {1: 40, -1: 80}, "dtd")
-    rows = list(csv.DictReader(io.StringIO(results.text_table(tmp_path, "fewshot", "csv"))))
+    rows = list(csv.DictReader(io.StringIO(text_table(tmp_path, "fewshot", "csv"))))
     assert [(row["shots"], row["metric"], row["mean"]) for row in rows] == [
         ("1", "accuracy", "42.0000"),
         ("-1", "accuracy", "82.0000"),
@@ -788,14 +789,14 @@ def test_csv_of_few_shot(tmp_path):
 
 def test_unknown_format(two_trainers):
     with pytest.raises(ValueError, match="must be one of text, markdown, csv, latex, got 'html'"):
-        results.text_table(two_trainers, output_format="html")
+        text_table(two_trainers, output_format="html")
 
 
 def test_command_line(two_trainers, capsys):
     command = [sys.executable, "-m", "tools.results", str(two_trainers)]
     arguments = ["--trainer", "CDC", "--trainer", "CoOp", "--dataset", "dtd", "--shots", "16", "--config", "vit_b16"]
     done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == results.text_table(two_trainers, datasets=["dtd"]) + "\n"
+    assert done.stdout == text_table(two_trainers, datasets=["dtd"]) + "\n"
     said = failing([str(two_trainers), "--trainer", "MaPLe"], capsys)
     assert said.startswith("tools.results: no run of base2new below")
 
@@ -806,7 +807,7 @@ def test_mixed_folder_of_ours_and_published_logs(tmp_path):
         place = f"dtd/shots_16/MaPLe/vit_b16_c2_ep5_batch4_2ctx/seed{seed}"
         write_log(tmp_path / "base2new/train_base" / place, BEST_EPOCH, classes="base", seed=seed)
         write_log(tmp_path / "base2new/test_new" / place, printed_test(correct=120), classes="new", seed=seed)
-    maple, cdc = results.table_of(tmp_path).columns
+    maple, cdc = table_of(tmp_path).columns
     assert (maple.title, cdc.title) == ("MaPLe", "CDC")
     assert maple.cells["dtd", "Base"].mean == pytest.approx(100 * 158 / 300)
     assert maple.cells["dtd", "New"].mean == 40.0

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tools import study, study_page
-from tools.experiment import ROOT, Experiment, execute
+from tools.common.paths import ROOT
+from tools.study import methods
+from tools.study.page import write_page
+from tools.study.plan import full, quick
+from tools.study.run import run_group, write_data_sets
+from tools.sweep.experiment import Experiment, execute
 
-PLANS = [study.full, study.quick]
+PLANS = [full, quick]
 
 
 @pytest.mark.parametrize("plan", PLANS)
@@ -29,7 +33,7 @@ def test_what_is_tested_has_been_trained_before(plan, tmp_path):
 def test_plan_keeps_settings_apart(tmp_path):
     """Runs of one config in different folders differ in their settings, and all templates of a run have a start."""
     by_settings = {}
-    for group in study.full(tmp_path).groups():
+    for group in full(tmp_path).groups():
         for run in group:
             if run.train and run.tested is None:
                 key = (run.trainer, run.config, run.dataset, run.seed, run.classes, json.dumps(dict(run.settings)))
@@ -45,7 +49,7 @@ def test_parts_differ_by_what_their_rows_say():
 
     vsd, dstc = {"AUGMENTATIONS", "BETA", "GAMMA"}, {"DECISION"}
     one = {"N_TEMPLATES", "CTX_INIT"}
-    pairs = [(title, options(a) ^ options(b)) for title, a, b in study.PARTS if b != study.COOP]
+    pairs = [(title, options(a) ^ options(b)) for title, a, b in methods.PARTS if b != methods.COOP]
     expected = [one, dstc, vsd, dstc, vsd, {"BETA"}, {"GAMMA"}, {"AUGMENTATIONS"}, vsd | dstc, one | vsd | dstc]
     assert [keys for _, keys in pairs] == expected
 
@@ -53,7 +57,7 @@ def test_parts_differ_by_what_their_rows_say():
 def test_config_is_what_the_tables_call_it():
     text = (ROOT / "configs/trainers/CDC/tiny.yaml").read_text()
     assert "BETA" not in text.split("TRAINER:")[1]  # the default, 0.1
-    for view in study.VIEWS_OF:
+    for view in methods.VIEWS_OF:
         assert f"- [{', '.join(json.dumps(name) for name in view)}]" in text
 
 
@@ -66,7 +70,7 @@ def experiment(tmp_path, **changes):
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
-    study.write_data_sets(["digits"], data)
+    write_data_sets(["digits"], data)
     return data
 
 
@@ -103,7 +107,7 @@ def test_failed_run_is_named_and_others_go_on(tmp_path, digits, monkeypatch):
     monkeypatch.chdir(ROOT)
     wrong = experiment(tmp_path, folder=tmp_path / "wrong", settings={"TRAINER.CDC.BETA": -1.0})
     right = experiment(tmp_path, train=False)
-    failures = study.run_group([wrong, right], digits)
+    failures = run_group([wrong, right], digits)
     assert len(failures) == 1
     assert "wrong: ValueError" in failures[0]
     assert "BETA must not be negative" in failures[0]
@@ -113,7 +117,7 @@ def test_failed_run_is_named_and_others_go_on(tmp_path, digits, monkeypatch):
 @pytest.fixture
 def finished(tmp_path):
     """The quick plan with made-up results: 50% everywhere, 60% for the new classes, and 80% for CDC on new classes."""
-    plan = replace(study.quick(tmp_path / "runs"), seeds=(1, 2))
+    plan = replace(quick(tmp_path / "runs"), seeds=(1, 2))
     for group in plan.groups():
         for run in group:
             for folder in run.folders:
@@ -139,7 +143,7 @@ def rows_of(page: Path, title: str) -> list[list[str]]:
 
 def test_page_says_what_the_results_say(finished, tmp_path):
     page = tmp_path / "docs" / "study.md"
-    study_page.write_page(finished, page)
+    write_page(finished, page)
     # 81 and 82 on both sets; harmonic mean of 50 and 81.5
     assert rows_of(page, "CDC")[0] == ["CDC", "50.00 ± 0.00", "81.50 ± 0.71", "61.98", "6.0"]
     assert rows_of(page, "Zero-shot CLIP")[0] == ["Zero-shot CLIP", "50.00", "60.00", "54.55", ""]
@@ -156,16 +160,16 @@ def test_page_says_what_the_results_say(finished, tmp_path):
 
 def test_page_keeps_what_was_written_by_hand(finished, tmp_path):
     page = tmp_path / "study.md"
-    study_page.write_page(finished, page)
+    write_page(finished, page)
     page.write_text(page.read_text().replace("Nothing has been written yet.", "CDC wins.\n\nOr not."))
-    study_page.write_page(finished, page)
+    write_page(finished, page)
     assert "-->\nCDC wins.\n\nOr not.\n<!--" in page.read_text()
     page.write_text("# Something else\n")
     with pytest.raises(ValueError, match="must hold the marks"):
-        study_page.write_page(finished, page)
+        write_page(finished, page)
 
 
 def test_page_of_an_unfinished_study_is_refused(finished, tmp_path):
     next(iter(finished.output.glob("base2new/test_new/*/*/CDC/tiny+dstc/seed2/results.json"))).unlink()
     with pytest.raises(FileNotFoundError, match=r"dstc/seed2/results.json is missing: the study is not finished"):
-        study_page.write_page(finished, tmp_path / "study.md")
+        write_page(finished, tmp_path / "study.md")

@@ -133,7 +133,12 @@ def test_activation_is_clips(small_clip):
 def test_last_part_is_not_computed_again(encoder, monkeypatch):
     calls = []
     encode = encoder._encode
-    monkeypatch.setattr(encoder, "_encode", lambda *given: calls.append(tuple(given[2])) or encode(*given))
+
+    def record(prefix, suffix, layout, deep):
+        calls.append(tuple(c for _, classes in layout.groups for c in classes.tolist()))
+        return encode(prefix, suffix, layout, deep)
+
+    monkeypatch.setattr(encoder, "_encode", record)
     bound_tokens(monkeypatch, 24)  # 12 of each template, the longest name has 10 tokens
     learner = TextTemplates(encoder, NAMES, 2, 3, std=0.5)
     encoder(learner()).sum().backward()
@@ -142,6 +147,22 @@ def test_last_part_is_not_computed_again(encoder, monkeypatch):
     assert 1 in last  # the longest name's
     assert calls.count(last) == 1
     assert all(calls.count(part) == 2 for part in others)
+
+
+def test_plan_of_inference_mode_serves_training(encoder):
+    names = [*NAMES, "a plan that no other test has made"]
+    with torch.inference_mode():
+        encoder(TextTemplates(encoder, names, 2, 3, std=0.5)())
+    learner = TextTemplates(encoder, names, 2, 3, std=0.5)
+    encoder(learner()).sum().backward()
+    assert learner.ctx.grad.abs().sum() > 0
+
+
+def test_prompts_of_other_lengths_have_a_plan_of_their_own(small_clip, encoder):
+    """Also where as many classes, under as many templates, differ in their lengths or their start alone."""
+    for names, n_ctx in ((["dog", "x"], 3), (["x", "striped cat"], 3), (["x", "striped cat"], 4)):
+        learner = TextTemplates(encoder, names, 2, n_ctx, std=0.5)
+        assert relative(encoder(learner()), plain(small_clip, learner.ctx.detach(), names)) < 1e-5
 
 
 def test_parts_hold_all_classes_once():

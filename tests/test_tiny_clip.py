@@ -14,7 +14,8 @@ from clip import tokenize
 from torch.nn import functional
 
 from datasets import world
-from tools import pretrain_tiny
+from tools.tiny_clip import pretrain as pretrain_tiny
+from tools.tiny_clip.__main__ import main, parse
 from trainers.modules.loading import load_clip
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
@@ -49,7 +50,7 @@ def test_rows_of_words_that_the_world_does_not_use_are_zero(tiny, vocabulary):
 
 def test_the_record_tells_how_the_weights_were_made(tasks):
     record = json.loads((WEIGHTS / "tiny_clip.json").read_text())
-    args = pretrain_tiny.parse(record["made by"].split()[3:])
+    args = parse(record["made by"].split()[3:])
     assert args.steps == record["steps done"]
     assert set(record["zero-shot"]) == set(tasks)
     assert all(row["accuracy"] > row["chance"] for row in record["zero-shot"].values())
@@ -266,7 +267,7 @@ def small_tool(monkeypatch, vocabulary):
     monkeypatch.setattr(pretrain_tiny, "Vocabulary", lambda: vocabulary)
     threads = torch.get_num_threads()
     few = ["--steps", "2", "--alone", "1", "--batch", "8", "--pictures", "16", "--workers", "1", "--save-every", "1"]
-    yield lambda folder, *more: pretrain_tiny.main(
+    yield lambda folder, *more: main(
         [*few, "--checkpoint", str(folder / "checkpoint.pt"), "--out", str(folder / "weights"), *more]
     )
     torch.set_num_threads(threads)
@@ -309,5 +310,5 @@ def test_a_checkpoint_of_another_run_is_refused(small_tool, tmp_path):
 def test_arguments_out_of_range_are_refused(capsys):
     for arguments, message in ((["--steps", "0"], "--steps must be 1"), (["--pictures", "5"], "must be --batch")):
         with pytest.raises(SystemExit):
-            pretrain_tiny.parse(arguments)
+            parse(arguments)
         assert message in capsys.readouterr().err

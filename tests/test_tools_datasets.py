@@ -14,8 +14,11 @@ import trees
 from PIL import Image
 from test_tools_download import Server, tree, write_archive
 
-from tools import datasets as module
-from tools.datasets import SOURCES, check, main, prepare, public_names, reader_of
+from tools.data import names as module
+from tools.data.__main__ import main
+from tools.data.check import check, public_names, reader_of
+from tools.data.prepare import held, prepare
+from tools.data.sources import SOURCES, Counts
 
 SPLIT_FILE = "split_zhou_DescribableTextures.json"
 
@@ -129,7 +132,7 @@ def test_counts_are_held_to_the_published_ones(tmp_path, monkeypatch):
     report = check("dtd", str(tmp_path))
     assert report.usable
     assert "differs   2 classes where 47 are published, 4 train where 2,820 are" in told(report)
-    monkeypatch.setitem(SOURCES, "dtd", SOURCES["dtd"]._replace(published=module.Counts(2, 4, 2, 4)))
+    monkeypatch.setitem(SOURCES, "dtd", SOURCES["dtd"]._replace(published=Counts(2, 4, 2, 4)))
     assert "split     2 classes, 4 train, 2 val, 4 test: as many as published" in check("dtd", str(tmp_path)).lines
 
 
@@ -409,7 +412,7 @@ def test_only_public_sets_are_prepared(root, archives):
 
 
 def test_two_calls_do_not_prepare_one_set(root, archives):
-    with module.held(str(root / "dtd")), pytest.raises(OSError, match="another process is preparing"):
+    with held(str(root / "dtd")), pytest.raises(OSError, match="another process is preparing"):
         prepare("dtd", str(root), str(archives))
     assert not (root / "dtd").exists()
 

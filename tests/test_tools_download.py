@@ -17,8 +17,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tools import download as module
-from tools.download import DownloadError, download, lock, unpack
+from tools.data import download as module
+from tools.data.download import DownloadError, download, lock, unpack
 
 CONTENT = bytes(range(256)) * 4000  # 1,024,000 bytes
 MD5 = hashlib.md5(CONTENT).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,17 +25,31 @@ DIGITS = (*CDC, "--dataset-config-file", "configs/datasets/digits.yaml")
 SMALL = ("INPUT.SIZE", "(32, 32)", "DATALOADER.NUM_WORKERS", 0, "DATASET.NUM_SHOTS", 1)
 
 
+# A line of tqdm, also one that is cleared
+PROGRESS = re.compile(r" *\d+%\|.*\| \d+/\d+ \[.*\]$|\s+$")
+
+
 def test_digits_from_nothing_with_seed_0_and_an_archive(tmp_path, clip_files):
     quick = (*SMALL, "OPTIM.MAX_EPOCH", 1, "DATALOADER.TRAIN_X.BATCH_SIZE", 10)
     arguments = command_line(tmp_path, clip_files["archive"], *DIGITS, *quick)
     command = [sys.executable, str(ROOT / "train.py"), *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    lines = [line for line in re.split(r"[\r\n]+", done.stderr) if line]
+    assert lines
+    assert [line for line in lines if not PROGRESS.match(line)] == []
     assert "Setting fixed seed: 0" in done.stdout
     assert "Dassl: " in done.stdout
     assert (tmp_path / "out/run/results.json").is_file()
     assert "* accuracy:" in (tmp_path / "out/run/log.txt").read_text()
     assert len(list((tmp_path / "data/digits/images").glob("*/*.png"))) == 1797
+
+
+def test_process_that_is_not_forked_mends_dassl_too():
+    """It runs train.py under this name before it unpickles data sets; an installed Dassl may not import unmended."""
+    code = "import runpy, sys; runpy.run_path('train.py', run_name='__mp_main__'); print('compat' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
 
 
 @pytest.fixture
@@ -83,6 +98,13 @@ def test_broken_image_is_named_also_by_a_worker(refused, tmp_path):
     arguments = (*CDC, "--dataset-config-file", "configs/datasets/dtd.yaml", *SMALL, "DATALOADER.NUM_WORKERS", 1)
     sentence = refused(*arguments, "DATALOADER.TRAIN_X.BATCH_SIZE", 2)
     assert str(folder) in sentence
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_that_diverges_is_one_line(refused, tmp_path):
+    options = ("OPTIM.LR", "1e30", "OPTIM.WARMUP_EPOCH", 0, "DATALOADER.TRAIN_X.BATCH_SIZE", 2)
+    line = refused(*DIGITS, *SMALL, *options)
+    assert re.search(r"training diverges: .* epoch 1\b.* OPTIM\.LR", line)
     assert not (tmp_path / "out").exists()
 
 

@@ -9,19 +9,18 @@ that are finished are not run again.
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import subprocess
 import sys
 from collections import deque
-from pathlib import Path
 
 from tqdm import tqdm
 
+from tools.common.commands import argument_parser
+from tools.common.paths import ROOT
 from tools.results import text_table
 
-ROOT = Path(__file__).resolve().parent.parent
 # The methods that can be shown: folder of their scripts, and config
 METHODS = {
     "ZeroshotCLIP": ("zsclip", "tiny"),
@@ -69,7 +68,7 @@ def run(command: list[str], environment: dict[str, str], bar: tqdm) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser("tools.demo", __doc__)
     parser.add_argument("--dataset", default="shapes", help="an embedded data set")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds")
     parser.add_argument("--output", default=str(ROOT / "output"), help="output folder")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import os
 import platform
 import random
@@ -138,8 +139,27 @@ class ClipTrainer(TrainerX):
 
     def autocast(self):
         """The context in which the encoders compute: mixed precision where `PREC` is amp."""
-        dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype=dtype, enabled=self.options.PREC == "amp")
+        return torch.autocast(self.device.type, dtype=self._mixed_dtype, enabled=self.options.PREC == "amp")
+
+    @property
+    def _mixed_dtype(self) -> torch.dtype:
+        """What amp computes in besides float32."""
+        return torch.float16 if self.device.type == "cuda" else torch.bfloat16
+
+    @property
+    def encoder_precision(self) -> str:
+        """What the encoders compute in: `PREC` and, where it is amp, the other type beside float32."""
+        precision = self.options.PREC
+        return f"{precision} {self._mixed_dtype}" if precision == "amp" else precision
+
+    def to_device(self, tensor: Tensor) -> Tensor:
+        """A tensor of a batch on the trainer's device; a GPU gets it by pinned memory, while the host goes on."""
+        if self.device.type == "cuda" and not tensor.is_cuda and not tensor.is_pinned():
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
+    def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
+        return self.to_device(batch["img"]), self.to_device(batch["label"])
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
@@ -270,7 +290,7 @@ class PromptTrainer(ClipTrainer):
 
     def train_features(self, batch: dict) -> Tensor:
         """L2-normalised features of the images of a training batch."""
-        return self.model.image_features(batch["img"].to(self.device))
+        return self.model.image_features(self.to_device(batch["img"]))
 
     def build_model(self) -> None:
         super().build_model()
@@ -289,23 +309,54 @@ class PromptTrainer(ClipTrainer):
         self.register_model(self.checkpoint_folder, learner, self.optim, self.sched)
         # On a CPU amp means bfloat16, which needs no scaling.
         scaled = self.options.PREC == "amp" and self.device.type == "cuda"
-        self.scaler = torch.cuda.amp.GradScaler() if scaled else None
+        self.scaler = grad_scaler(self.device.type) if scaled else None
 
-    def forward_backward(self, batch: dict) -> dict[str, Tensor]:
+    def forward_backward(self, batch: dict) -> dict[str, float]:
+        """Take one training step and return what Dassl logs of it.
+
+        All values come over from the device at once, after the step: to ask for each would make the host wait as often.
+
+        Raises:
+            FloatingPointError: the loss is infinite or not a number.
+        """
+        summary = self.step(batch)
+        values = torch.stack([value.detach().float().reshape(()) for value in summary.values()]).tolist()
+        logged = dict(zip(summary, values))
+        if not math.isfinite(logged["loss"]):
+            raise FloatingPointError(
+                f"training diverges: the loss is {logged['loss']} in epoch {self.epoch + 1}, batch "
+                f"{self.batch_idx + 1}, at the learning rate {self.get_current_lr():g}; try a smaller OPTIM.LR"
+            )
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return logged
+
+    def step(self, batch: dict) -> dict[str, Tensor]:
+        """Forward and backward pass and the optimizer's step; the host waits for nothing that a GPU computes.
+
+        But `amp`, whose scaler looks whether a gradient overflowed before it lets the optimizer take its step.
+
+        Returns:
+            The loss, under that name, and what else is logged, a tensor of one element each.
+        """
         loss, summary = self.loss(batch)
-        if self.scaler is None or self.optim is None:
-            self.model_backward_and_update(loss)
+        self.optim.zero_grad()
+        if self.scaler is None:
+            loss.backward()
+            self.optim.step()
         else:
-            self.detect_anomaly(loss)
-            self.optim.zero_grad()
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optim)
             self.scaler.update()
-        if self.batch_idx + 1 == self.num_batches:
-            self.update_lr()
         return {"loss": loss, **summary}
 
     def after_epoch(self) -> None:
+        diverged = [name for name, parameter in self.learner.named_parameters() if not parameter.isfinite().all()]
+        if diverged:
+            raise FloatingPointError(
+                f"training diverges: {', '.join(diverged)} is infinite or not a number after epoch {self.epoch + 1}; "
+                f"try a smaller OPTIM.LR than {self.cfg.OPTIM.LR:g}"
+            )
         self.trained_epochs = self.epoch + 1
         self.trained_on = self._training_data()
         super().after_epoch()
@@ -489,7 +540,7 @@ class LogitTrainer(PromptTrainer):
     """
 
     def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
-        label = batch["label"].to(self.device)
+        label = self.to_device(batch["label"])
         logits = self.model.logits(self.train_features(batch))
         return F.cross_entropy(logits, label), {"acc": compute_accuracy(logits, label)[0]}
 
@@ -529,6 +580,19 @@ def told(check: Callable, *arguments) -> list[str]:
     except ValueError as error:
         return [str(error)]
     return []
+
+
+def grad_scaler(device: str):
+    """PyTorch's scaler of gradients for amp on "cuda" or "cpu".
+
+    Raises:
+        ValueError: this PyTorch has none for the device; before 2.3 it has one for "cuda" alone.
+    """
+    if hasattr(torch.amp, "GradScaler"):
+        return torch.amp.GradScaler(device)
+    if device != "cuda":
+        raise ValueError(f"PyTorch {torch.__version__} scales gradients on cuda alone, got {device}; 2.3 has others")
+    return torch.cuda.amp.GradScaler()
 
 
 @contextmanager

@@ -219,7 +219,7 @@ class CDC(BankedTrainer):
     def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """Eq. (8), `L_tce + beta L_de + gamma L_con`."""
         options = self.options
-        label = batch["label"].to(self.device)
+        label = self.to_device(batch["label"])
         text_features = self.model.text_features()
         evidence = self.model.log_evidence(self.train_features(batch), text_features)
 
@@ -263,11 +263,11 @@ class CDC(BankedTrainer):
     def _views(self, batch: dict) -> Tensor:
         """What each template sees, `(M, B, 3, S, S)`: Dassl gives the views as img, img2, img3, ..."""
         names = ["img"] + [f"img{m}" for m in range(2, self.options.N_TEMPLATES + 1)]
-        return torch.stack([batch[name] for name in names]).to(self.device)
+        return torch.stack([self.to_device(batch[name]) for name in names])
 
     def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
-        images = self._views(batch) if self.options.TEST_VIEWS else batch["img"].to(self.device)
-        return images, batch["label"].to(self.device)
+        images, label = super().parse_batch_test(batch)
+        return (self._views(batch) if self.options.TEST_VIEWS else images), label
 
     def model_inference(self, images: Tensor) -> Tensor:
         """Log-probabilities `(B, C)` of eq. (6); images as in `CDCModel.forward`."""

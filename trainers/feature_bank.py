@@ -87,7 +87,7 @@ class BankedTrainer(PromptTrainer):
         if not self.options.FEATURE_BANK:
             return super().train_features(batch)
         view = self.epoch % self.options.FEATURE_BANK
-        features = torch.stack([bank[view, batch["index"]] for bank in self.banks]).to(self.device)
+        features = self.to_device(torch.stack([bank[view, batch["index"]] for bank in self.banks]))
         return features[0] if self.augmentations() is None else features
 
 
@@ -138,7 +138,13 @@ class Numbered(Dataset):
 
 def numbered_loader(loader: DataLoader, items: Sequence) -> DataLoader:
     """A loader of `Numbered` items, in the batches and with the random draws of a loader of these items' images."""
-    return DataLoader(Numbered(items), batch_size=loader.batch_size, sampler=loader.sampler, drop_last=loader.drop_last)
+    return DataLoader(
+        Numbered(items),
+        batch_size=loader.batch_size,
+        sampler=loader.sampler,
+        drop_last=loader.drop_last,
+        pin_memory=loader.pin_memory,
+    )
 
 
 def feature_bank(
@@ -167,7 +173,7 @@ def feature_bank(
         "version": VERSION,
         "made_by": [dassl.__version__, torchvision.__version__, PIL.__version__],
         "clip": trainer.backbone_sha256,
-        "precision": [trainer.options.PREC, trainer.device.type],
+        "precision": trainer.encoder_precision,
         "images": [[os.path.relpath(path, root), *_stamp(path)] for path in paths],
         "seed": cfg.SEED,
         "views": n_views,
@@ -217,7 +223,7 @@ def _encode(trainer: PromptTrainer, views: Views) -> np.ndarray:
     for batch in tqdm(loader):
         with trainer.autocast():
             parts = batch.flatten(0, 2).split(IMAGES_AT_ONCE)
-            encoded = torch.cat([trainer.model.image_encoder(part.to(trainer.device)) for part in parts])
+            encoded = torch.cat([trainer.model.image_encoder(trainer.to_device(part)) for part in parts])
         features.append(encoded.cpu().unflatten(0, batch.shape[:3]))
     return torch.cat(features).permute(1, 2, 0, 3).contiguous().numpy()
 

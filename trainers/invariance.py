@@ -65,7 +65,7 @@ def estimate_invariant_map(
         )
         encoder = trainer.model.image_encoder
         with trainer.autocast():
-            features = [encoder.features(batch.to(trainer.device)).cpu() for batch in tqdm(loader)]
+            features = [encoder.features(trainer.to_device(batch)).cpu() for batch in tqdm(loader)]
         return torch.cat(features).transpose(0, 1), torch.tensor([item.label for item in items])
 
     print(f"Encode {len(dataset.train_x)} training images and {options.INTERVENTIONS} intervention(s) on each")

@@ -177,6 +177,14 @@ class InvariantMap(nn.Module):
         self.register_buffer("k", torch.tensor(width))
         self.register_buffer("weight", torch.tensor(0.0, dtype=torch.float64))  # lambda
         self.register_buffer("energy", torch.tensor(1.0, dtype=torch.float64))  # `captured_energy` of the map
+        self._known: tuple[Tensor, int, int] | None = None  # the tensor k, its version and its value
+
+    @property
+    def dimension(self) -> int:
+        """k as a number. The device is asked for it when it has changed, not in every training step."""
+        if self._known is None or self._known[0] is not self.k or self._known[1] != self.k._version:
+            self._known = (self.k, self.k._version, int(self.k))
+        return self._known[2]
 
     def set(self, choice: Choice, energy: float) -> None:
         """Take the first `choice.k` directions as the map."""
@@ -187,13 +195,13 @@ class InvariantMap(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(..., D)` -> `(..., k)`."""
-        return x @ self.directions[:, : int(self.k)]
+        return x @ self.directions[:, : self.dimension]
 
     def figures(self) -> dict[str, float]:
         """What to report of the map."""
         energy = self.energy.item()
         return {
-            "subspace_dimension": float(self.k),
+            "subspace_dimension": float(self.dimension),
             "lambda": self.weight.item(),
             "energy_inside": energy,
             "energy_outside": 1.0 - energy,

@@ -65,7 +65,7 @@ def dirichlet_kl(log_evidence: Tensor, target: Tensor) -> Tensor:
     """
     _check_target(log_evidence, target)
     n_classes = log_evidence.shape[2]
-    is_target = F.one_hot(target, n_classes).bool()  # (B, C)
+    is_target = target[:, None] == torch.arange(n_classes, device=target.device)  # (B, C)
     log_alpha = log1p_exp(log_evidence.double()).masked_fill(is_target, 0.0)
     log_strength = torch.logsumexp(log_alpha, dim=2)
     kl = (
@@ -104,7 +104,9 @@ def decoupling_loss(text_features: Tensor, scale: Tensor | float) -> Tensor:
                 if keep:
                     total = total + _negative_entropy(part, other, scale)
                 else:
-                    total = total + checkpoint(_negative_entropy, part, other, scale, use_reentrant=False)
+                    total = total + checkpoint(
+                        _negative_entropy, part, other, scale, use_reentrant=False, preserve_rng_state=False
+                    )
     return total / (max(n_templates - 1, 1) * n_classes)
 
 

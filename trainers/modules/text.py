@@ -15,6 +15,7 @@ embedding width, H heads.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -93,38 +94,36 @@ class TextEncoder(nn.Module):
             raise ValueError(
                 f"CLIP's text encoder takes {self.context_length} tokens, a prompt has {n_prefix + n_suffix}"
             )
-        by_length = sorted(range(len(end)), key=end.__getitem__, reverse=True)
-        parts = _split(by_length, end, TOKENS_KEPT // len(prefix), TOKENS_AT_ONCE // len(prefix))
-        parts.reverse()  # the first one, which is kept, comes last
-        order = [c for part in parts for c in part]
+        plan = _plan(
+            tuple(end),
+            n_prefix,
+            TOKENS_KEPT // len(prefix),
+            TOKENS_AT_ONCE // len(prefix),
+            TOKENS_TOGETHER,
+            prefix.device,
+        )
         features = []
-        for part in parts:
+        for part in plan.parts:
             # The backward pass begins with the last part and has freed it before others are computed again.
-            if part is not parts[-1] and torch.is_grad_enabled():
+            if part is not plan.parts[-1] and torch.is_grad_enabled():
                 encoded = checkpoint(
-                    self._encode, prefix, suffix, part, end, deep, use_reentrant=False, preserve_rng_state=False
+                    self._encode, prefix, suffix, part, deep, use_reentrant=False, preserve_rng_state=False
                 )
             else:
-                encoded = self._encode(prefix, suffix, part, end, deep)
+                encoded = self._encode(prefix, suffix, part, deep)
             features.append(encoded)
-        place = torch.tensor(order, device=prefix.device).argsort()
-        return torch.cat(features, dim=1)[:, place]
+        return torch.cat(features, dim=1).index_select(1, plan.place)
 
-    def _encode(
-        self, prefix: Tensor, suffix: Tensor, classes: list[int], end: Sequence[int], deep: Sequence[Tensor]
-    ) -> Tensor:
-        """Text features `(M, len(classes), D)` of some classes, those of one `end` side by side."""
+    def _encode(self, prefix: Tensor, suffix: Tensor, layout: _Layout, deep: Sequence[Tensor]) -> Tensor:
+        """Text features `(M, C', D)` of the classes of one part, in its order."""
         n_prefix = prefix.shape[1]
         positions = self.positional_embedding.to(self.dtype)
-        tokens, groups = [prefix.to(self.dtype) + positions[:n_prefix]], []
-        for length, members in itertools.groupby(classes, key=lambda c: end[c] + 1):
-            index = torch.tensor(list(members), device=suffix.device)
-            groups.append((length, len(index)))
-            own = suffix[..., :length, :].index_select(-3, index).to(self.dtype)
+        tokens = [prefix.to(self.dtype) + positions[:n_prefix]]
+        for length, classes in layout.groups:
+            own = suffix[..., :length, :].index_select(-3, classes).to(self.dtype)
             own = own + positions[n_prefix : n_prefix + length]
             tokens.append(own.expand(len(prefix), *own.shape[-3:]).flatten(1, 2))
         x = torch.cat(tokens, dim=1)  # (M, P + T, W)
-        layout = _Layout.of(n_prefix, groups, x.device)
         last = len(self.blocks) - 1
         for layer, block in enumerate(self.blocks):
             if 0 < layer <= len(deep):
@@ -181,26 +180,67 @@ class _Layout(NamedTuple):
 
     Attributes:
         n_prefix: P.
-        groups: how many tokens a class has, and how many classes have as many, in their order.
-        ends: `(C,)`, where the end-of-text tokens are.
+        groups: how many tokens a class has, and which classes `(C',)` have as many, in their order.
+        ends: where the end-of-text tokens are, one for each class.
         mask: `(P + T, P + T)`, which token attends to which, or None where that would be too much.
     """
 
     n_prefix: int
-    groups: Sequence[tuple[int, int]]
+    groups: Sequence[tuple[int, Tensor]]
     ends: Tensor
     mask: Tensor | None
 
     @classmethod
-    def of(cls, n_prefix: int, groups: Sequence[tuple[int, int]], device: torch.device) -> _Layout:
-        lengths = [length for length, count in groups for _ in range(count)]
+    def of(
+        cls, classes: Sequence[int], end: Sequence[int], n_prefix: int, together: int, device: torch.device
+    ) -> _Layout:
+        """The layout of some classes, of which those of one `end` are side by side."""
+        lengths = [end[c] + 1 for c in classes]
         ends = [n_prefix - 1 + n for n in itertools.accumulate(lengths)]
         mask = None
-        if ends[-1] < TOKENS_TOGETHER:
+        if ends[-1] < together:
             owners = [0] * n_prefix + [c for c, length in enumerate(lengths, start=1) for _ in range(length)]
             owner = torch.tensor(owners, device=device)
             mask = ((owner == owner[:, None]) | (owner == 0)).tril()
+        groups = [
+            (length, torch.tensor(list(members), device=device))
+            for length, members in itertools.groupby(classes, key=lambda c: end[c] + 1)
+        ]
         return cls(n_prefix, groups, torch.tensor(ends, device=device), mask)
+
+
+class _Plan(NamedTuple):
+    """In which parts the classes go through the encoder.
+
+    Attributes:
+        parts: the layout of each part; the last one is kept for the gradient, the others are computed again.
+        place: `(C,)`, where each class stands in the order of the parts.
+    """
+
+    parts: Sequence[_Layout]
+    place: Tensor
+
+
+@functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)  # else a plan first made in inference mode could not serve training
+def _plan(end: tuple[int, ...], n_prefix: int, kept: int, at_once: int, together: int, device: torch.device) -> _Plan:
+    """The plan for prompts of one shape.
+
+    Its tensors are made on the device once: to send them in every step would make the host wait for a GPU.
+
+    Args:
+        end: see `TextPrompt`.
+        n_prefix: P.
+        kept, at_once, together: own tokens of one template in the part that is kept, in any other one, and in one
+            masked product.
+        device: where the prompts are.
+    """
+    by_length = sorted(range(len(end)), key=end.__getitem__, reverse=True)
+    parts = _split(by_length, end, kept, at_once)
+    parts.reverse()  # the first one, which is kept, comes last
+    place = sorted(range(len(end)), key=[c for part in parts for c in part].__getitem__)
+    layouts = [_Layout.of(part, end, n_prefix, together, device) for part in parts]
+    return _Plan(layouts, torch.tensor(place, device=device))
 
 
 def _block(block: ResidualBlock, x: Tensor, layout: _Layout, last: bool) -> Tensor:
@@ -229,10 +269,11 @@ def _attend_together(qkv: Tensor, n_heads: int, mask: Tensor, ends: Tensor | Non
 def _attend_apart(qkv: Tensor, n_heads: int, layout: _Layout, last: bool) -> Tensor:
     """The same, with a product for each length of a class."""
     n_prefix, groups = layout.n_prefix, layout.groups
-    prefix, *own = qkv.split([n_prefix, *(length * count for length, count in groups)], dim=1)
+    prefix, *own = qkv.split([n_prefix, *(length * len(classes) for length, classes in groups)], dim=1)
     prefix = _heads(prefix, n_heads)  # each (M, H, P, W/H)
     mixed = [] if last else [_merge(_attention(*prefix, is_causal=True))]
-    for (length, count), tokens in zip(groups, own):
+    for (length, classes), tokens in zip(groups, own):
+        count = len(classes)
         q, k, v = _heads(tokens.unflatten(1, (count, length)), n_heads)  # each (M, C', H, L, W/H)
         k, v = (
             torch.cat([start[:, None].expand(-1, count, -1, -1, -1), part], dim=3)

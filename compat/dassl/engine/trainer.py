@@ -367,7 +367,7 @@ class SimpleTrainer(TrainerBase):
             load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
         self.model.to(self.device)
         print(f"# params: {count_num_param(self.model):,}")
-        self.optim: torch.optim.Optimizer | None = build_optimizer(self.model, cfg.OPTIM)
+        self.optim: Any = build_optimizer(self.model, cfg.OPTIM)
         self.sched: Any = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model("model", self.model, self.optim, self.sched)
 

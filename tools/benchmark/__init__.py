@@ -1,0 +1,1 @@
+"""How fast and how small the trainers are: `python -m tools.benchmark`."""

@@ -1,0 +1,1 @@
+"""What the tools share: paths, pipes, the machine."""

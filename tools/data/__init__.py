@@ -1,0 +1,1 @@
+"""Checking and preparing data sets; the command is `python -m tools.datasets`."""

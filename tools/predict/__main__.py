@@ -1,0 +1,60 @@
+"""Classify one's own images with a trained run, without its data set.
+
+    python -m tools.predict --model-dir RUN IMAGE_OR_FOLDER... [--classnames FILE_OR_LIST] [--output FILE]
+
+or in Python
+
+    from tools.predict import Predictor
+    predictor = Predictor("output/base2new/train_base/shapes/shots_16/CDC/tiny/seed1")
+    predictor(["a.jpg"])
+
+RUN is the folder of a finished training, or of a test where the method trains nothing; its results.json says how to
+build the model. Images are read and transformed as the run's test images were. Folders are searched with all below
+them, in the order of their names. What cannot be read is told on stderr and left out. The exit status is 0 if all were
+classified, 1 if some were left out, and 2 if none was classified or the input is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tools.common.choices import DEVICES, PREDICTIONS
+from tools.common.commands import argument_parser
+from tools.common.pipes import ending_quietly
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argument_parser("tools.predict", __doc__)
+    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="images, and folders of images")
+    parser.add_argument("--model-dir", required=True, help="folder of the run")
+    parser.add_argument("--classnames", default="", help="classes in place of the run's: a file, one a line, or a,b,c")
+    parser.add_argument("--output", default="", help="file to write, in place of stdout; replaced if it is there")
+    parser.add_argument("--format", choices=PREDICTIONS, default="csv", help="a table, or one JSON object a line")
+    parser.add_argument("--top-k", type=int, default=1, help="how many classes to tell of each image")
+    parser.add_argument("--batch-size", type=int, help="images at once (default: as the run's test)")
+    parser.add_argument("--workers", type=int, help="processes that read images (default: as the run's)")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="auto: a GPU if there is one")
+    parser.add_argument("--precision", default="", help="fp16, bf16, amp or fp32 in place of the run's")
+    parser.add_argument("--backbone", default="", help="CLIP by name or path in place of the run's")
+    parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint (default: the one that the run tested)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse_arguments(arguments)
+    from tools.predict.classify import classify
+
+    try:
+        with ending_quietly():
+            return classify(args)
+    except (OSError, ValueError) as error:
+        if args.debug:
+            raise
+        print(f"tools.predict: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

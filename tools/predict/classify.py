@@ -1,0 +1,128 @@
+"""What `python -m tools.predict` does: predictions as rows of a table or as JSON objects.
+
+Legend: M templates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Callable, TextIO
+
+import compat  # noqa: F401  makes `import dassl` work; stands before it
+
+import numpy as np
+from tqdm import tqdm
+
+from datasets.files import shorten
+from tools.predict.predictor import Prediction, Predictor, Skipped, find_images, read_class_names
+
+
+def to_dict(prediction: Prediction) -> dict[str, Any]:
+    """A prediction as a JSON object, its numbers as short as float32 allows."""
+    return {
+        **prediction._asdict(),
+        "probability": short(prediction.probability),
+        "uncertainty": short(prediction.uncertainty),
+        "conflict": short(prediction.conflict),
+        "top": [{"label": label, "probability": short(share)} for label, share in prediction.top],
+        "templates": [
+            {"label": own.label, "belief": short(own.belief), "uncertainty": short(own.uncertainty)}
+            for own in prediction.templates
+        ],
+    }
+
+
+def to_columns(prediction: Prediction) -> dict[str, Any]:
+    """A prediction as columns of a table: `label2`, `probability2`, ... further classes, `template1_label`, ..."""
+    content = to_dict(prediction)
+    top, templates = content.pop("top"), content.pop("templates")
+    for rank, choice in enumerate(top[1:], 2):
+        content.update({f"{key}{rank}": value for key, value in choice.items()})
+    for m, own in enumerate(templates, 1):
+        content.update({f"template{m}_{key}": value for key, value in own.items()})
+    return content
+
+
+def short(value: float | None) -> float | None:
+    """The shortest number that is the same in float32, in which models compute."""
+    return None if value is None else float(str(np.float32(value)))
+
+
+def write_csv(file: TextIO) -> Callable[[Prediction], None]:
+    """A function that writes one row, and the names of the columns before the first."""
+    writer = csv.writer(file, lineterminator="\n")
+    started = False
+
+    def write(prediction: Prediction) -> None:
+        nonlocal started
+        columns = to_columns(prediction)
+        if not started:
+            writer.writerow(columns)
+            started = True
+        writer.writerow(columns.values())
+
+    return write
+
+
+def write_jsonl(file: TextIO) -> Callable[[Prediction], None]:
+    """A function that writes one JSON object a line."""
+
+    def write(prediction: Prediction) -> None:
+        file.write(json.dumps(to_dict(prediction)) + "\n")
+
+    return write
+
+
+FORMATS = {"csv": write_csv, "jsonl": write_jsonl}
+
+
+def _open(output: str) -> AbstractContextManager[TextIO]:
+    """The file of rows, or stdout; each row goes out whole, with the bytes of paths that are not UTF-8 as they are."""
+    if output:
+        return open(output, "w", encoding="utf-8", errors="surrogateescape", newline="", buffering=1)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not where a caller has replaced it
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="", line_buffering=True)
+    return nullcontext(sys.stdout)
+
+
+def classify(args: argparse.Namespace) -> int:
+    """What the command line asks for; returns the exit status."""
+
+    def tell(message: str) -> None:
+        tqdm.write(f"tools.predict: {message}", file=sys.stderr)
+
+    found = find_images(args.images)
+    if found.others:
+        tell(f"left out, as no image by its name, {len(found.others)} file(s): {shorten(found.others)}")
+    n_skipped = n_done = 0
+    for path, reason in found.skipped:
+        tell(f"skipped {path}: {reason}")
+        n_skipped += 1
+    if not found.images:
+        raise FileNotFoundError("there is no image to classify")
+
+    names = read_class_names(args.classnames) if args.classnames else None
+    predictor = Predictor(args.model_dir, names, args.device, args.load_epoch, args.backbone, args.precision)
+    trainer, cfg = predictor.trainer, predictor.trainer.cfg
+    epoch = f" of epoch {trainer.tested_epoch}" if trainer.tested_epoch else ""
+    tell(f"{cfg.TRAINER.NAME}{epoch}, {len(predictor.class_names)} classes, on {trainer.device}")
+    workers = cfg.DATALOADER.NUM_WORKERS if args.workers is None else args.workers
+    outcomes = predictor.predict(found.images, args.top_k, args.batch_size, workers)
+    with _open(args.output) as file:
+        write = FORMATS[args.format](file)
+        for outcome in tqdm(outcomes, total=len(found.images), unit="image", disable=None):
+            if isinstance(outcome, Skipped):
+                tell(f"skipped {outcome.path}: {outcome.reason}")
+                n_skipped += 1
+            else:
+                write(outcome)
+                n_done += 1
+    tell(f"classified {n_done}, skipped {n_skipped}")
+    if not n_done:
+        return 2
+    return 1 if n_skipped else 0

@@ -1,0 +1,286 @@
+"""A trained run that classifies one's own images.
+
+Legend: M templates, B images, C classes, S image size in pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import compat  # noqa: F401  makes `import dassl` work; stands before it
+
+import torch
+from dassl.data.transforms.transforms import build_transform
+from torch import Tensor
+
+from datasets.files import IMAGE_EXTENSIONS, list_visible, shorten
+from tools.predict.trained import fit_to_machine, load_images, load_trained, read_run, restore_cfg
+
+
+class Choice(NamedTuple):
+    """A class and its probability."""
+
+    label: str
+    probability: float
+
+
+class TemplateOpinion(NamedTuple):
+    """What one template holds of an image: its first class, its belief in that, and its uncertainty (CDC, eq. (4))."""
+
+    label: str
+    belief: float
+    uncertainty: float
+
+
+class Prediction(NamedTuple):
+    """What a run says of one image.
+
+    Attributes:
+        path: the image.
+        label: name of the class with the highest probability.
+        probability: of that class, in [0, 1].
+        uncertainty, conflict: of the fused opinion, in [0, 1]; None where the method has none.
+        top: the first classes with their probabilities, as many as were asked for.
+        templates: each template's own opinion; empty where the method has none.
+    """
+
+    path: str
+    label: str
+    probability: float
+    uncertainty: float | None
+    conflict: float | None
+    top: list[Choice]
+    templates: list[TemplateOpinion]
+
+
+class Skipped(NamedTuple):
+    """An image or folder that was left out, and why."""
+
+    path: str
+    reason: str
+
+
+class Found(NamedTuple):
+    """What there is to classify.
+
+    Attributes:
+        images: paths, in order.
+        others: files in folders that are no images by their names.
+        skipped: folders without any image, or not readable.
+    """
+
+    images: list[str]
+    others: list[str]
+    skipped: list[Skipped]
+
+
+class Predictor:
+    """A trained run, ready to classify.
+
+    Where the run's test images got random views (CDC's TEST_VIEWS), those of an image follow from the run's seed and
+    the picture, so that every call gives the same. Calls leave the global random states as they are.
+
+    Args:
+        run: folder of a finished training, or of a test where the method trains nothing; with its `results.json`.
+        class_names: C class names in place of the run's own.
+        device: auto (a GPU if there is one), cpu or cuda.
+        epoch: of the checkpoint to load; None for the one that the run has tested.
+        backbone: CLIP by name or path in place of the run's own, such as its place on another machine.
+        precision: of the encoders (fp16, bf16, amp, fp32) in place of the run's own.
+
+    Attributes:
+        trainer: the run's trainer with its model.
+
+    Raises:
+        FileNotFoundError: the run, its checkpoint or its CLIP is not there.
+        ValueError: the run cannot be read, or its method cannot tell these classes apart.
+    """
+
+    def __init__(
+        self,
+        run: str | Path,
+        class_names: Sequence[str] | None = None,
+        device: str = "auto",
+        epoch: int | None = None,
+        backbone: str = "",
+        precision: str = "",
+    ) -> None:
+        results = read_run(run)
+        cfg = restore_cfg(results)
+        fit_to_machine(cfg, device, backbone, precision)
+        cfg.freeze()
+        names = results["class_names"] if class_names is None else check_class_names(class_names)
+        with redirect_stdout(StringIO()):  # trainers and Dassl tell what they build
+            self.trainer = load_trained(run, results, cfg, names, epoch)
+            _, views = self.trainer.transforms()
+            views = views or build_transform(cfg, is_train=False)
+        self.views: list[Any] = views if isinstance(views, list) else [views]
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.trainer.class_names
+
+    def __call__(
+        self,
+        images: str | Path | Iterable[str | Path],
+        top_k: int = 1,
+        batch_size: int | None = None,
+        workers: int = 0,
+    ) -> list[Prediction]:
+        """Classify image files and the images in folders.
+
+        Args:
+            images: paths of files and folders, or one of them.
+            top_k, batch_size, workers: see `predict`.
+
+        Raises:
+            OSError: an image cannot be read, or a folder holds none; with its path. `predict` goes on instead.
+            ValueError: as `predict`.
+        """
+        found = find_images(images)
+        predictions = []
+        for outcome in chain(found.skipped, self.predict(found.images, top_k, batch_size, workers)):
+            if isinstance(outcome, Skipped):
+                raise OSError(f"{outcome.path}: {outcome.reason}")
+            predictions.append(outcome)
+        return predictions
+
+    def predict(
+        self, paths: Sequence[str], top_k: int = 1, batch_size: int | None = None, workers: int = 0
+    ) -> Iterator[Prediction | Skipped]:
+        """Classify image files one batch after the other.
+
+        Args:
+            paths: of image files.
+            top_k: how many classes to tell of each image, 1 to C.
+            batch_size: images at once; None for as many as the run tested at once.
+            workers: processes that read images; 0 reads them in this one.
+
+        Returns:
+            For each path, in order, its prediction or why there is none.
+
+        Raises:
+            ValueError: `top_k` or `batch_size` is out of range.
+        """
+        n_classes = len(self.class_names)
+        if not 1 <= top_k <= n_classes:
+            raise ValueError(f"top_k must be from 1 to {n_classes}, the number of classes, got {top_k}")
+        batch_size = self.trainer.cfg.DATALOADER.TEST.BATCH_SIZE if batch_size is None else batch_size
+        return self._stream(load_images(paths, self.views, batch_size, workers, self.trainer.cfg.SEED), top_k)
+
+    def _stream(self, loader: Iterable, top_k: int) -> Iterator[Prediction | Skipped]:
+        for outcomes, batch in loader:
+            predictions = iter(self._classify(batch, top_k) if batch else [])
+            for path, reason in outcomes:
+                yield Skipped(path, reason) if reason else next(predictions)._replace(path=path)
+
+    @torch.no_grad()
+    def _classify(self, batch: dict[str, Tensor], top_k: int) -> list[Prediction]:
+        """Predictions, still without their paths, of a batch as Dassl's loaders give it."""
+        trainer, names = self.trainer, self.class_names
+        trainer.set_model_mode("eval")
+        images, _ = trainer.parse_batch_test(batch)
+        fused, own = trainer.opinions(images) or (None, [])
+        scores = fused.log_prob if fused else trainer.model_inference(images)
+        probability = scores.softmax(dim=1)  # (B, C)
+        if not probability.isfinite().all():
+            raise ValueError(
+                f"the model's scores are not finite: its training has diverged, or {trainer.options.PREC} is too "
+                "narrow for this CLIP (--precision fp32 tells)"
+            )
+        # Sorted by score, as the test takes the largest score: probabilities may round to the same number.
+        order = scores.sort(dim=1, descending=True, stable=True).indices[:, :top_k]
+        tops = [
+            [Choice(names[label], share) for label, share in zip(*row)]
+            for row in zip(order.tolist(), probability.gather(1, order).tolist())
+        ]
+        opinions: list[list[TemplateOpinion]] = [[] for _ in tops]
+        for opinion in own:
+            label = opinion.log_prob.argmax(dim=1, keepdim=True)
+            belief = opinion.belief.gather(1, label)[:, 0]
+            columns = (label[:, 0].tolist(), belief.tolist(), opinion.uncertainty.tolist())
+            for templates, (number, *figures) in zip(opinions, zip(*columns)):
+                templates.append(TemplateOpinion(names[number], *figures))
+        uncertainty = fused.uncertainty.tolist() if fused else [None] * len(tops)
+        conflict = fused.conflict.tolist() if fused else [None] * len(tops)
+        return [Prediction("", *top[0], u, k, top, t) for top, u, k, t in zip(tops, uncertainty, conflict, opinions)]
+
+
+def find_images(given: str | Path | Iterable[str | Path]) -> Found:
+    """The images that files and folders stand for.
+
+    Files are taken as they are, whatever their names, also those that do not exist. Folders are searched with all that
+    is below them and not hidden, in the order of the names, the files of a folder before its folders; in them, files
+    are images by their names.
+
+    Args:
+        given: paths of files and folders, or one of them.
+    """
+    found = Found([], [], [])
+    paths = [given] if isinstance(given, (str, os.PathLike)) else given
+    for path in (os.fspath(path) for path in paths):
+        if os.path.isdir(path):
+            before = len(found.images), len(found.skipped)
+            _search(path, found, ())
+            if (len(found.images), len(found.skipped)) == before:
+                found.skipped.append(Skipped(path, "there are no images in this folder"))
+        else:
+            found.images.append(path)
+    return found
+
+
+def _search(folder: str, found: Found, above: tuple[str, ...]) -> None:
+    """Add what a folder holds; `above` are the real paths of those around it, which a link may lead back to."""
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    try:
+        folders, files = list_visible(folder)
+    except OSError as error:
+        found.skipped.append(Skipped(folder, str(error.strerror)))
+        return
+    for name in files:
+        images = found.images if name.lower().endswith(IMAGE_EXTENSIONS) else found.others
+        images.append(os.path.join(folder, name))
+    for name in folders:
+        _search(os.path.join(folder, name), found, (*above, here))
+
+
+def read_class_names(given: str) -> list[str]:
+    """Class names from a text file with one a line, or from a list with commas between them.
+
+    Raises:
+        FileNotFoundError: neither a file nor a list.
+        ValueError: the file is not text, or as `check_class_names`.
+    """
+    if os.path.isfile(given):
+        try:
+            lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{given} must be a text file in UTF-8 with one class name a line: {error}") from error
+        return check_class_names([line.strip() for line in lines if line.strip()], given)
+    if "," not in given:
+        raise FileNotFoundError(f"class names come as a file or with commas between them, but there is no file {given}")
+    return check_class_names([name.strip() for name in given.split(",")])
+
+
+def check_class_names(names: Sequence[str], source: str = "the list") -> list[str]:
+    """The names, if CLIP can tell them apart: for it underscores are blanks, and case and further blanks nothing.
+
+    Raises:
+        ValueError: there are none, one is empty, or some stand there twice.
+    """
+    if isinstance(names, str) or not names or not all(isinstance(name, str) and name.strip() for name in names):
+        raise ValueError(f"{source} of class names must hold at least one and no empty one, got {names!r}")
+    counts = Counter(" ".join(name.replace("_", " ").casefold().split()) for name in names)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise ValueError(f"{source} of class names must hold each once, but has several times {shorten(twice)}")
+    return list(names)

@@ -1,0 +1,238 @@
+"""A trained run without its data set, and image files for it: what `tools.predict` and `tools.predict.features` share.
+
+Legend: C classes, B images, S image size in pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Callable
+
+import compat  # noqa: F401  makes `import dassl` work; stands before it
+
+import torch
+from dassl.config import get_cfg_default
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import read_image
+from PIL import UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from yacs.config import CfgNode
+from yaml import YAMLError
+
+import datasets  # noqa: F401  registers the data sets, whose config keys a run's config has
+import trainers  # noqa: F401  registers the trainers
+from datasets.files import describe_nearest
+from tools.common.choices import DEVICES
+from tools.common.paths import ROOT
+from trainers.base import ClipTrainer, PromptTrainer
+from trainers.feature_bank import kept_random_states, seed_all
+
+
+def read_run(run: str | Path) -> dict[str, Any]:
+    """What a run's results.json holds, at least `config`, `class_names` and `epoch`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is broken.
+    """
+    path = Path(run, "results.json")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing, which a run writes when it is tested at its end; {describe_nearest(str(run))}"
+        )
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        missing = [key for key in ("config", "class_names", "epoch") if key not in results]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a whole results.json: {error}") from error
+    if missing:
+        raise ValueError(f"{path} is not a whole results.json: it lacks {', '.join(missing)}")
+    return results
+
+
+def restore_cfg(results: dict[str, Any]) -> CfgNode:
+    """The config of a run from its results.
+
+    Raises:
+        ValueError: it has keys or values that this project does not know.
+    """
+    cfg = get_cfg_default()
+    merge("the config in results.json", lambda config: cfg.merge_from_other_cfg(CfgNode(config)), results["config"])
+    cfg.MODEL.INIT_WEIGHTS = ""  # what its training started from, which may be gone
+    return cfg
+
+
+def fit_to_machine(cfg: CfgNode, device: str = "auto", backbone: str = "", precision: str = "") -> None:
+    """Set in a config where and in what a model computes, and find its CLIP.
+
+    Args:
+        cfg: is changed.
+        device: auto (a GPU if there is one), cpu or cuda.
+        backbone: CLIP by name or path, in place of the config's own.
+        precision: of the encoders (fp16, bf16, amp, fp32), in place of the config's own.
+
+    Raises:
+        ValueError: the trainer is none of this project's, or the device is unknown or not there.
+    """
+    known = [
+        name for name in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(name), ClipTrainer)
+    ]
+    if cfg.TRAINER.NAME not in known:
+        raise ValueError(f"the trainer must be one of {', '.join(known)}, got {cfg.TRAINER.NAME!r}")
+    if device not in DEVICES:
+        raise ValueError(f"the device must be one of {', '.join(DEVICES)}, got {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("the device cuda is asked for, but PyTorch sees no GPU")
+    cfg.USE_CUDA = device != "cpu"
+    if precision:
+        cfg.TRAINER[cfg.TRAINER.NAME.upper()].PREC = precision
+    name = backbone or cfg.MODEL.BACKBONE.NAME
+    if not os.path.isfile(os.path.expanduser(name)) and (ROOT / name).is_file():
+        name = str(ROOT / name)  # as seen from the checkout, where runs are started
+    cfg.MODEL.BACKBONE.NAME = name
+
+
+def merge(source: str, merging: Callable, content: Any) -> None:
+    """Merge into a config, and tell of wrong content, which yacs meets with errors of many kinds, in one.
+
+    Raises:
+        ValueError: with the source.
+    """
+    try:
+        merging(content)
+    except (KeyError, AssertionError, ValueError, TypeError, AttributeError, YAMLError) as error:
+        message = str(error.args[0] if len(error.args) == 1 else error)
+        raise ValueError(f"{source}: {' '.join(message.split())}") from error
+
+
+def load_trained(
+    run: str | Path, results: dict[str, Any], cfg: CfgNode, class_names: Sequence[str], epoch: int | None = None
+) -> ClipTrainer:
+    """A run's trainer with its trained model, under any class names and without a data set.
+
+    Args:
+        run: the run's folder.
+        results: from `read_run`.
+        cfg: its config, from `restore_cfg` and `fit_to_machine`.
+        class_names: C class names.
+        epoch: of the checkpoint; None for the one that the run has tested.
+
+    Raises:
+        FileNotFoundError: the checkpoint or CLIP is not there.
+        ValueError: the checkpoint is broken, its method cannot tell these classes apart, or the run was made with other
+            weights of CLIP.
+    """
+    method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    if not issubclass(method, PromptTrainer):
+        trainer = method(cfg, class_names)
+        _check_weights(run, results, trainer)
+        return trainer
+    folder = Path(run, method.checkpoint_folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{run} has no folder {method.checkpoint_folder} of checkpoints; if it is a test, give the folder of the "
+            "training that it tested"
+        )
+    trainer = method(cfg, class_names)
+    _check_weights(run, results, trainer)
+    wanted = results["epoch"] if epoch is None else epoch
+    # Where the best epoch was tested, it may be kept under that name alone.
+    best = epoch is None and not (folder / f"model.pth.tar-{wanted}").exists() and any(folder.glob("model-best*"))
+    trainer.load_model(str(run), epoch=None if best else wanted)
+    if trainer.tested_epoch != wanted:
+        raise ValueError(f"{run}: results.json is of epoch {wanted}, the checkpoint of epoch {trainer.tested_epoch}")
+    return trainer
+
+
+def _check_weights(run: str | Path, results: dict[str, Any], trainer: ClipTrainer) -> None:
+    """Raise ValueError if a run's results tell of other weights of CLIP; published checkpoints do not tell."""
+    problem = trainer.weights_problem(results.get("backbone_sha256"))
+    if problem:
+        raise ValueError(f"{run} {problem}")
+
+
+class ImageFiles(Dataset):
+    """Image files read as Dassl reads them, one tensor a view; of a broken one the reason in their place.
+
+    With a seed, random views follow from it and the picture alone, wherever and beside whatever it lies, and the global
+    random states are left as they are.
+    """
+
+    def __init__(self, paths: Sequence[str], views: Sequence[Callable], seed: int | None = None) -> None:
+        self.paths = paths
+        self.views = views
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[str, str, list[Tensor]]:
+        """The path, why it cannot be read or "", and its views `(3, S, S)`."""
+        path = self.paths[index]
+        try:
+            image = read_image(path)
+        except Exception as error:  # damaged files make PIL's decoders raise almost anything
+            return path, _reason(path, error), []
+        with nullcontext() if self.seed is None else kept_random_states():
+            if self.seed is not None:
+                seed_all(f"{self.seed} {image.size} ".encode() + image.tobytes())
+            return path, "", [view(image) for view in self.views]
+
+
+def _reason(path: str, error: BaseException) -> str:
+    """Why an image cannot be read, in one line; embedded Dassl's error names the path and stands on PIL's own."""
+    error = error.__cause__ or error
+    if not os.path.exists(path):
+        return "there is no such file"
+    if os.path.isdir(path):
+        return "it is a folder"
+    if os.path.getsize(path) == 0:
+        return "the file is empty"
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not an image of a known format"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _collate(items: list[tuple[str, str, list[Tensor]]]) -> tuple[list[tuple[str, str]], dict[str, Tensor]]:
+    """Paths with what is wrong with them, and a batch under Dassl's names of those that can be read, if any."""
+    columns = list(zip(*(views for _, _, views in items if views)))
+    batch = {f"img{n}" if n > 1 else "img": torch.stack(column) for n, column in enumerate(columns, 1)}
+    if batch:
+        batch["label"] = torch.zeros(len(batch["img"]), dtype=torch.long)  # Dassl's trainers ask for it
+    return [(path, reason) for path, reason, _ in items], batch
+
+
+def load_images(
+    paths: Sequence[str], views: Sequence[Callable], batch_size: int, workers: int = 0, seed: int | None = None
+) -> DataLoader:
+    """Batches of images, in order. No number is drawn from the global random states, unless by random views.
+
+    Args:
+        paths: of image files.
+        views: transforms from a PIL image to a tensor `(3, S, S)`.
+        batch_size: images at once.
+        workers: processes that read, where there is more than one batch; 0 reads in this one.
+        seed: of random views, as in `ImageFiles`; None leaves them to the global random states.
+
+    Returns:
+        A loader of pairs: for each path itself and why it cannot be read, or ""; and a batch `{"img": (B, 3, S, S),
+        "img2": ..., "label": zeros (B,)}` of the others, empty where there are none.
+
+    Raises:
+        ValueError: the batch size or number of workers is out of range.
+    """
+    if batch_size < 1 or workers < 0:
+        raise ValueError(f"the batch size must be at least 1 and workers at least 0, got {batch_size} and {workers}")
+    workers = workers if len(paths) > batch_size else 0
+    return DataLoader(
+        ImageFiles(paths, views, seed),
+        batch_size,
+        num_workers=workers,
+        collate_fn=_collate,
+        generator=torch.Generator(),
+    )

@@ -1,0 +1,65 @@
+"""Tables of finished runs: ours by their `results.json`, those of CoOp and MaPLe by their `log.txt`.
+
+    python -m tools.results output [--protocol base2new|xd|dg|fewshot] [--format text|markdown|csv|latex] [--paper]
+
+Mean and standard deviation (that of a sample, n - 1) over seeds; the harmonic mean (HM) is of the two means. What is
+missing is named below the table; an average is over the data sets that every column has, and says over how many.
+Folders and what counts as a run's accuracy: `tools/results/runs.py`; with examples: docs/tables.md.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from tools.common.commands import argument_parser
+from tools.common.pipes import ending_quietly
+from tools.results.render import FORMATS, render, table_of, with_notes
+from tools.results.runs import PROTOCOLS
+
+
+@ending_quietly()
+def main(arguments: list[str] | None = None) -> None:
+    parser = argument_parser("tools.results", __doc__)
+    parser.add_argument("output", nargs="+", help="output folder of the runs; of several, the runs stand in one table")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="base2new", help="base2new (default): base to new")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="text", help="text (default); CSV has a line for each figure"
+    )
+    parser.add_argument("--paper", action="store_true", help="the CDC paper's numbers beside, and the differences")
+    parser.add_argument("--dataset", action="append", default=[], help="only this data set (repeatable)")
+    parser.add_argument("--trainer", action="append", default=[], help="only this trainer (repeatable)")
+    parser.add_argument("--config", action="append", default=[], help="only this config (repeatable)")
+    parser.add_argument("--shots", action="append", default=[], type=int, help="only these shots (repeatable)")
+    parser.add_argument("--seed", action="append", default=[], type=int, help="only this seed, missing if not there")
+    parser.add_argument("--source", default="", help="xd, dg: the data set trained on (default: what the logs name)")
+    parser.add_argument("--join-configs", action="store_true", help="all configs of a trainer in one column group")
+    parser.add_argument("--plot", metavar="FILE.png", help="fewshot: curves of accuracy over shots as a picture")
+    args = parser.parse_args(arguments)
+    try:
+        if args.plot and args.protocol != "fewshot":
+            raise ValueError("--plot draws few-shot curves: give --protocol fewshot with it")
+        table = table_of(
+            args.output,
+            args.protocol,
+            join_configs=args.join_configs,
+            datasets=args.dataset,
+            trainers=args.trainer,
+            configs=args.config,
+            shots=args.shots,
+            seeds=args.seed,
+            source=args.source,
+        )
+        text, notes = render(table, args.format, args.paper)
+        if args.plot:
+            from tools.results.curves import draw_curves  # matplotlib takes a second to load
+
+            draw_curves(table, args.plot)
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"tools.results: {error}\n")
+    print(with_notes(text, notes, args.format))
+    if args.format == "csv" and notes:
+        print("\n".join(notes), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

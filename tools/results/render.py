@@ -1,0 +1,230 @@
+"""Tables as text, Markdown, CSV or LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from tools.results import published
+from tools.results.runs import LAYOUT, find_runs
+from tools.results.tables import Column, Figure, Table, build_table, paper_numbers, seeds_name, shots_name, shots_of
+
+FORMATS = ("text", "markdown", "csv", "latex")
+NOTHING = "–"
+
+
+def render(table: Table, output_format: str = "text", paper: bool = False) -> tuple[str, list[str]]:
+    """A table as text, and the notes that belong below it.
+
+    Args:
+        table: from `build_table`.
+        output_format: one of `FORMATS`.
+        paper: whether the paper's numbers stand beside, and the differences from them.
+
+    Raises:
+        ValueError: no such format, or the paper has no table of this protocol.
+    """
+    if output_format not in FORMATS:
+        raise ValueError(f"the format must be one of {', '.join(FORMATS)}, got {output_format!r}")
+    numbers, paper_notes = paper_numbers(table) if paper else ({}, [])
+    notes = [_legend(column) for column in table.columns]
+    rows = [dataset for dataset in table.datasets if dataset != table.source]
+    if table.averaged and len(table.averaged) < len(rows):
+        without = ", ".join(published.display_name(name) for name in rows if name not in table.averaged)
+        notes.append(f"average: over the {len(table.averaged)} data sets that every column has, so without {without}")
+    elif not table.averaged and len(rows) > 1:
+        notes.append(
+            "average: none, as fewer than two data sets have results in every column (--trainer, --config and --shots "
+            "choose columns, --join-configs puts all configs of a trainer into one)"
+        )
+    if numbers:
+        notes.append(f"paper: {published.SOURCE}; differences are taken before rounding")
+    notes += [f"paper: {note}" for note in paper_notes] + [f"missing: {sentence}" for sentence in table.missing]
+    if output_format == "csv":
+        return _csv(table, numbers, paper), notes
+    return _grid(table, numbers, output_format), notes
+
+
+def _legend(column: Column) -> str:
+    config = f"config{'s' * (', ' in column.config)} {column.config}"
+    shots = "" if column.shots is None else f", {shots_name(column.shots)}"
+    return f"{column.title}: {config}{shots}, {seeds_name(column.seeds)}"
+
+
+def _rows(table: Table) -> list[str]:
+    """Data sets, the source first, and the average."""
+    source = [table.source] if table.source else []
+    rows = source + [dataset for dataset in table.datasets if dataset != table.source]
+    return rows + ["average"] * bool(table.averaged)
+
+
+def _cell(column: Column, row: str, metric: str) -> Figure | None:
+    return column.averages.get(metric) if row == "average" else column.cells.get((row, metric))
+
+
+def _grid(table: Table, numbers: dict, output_format: str) -> str:
+    """The table with data sets as rows, a column group a trainer, and the paper's where it has numbers."""
+    rows = _rows(table)
+    lines = [[_row_name(table, row)] for row in rows]
+    groups = []  # title and metrics
+    for index, column in enumerate(table.columns):
+        beside = any(key[0] == index for key in numbers)
+        groups.append((column.title, column.metrics))
+        groups += [(f"{column.title}, paper", column.metrics), (f"{column.title} - paper", column.metrics)] * beside
+        for row, line in zip(rows, lines):
+            figures = [_cell(column, row, metric) for metric in column.metrics]
+            line += [_show(figure, column, row) for figure in figures]
+            if beside:
+                theirs = [numbers.get((index, row, metric)) for metric in column.metrics]
+                line += [NOTHING if number is None else f"{number:.2f}" for number in theirs]
+                line += [
+                    NOTHING if figure is None or number is None else f"{round(figure.mean - number, 2) + 0:+.2f}"
+                    for figure, number in zip(figures, theirs)
+                ]
+    if output_format == "latex":
+        return _latex(lines, groups)
+    if output_format == "markdown":
+        headers = [_join(title, metric, " ") for title, metrics in groups for metric in metrics]
+        return tabulate(lines, ["data set", *headers], tablefmt="github", disable_numparse=True)
+    headers = [
+        _join(title if first == 0 else "", metric, "\n")
+        for title, metrics in groups
+        for first, metric in enumerate(metrics)
+    ]
+    return tabulate(lines, ["data set", *headers], tablefmt="simple", disable_numparse=True)
+
+
+def _join(title: str, metric: str, between: str) -> str:
+    """A column's heading; a group of one column needs no name for its metric."""
+    return title if metric == "Accuracy" else f"{title}{between}{metric}"
+
+
+def _row_name(table: Table, row: str) -> str:
+    if row == "average":
+        return f"average of {len(table.averaged)}"
+    return published.display_name(row) + " (source)" * (row == table.source)
+
+
+def _show(figure: Figure | None, column: Column, row: str) -> str:
+    """Mean, standard deviation, and over how many seeds where that is fewer than the column's."""
+    if figure is None:
+        return NOTHING
+    text = f"{figure.mean:.2f}" + (f" ± {figure.std:.2f}" if figure.std is not None else "")
+    fewer = row != "average" and len(figure.seeds) < len(column.seeds)
+    return text + f" (n={len(figure.seeds)})" * fewer
+
+
+def _latex(lines: list[list[str]], groups: list[tuple[str, tuple[str, ...]]]) -> str:
+    """A booktabs table, with the titles of the column groups in a row of their own."""
+    single = all(metrics == ("Accuracy",) for _, metrics in groups)
+    headers = [title if single else metric for title, metrics in groups for metric in metrics]
+    text = tabulate(lines, ["data set", *headers], tablefmt="latex_booktabs", disable_numparse=True)
+    text = text.replace("±", r"$\pm$").replace(NOTHING, "--")
+    if single:
+        return text
+    titles, rules, first = [], [], 2
+    for title, metrics in groups:
+        last = first + len(metrics) - 1
+        titles.append(rf"\multicolumn{{{len(metrics)}}}{{c}}{{{title.replace('_', chr(92) + '_')}}}")
+        rules.append(rf"\cmidrule(lr){{{first}-{last}}}")
+        first = last + 1
+    row = " & ".join(["", *titles]) + r" \\"
+    return text.replace("\\toprule\n", f"\\toprule\n{row}\n{' '.join(rules)}\n", 1)
+
+
+def _csv(table: Table, numbers: dict, paper: bool) -> str:
+    """One line for each data set, column group and metric: plain numbers, not rounded to what a table shows."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    header = ["protocol", "dataset", "datasets", "shots", "trainer", "config", "metric", "mean", "std", "n", "seeds"]
+    writer.writerow(header + ["paper", "difference"] * paper)
+    for row in _rows(table):
+        for index, column in enumerate(table.columns):
+            for metric in column.metrics:
+                figure, number = _cell(column, row, metric), numbers.get((index, row, metric))
+                if figure is None:
+                    continue
+                shots, name = column.shots, metric
+                if shots is None:  # few-shot: the metrics are the shots
+                    shots, name = shots_of(metric), "Accuracy"
+                line = [table.protocol, row, len(table.averaged) if row == "average" else 1, shots]
+                line += [column.trainer, column.config, name.lower(), f"{figure.mean:.4f}", _plain(figure.std)]
+                line += [len(figure.seeds) or "", " ".join(map(str, figure.seeds))]
+                difference = None if number is None else figure.mean - number
+                writer.writerow(line + [_plain(number), _plain(difference)] * paper)
+    return file.getvalue().rstrip("\n")
+
+
+def _plain(number: float | None) -> str:
+    return "" if number is None else f"{number:.4f}"
+
+
+def table_of(
+    output: str | Path | Iterable[str | Path],
+    protocol: str = "base2new",
+    *,
+    join_configs: bool = False,
+    **filters,
+) -> Table:
+    """The table of the runs below one or several output folders.
+
+    Args:
+        output: the folder or folders.
+        protocol: one of `PROTOCOLS`.
+        join_configs: as in `build_table`.
+        filters: datasets, trainers, configs, shots, seeds and source, as in `tools.results.find_runs`.
+
+    Raises:
+        FileNotFoundError: there is no run of this kind.
+        ValueError: as `find_runs` and `build_table`.
+    """
+    runs = find_runs(output, protocol, **filters)
+    given = {name: list(values) for name, values in filters.items() if values and name != "source"}
+    if all(run.part == "source" for run in runs):
+        outputs = [output] if isinstance(output, (str, Path)) else output
+        chosen = "".join(f", {name} {', '.join(map(str, values))}" for name, values in given.items())
+        raise FileNotFoundError(
+            f"no run of {protocol} below {' '.join(map(str, outputs))}{chosen}; such runs lie in {LAYOUT[protocol]}"
+        )
+    table = build_table(runs, join_configs=join_configs, seeds=given.get("seeds", ()))
+    there: dict[str, set[Any]] = {
+        "datasets": {run.dataset for run in runs},
+        "trainers": {run.trainer for run in runs},
+        "configs": {run.config for run in runs},
+        "shots": {run.shots for run in runs},
+    }
+    for name, found in there.items():
+        absent = [str(value) for value in given.get(name, ()) if value not in found]
+        if absent:
+            table.missing.append(f"no run at all of {name} {', '.join(absent)}")
+    return table
+
+
+def text_table(
+    output: str | Path | Iterable[str | Path],
+    protocol: str = "base2new",
+    output_format: str = "text",
+    paper: bool = False,
+    **options,
+) -> str:
+    """The table of the runs below one or several output folders as text, its notes below it.
+
+    Args:
+        output, protocol, options: as in `table_of`.
+        output_format, paper: as in `render`; of CSV, which has no place for notes, the numbers alone.
+    """
+    text, notes = render(table_of(output, protocol, **options), output_format, paper)
+    return with_notes(text, notes, output_format)
+
+
+def with_notes(text: str, notes: list[str], output_format: str) -> str:
+    """A table with its notes below it; CSV has no place for notes."""
+    marks = {"text": "", "markdown": "- ", "latex": "% "}
+    if output_format not in marks:
+        return text
+    return "\n".join([text, "", *(f"{marks[output_format]}{note}" for note in notes)])

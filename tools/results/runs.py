@@ -1,0 +1,494 @@
+"""Runs below an output folder, as records: ours by their `results.json`, those of CoOp and MaPLe by their `log.txt`.
+
+Where runs lie, as CoOp's and MaPLe's scripts put them, with `<cfg>` of one folder or several
+(`rn50_16shots/nctx16_cscFalse_ctpend`):
+
+    base2new/{train_base,test_base,test_new}/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k>    base-to-new
+    <dataset>/<trainer>/<cfg>_<n>shots/seed<k>                                             trained on all classes
+    evaluation/<trainer>/<cfg>_<n>shots/<dataset>/seed<k>                                  such a run on another set
+    <trainer>/<cfg>/<dataset>                                                              zero-shot CLIP, no seed
+
+What counts as a run's accuracy:
+
+- that in its `results.json`, where there is one;
+- else the last evaluation on the test split in its logs, `log.txt` and, as Dassl names those of later runs in the same
+  folder, `log.txt-<time>`. An evaluation between the first epoch and "Finish training" is for choosing a model and does
+  not count, nor one on the validation split. Of the printed lines the numbers of images give the accuracy: the printed
+  percentage is rounded, in newer versions of Dassl to one decimal.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import yaml
+
+from tools.common.paths import ROOT
+
+CONFIGS = ROOT / "configs" / "datasets"
+
+# Where the runs of a protocol lie below the output folder
+_TRAINED = "<dataset>/<trainer>/<cfg>_<n>shots/seed<k>"
+LAYOUT = {
+    "base2new": "base2new/{train_base,test_base,test_new}/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k>",
+    "xd": "evaluation/<trainer>/<cfg>_<n>shots/<dataset>/seed<k> and " + _TRAINED,
+    "dg": "evaluation/<trainer>/<cfg>_<n>shots/<dataset>/seed<k> and " + _TRAINED,
+    "fewshot": _TRAINED,
+}
+PROTOCOLS = tuple(LAYOUT)
+
+# Data sets with shifted images of a source's classes: what domain generalisation is tested on, and cross-data-set not
+VARIANTS = {
+    "imagenet": ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"),
+    "shapes": ("shapesv2", "shapes_sketch", "shapes_a", "shapes_r"),
+}
+
+# Base-to-new: the part that each folder holds, and its rank among those of the same part, as a test of its own goes
+# before the test that ends training
+PARTS = {"test_base": ("base", 0), "train_base": ("base", 1), "test_new": ("new", 0)}
+
+SHOTS_FOLDER = re.compile(r"(?P<config>.+)_(?P<shots>-?\d+)shots(?P<rest>\+.+)?")
+SEED_FOLDER = re.compile(r"seed(\d+)")
+# The tree is this deep at most, so that a link to a folder further up ends somewhere
+DEEPEST = 10
+
+# What logs say, in the words of all published versions of Dassl
+RESULT = re.compile(
+    r"\n=> result\n"
+    r"(?:\* total: (?P<total>[\d,]+)\n\* correct: (?P<correct>[\d,]+)\n)?"
+    r"\* accuracy: (?P<accuracy>[\d.]+)%"
+    r"(?:\n\* error: [\d.]+%\n\* macro_f1: (?P<macro_f1>[\d.]+)%)?"
+)
+EVALUATION = ("\nEvaluate on ", "\nDo evaluation on ")
+SPLIT = re.compile(r"\n(?:Evaluate|Do evaluation) on (?:the )?\*?(\w+)")
+CONFIG = ("\n** Config **\n",)
+EPOCH = ("\nepoch [",)
+TRAINED = ("\nFinish training", "\nFinished training")
+LOG_SEED = re.compile(r"\nSEED: (-?\d+)\n")
+LOG_CLASSES = re.compile(r"\n  SUBSAMPLE_CLASSES: (\w+)\n")
+LOG_BACKBONE = re.compile(r"\n  BACKBONE:\n    NAME: *(.*)\n")
+LOG_MODEL = re.compile(r"\nmodel_dir: *(.*)\n")
+# Characters at the start of a log within which arguments and config stand
+HEAD = 32768
+# By how much a percentage printed with one decimal may be off, with something to spare
+ROUNDING = 0.051
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one part of a protocol.
+
+    Attributes:
+        protocol: base2new, xd, dg or fewshot, as was asked for.
+        dataset: what it was tested on, by the name of its config file.
+        shots: training images a class; 0 for zero-shot CLIP, -1 for all.
+        trainer: by its folder.
+        config: by its folder; with folders below it, joined by "/".
+        seed: 0 where the folder names none.
+        part: base or new; source or target; in the few-shot protocol all.
+        source: in xd and dg what it was trained on; else empty.
+        accuracy: in percent; None if there is no result.
+        figures: all figures of `results.json`, among them the accuracy and CDC's uncertainty; of a log accuracy and F1.
+        path: of the file that the accuracy is from, or of the folder of a run without a result.
+        problem: why there is no result; empty if there is one.
+        backbone: name or path of the run's CLIP, as in its config; empty if the run does not tell, or has no result.
+    """
+
+    protocol: str
+    dataset: str
+    shots: int
+    trainer: str
+    config: str
+    seed: int
+    part: str
+    source: str
+    accuracy: float | None
+    figures: dict[str, float] = field(compare=False)
+    path: Path
+    problem: str = ""
+    backbone: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a run's folder says of it.
+
+    Attributes:
+        folder: that below base2new; "all" for training on all classes, "evaluation" for a test elsewhere.
+        source: in "evaluation" the data set that it was trained on, if its `results.json` or log tells.
+    """
+
+    folder: str
+    dataset: str
+    shots: int
+    trainer: str
+    config: str
+    seed: int
+    path: Path
+    source: str | None = None
+
+    @property
+    def classes(self) -> str:
+        """The classes that it is tested on."""
+        return PARTS[self.folder][0] if self.folder in PARTS else "all"
+
+
+def read_runs(output: str | Path | Iterable[str | Path], protocol: str, **filters) -> list[Run]:
+    """The finished runs of a protocol; arguments and errors as of `find_runs`."""
+    return [run for run in find_runs(output, protocol, **filters) if run.accuracy is not None]
+
+
+def find_runs(
+    output: str | Path | Iterable[str | Path],
+    protocol: str,
+    *,
+    datasets: Iterable[str] = (),
+    trainers: Iterable[str] = (),
+    configs: Iterable[str] = (),
+    shots: Iterable[int] = (),
+    seeds: Iterable[int] = (),
+    source: str = "",
+) -> list[Run]:
+    """The runs of a protocol below one or several output folders, finished or not.
+
+    Args:
+        output: the folder or folders.
+        protocol: one of `PROTOCOLS`.
+        datasets, trainers, configs, shots, seeds: only runs of these; of all if empty. Zero-shot CLIP passes any shots,
+            and a cross-data-set source any `datasets`.
+        source: what the runs of xd and dg are trained on; by default what the tests themselves tell, or imagenet.
+
+    Returns:
+        One record for each data set, shots, trainer, config, seed and part, in this order; where there are several
+        results in one folder tree, the one of a test of its own. In the few-shot protocol zero-shot CLIP stands beside
+        what is trained, so on other data sets only where nothing is.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: a `results.json` is broken, two folders hold different results of one run, no such protocol, or the
+            source is not clear.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"the protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+    wanted = [set(values) for values in (trainers, configs, shots, seeds)]
+    places = [
+        place
+        for place in _places([output] if isinstance(output, (str, Path)) else output)
+        if (place.folder in PARTS) == (protocol == "base2new")
+        and _passes(wanted[0], place.trainer)
+        and _passes(wanted[1], place.config)
+        and (_passes(wanted[2], place.shots) or place.shots == 0)
+        and _passes(wanted[3], place.seed)
+    ]
+    if protocol in ("xd", "dg"):
+        places = [replace(place, source=_source_told(place)) for place in places]
+        source = source or _source_of(places, protocol)
+    else:
+        source = ""
+    candidates: dict[tuple, list[tuple[int, Place]]] = {}
+    wanted_datasets = set(datasets)
+    for place in places:
+        part = _part(place, protocol, source)
+        if part and (_passes(wanted_datasets, place.dataset) or part == "source"):
+            key = (place.dataset, place.shots, place.trainer, place.config, place.seed, part)
+            rank = PARTS[place.folder][1] if place.folder in PARTS else int(place.folder == "all")
+            candidates.setdefault(key, []).append((rank, place))
+    trained = {dataset for dataset, number, *_ in candidates if number != 0}
+    runs = []
+    for key, ranked in sorted(candidates.items()):
+        if protocol == "fewshot" and trained and key[0] not in trained:
+            continue
+        result = _choose(ranked)
+        found = (result.accuracy, result.figures, result.path, result.problem, result.backbone)
+        runs.append(Run(protocol, *key, source, *found))
+    return runs
+
+
+def _passes(wanted: set, value) -> bool:
+    return not wanted or value in wanted
+
+
+def _places(outputs: Iterable[str | Path]) -> list[Place]:
+    """All run folders below the output folders."""
+    places = []
+    for output in outputs:
+        if not Path(output).is_dir():
+            raise FileNotFoundError(f"there is no output folder {output}")
+        top = os.fspath(output)
+        for folder, below, files in os.walk(top, onerror=_fail, followlinks=True):
+            parts = Path(os.path.relpath(folder, top)).parts
+            if any(name == "results.json" or _is_log(name) for name in files):
+                place = place_of(parts, Path(folder))
+                if place:
+                    places.append(place)
+                    below.clear()
+            if len(parts) >= DEEPEST:
+                below.clear()
+    return places
+
+
+def _fail(error: OSError) -> None:
+    """A folder that cannot be read must not look like one without runs."""
+    raise error
+
+
+def place_of(parts: tuple[str, ...], path: Path) -> Place | None:
+    """What a run is by its folders below the output folder, as the module's docstring has them; None if none of these.
+
+    Args:
+        parts: the folders' names, from the output folder to the run.
+        path: the run's folder.
+    """
+    if len(parts) == 3 and _trains_nothing(parts[0]):
+        trainer, config, dataset = parts
+        return Place("evaluation", dataset, 0, trainer, config, 0, path)
+    seed = SEED_FOLDER.fullmatch(parts[-1]) if parts else None
+    if seed is None:
+        return None  # a folder set aside
+    if parts[0] == "base2new":
+        if len(parts) < 7 or parts[1] not in PARTS or not re.fullmatch(r"shots_-?\d+", parts[3]):
+            return None
+        folder, dataset, trainer, config = parts[1], parts[2], parts[4], "/".join(parts[5:-1])
+        shots = int(parts[3][len("shots_") :])
+    else:
+        if parts[0] == "evaluation":
+            folder, (*named, dataset) = "evaluation", parts[1:-1] or ("",)
+        else:
+            folder, (dataset, *named) = "all", parts[:-1] or ("",)
+        found = SHOTS_FOLDER.fullmatch(named[1]) if len(named) > 1 else None
+        if found is None:
+            return None
+        trainer = named[0]
+        config = "/".join([found["config"] + (found["rest"] or ""), *named[2:]])
+        shots = int(found["shots"])
+    return Place(folder, dataset, 0 if _trains_nothing(trainer) else shots, trainer, config, int(seed[1]), path)
+
+
+def _trains_nothing(trainer: str) -> bool:
+    return trainer.startswith("Zeroshot")
+
+
+def _source_told(place: Place) -> str | None:
+    """The data set on which a tested run was trained, by its `results.json`, else by its log; None if neither tells.
+
+    Raises:
+        ValueError: the `results.json` is broken.
+    """
+    if place.folder != "evaluation":
+        return None
+    path = place.path / "results.json"
+    if path.is_file():
+        content = _content(path)
+        trained_on = content.get("trained_on")
+        names = _config_names().get(str(trained_on.get("dataset")), []) if isinstance(trained_on, dict) else []
+        source = _source_in_path(place, str(content.get("model_dir"))) or (names[0] if len(names) == 1 else None)
+        if source:
+            return source
+    for log in _logs(place.path):
+        with log.open(errors="replace") as file:
+            found = LOG_MODEL.search("\n" + file.read(HEAD))
+        source = _source_in_path(place, found[1].strip()) if found else None
+        if source:
+            return source
+    return None
+
+
+def _source_in_path(place: Place, model_dir: str) -> str | None:
+    """The data set in the path of a tested model's folder; None if that is none of the known places."""
+    parts = Path(model_dir).parts
+    # A checkout may be called as the trainer is: the last such folder counts
+    for index in range(len(parts) - 2, 0, -1):
+        if parts[index] == place.trainer and SHOTS_FOLDER.fullmatch(parts[index + 1]):
+            return parts[index - 1]
+    return None
+
+
+@functools.lru_cache(maxsize=1)
+def _config_names() -> dict[str, list[str]]:
+    """For each data set as the config calls it (`DATASET.NAME`) the names of its config files."""
+    names: dict[str, list[str]] = {}
+    for path in sorted(CONFIGS.glob("*.yaml")):
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        names.setdefault(content.get("DATASET", {}).get("NAME"), []).append(path.stem)
+    return names
+
+
+def _source_of(places: list[Place], protocol: str) -> str:
+    """The one source of these tests."""
+    sources = {place.source for place in places if place.source and _part(place, protocol, place.source) == "target"}
+    if len(sources) > 1:
+        raise ValueError(f"there are tests of runs trained on {', '.join(sorted(sources))}: choose one as the source")
+    return sources.pop() if sources else "imagenet"
+
+
+def _part(place: Place, protocol: str, source: str) -> str:
+    """The part of a protocol that a place is of; empty if it has none in it."""
+    if protocol == "base2new":
+        return place.classes
+    if protocol == "fewshot":
+        return "all" if place.folder == "all" or place.shots == 0 else ""
+    if place.dataset == source:
+        return "source"
+    if place.folder == "all" and place.shots != 0:
+        return ""  # trained on that set itself
+    if place.source not in (None, source):
+        return ""
+    return "target" if (place.dataset in VARIANTS.get(source, ())) == (protocol == "dg") else ""
+
+
+def _choose(ranked: list[tuple[int, Place]]) -> Result:
+    """The result of a run that several folders may hold, the one of lowest rank first.
+
+    Raises:
+        ValueError: two of the same rank differ by more than the rounding of a log.
+    """
+    results = [(rank, _read(place)) for rank, place in sorted(ranked, key=lambda item: item[0])]
+    finished = [(rank, result, result.accuracy) for rank, result in results if result.accuracy is not None]
+    if not finished:
+        return results[0][1]
+    best, chosen, accuracy = finished[0]
+    for rank, other, other_accuracy in finished[1:]:
+        if rank == best and abs(other_accuracy - accuracy) > ROUNDING:
+            raise ValueError(f"{chosen.path} and {other.path} hold different results of the same run: leave one out")
+    return chosen
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a folder's files say."""
+
+    path: Path
+    accuracy: float | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+    problem: str = ""
+    seed: int | None = None
+    classes: str | None = None
+    backbone: str = ""
+
+
+def _read(place: Place) -> Result:
+    """The result in a run's folder, refused where the files say that it is of another run than the folder does."""
+    path = place.path / "results.json"
+    result = read_results(path) if path.is_file() else read_logs(place.path)
+    problem = ""
+    if result.classes not in (None, place.classes):
+        problem = f"is of {result.classes} classes, in a folder for {place.classes} classes"
+    # Without a seed there is nothing to compare with, nor where none was fixed
+    elif SEED_FOLDER.fullmatch(place.path.name) and result.seed not in (None, -1, place.seed):
+        problem = f"is of seed {result.seed}"
+    if problem and result.accuracy is not None:
+        return replace(result, accuracy=None, figures={}, problem=f"{result.path} {problem}")
+    return result
+
+
+def read_results(path: Path) -> Result:
+    """The result in a `results.json`.
+
+    Raises:
+        ValueError: it is broken.
+    """
+    content = _content(path)
+    try:
+        figures = {name: float(value) for name, value in content["figures"].items()}
+        accuracy = figures["accuracy"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a whole results.json: {type(error).__name__}: {error}") from error
+    if not (math.isfinite(accuracy) and 0 <= accuracy <= 100):
+        raise ValueError(f"{path} is not a whole results.json: accuracy must lie in 0 to 100, got {accuracy}")
+    if content.get("split", "test") != "test":
+        return Result(path, problem=f"{path} is of the {content['split']} split")
+    backbone = str(content.get("backbone", ""))
+    return Result(path, accuracy, figures, "", content.get("seed"), content.get("classes"), backbone)
+
+
+def _content(path: Path) -> dict:
+    """What a `results.json` holds.
+
+    Raises:
+        ValueError: it is no JSON, or not of the right kind.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not a whole results.json: {type(error).__name__}: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a whole results.json: it must hold an object, got {type(content).__name__}")
+    return content
+
+
+def read_logs(folder: Path) -> Result:
+    """The result in the logs of a run's folder: the last evaluation on the test split that is not for choosing a model.
+
+    Raises:
+        ValueError: the numbers of images in a log do not give the accuracy that it prints.
+    """
+    result = Result(folder, problem=f"{folder} holds no log with an evaluation on the test split")
+    for log in _logs(folder):
+        text = "\n" + log.read_text(errors="replace")
+        found = _last_test(text)
+        if found:
+            lines = (LOG_SEED, LOG_CLASSES, LOG_BACKBONE)
+            seed, classes, backbone = (_in_config(text, found.start(), line) for line in lines)
+            figures = {"accuracy": _accuracy(log, found)}
+            if found["macro_f1"]:
+                figures["macro_f1"] = float(found["macro_f1"])
+            told = (int(seed) if seed else None, classes, backbone or "")
+            result = Result(log, figures["accuracy"], figures, "", *told)
+        elif result.accuracy is None and _in_training(text, len(text)):
+            result = Result(folder, problem=f"{log}: training has not finished")
+    return result
+
+
+def _logs(folder: Path) -> list[Path]:
+    """The logs of a folder in the order of time, which is that of their names."""
+    return sorted(path for path in folder.glob("log.txt*") if _is_log(path.name))
+
+
+def _is_log(name: str) -> bool:
+    return name == "log.txt" or name.startswith("log.txt-")
+
+
+def _last_test(text: str) -> re.Match | None:
+    """The last evaluation on the test split that is not within training; looked for from the end, as logs are long."""
+    end = len(text)
+    while (end := text.rfind("\n=> result\n", 0, end)) >= 0:
+        found = RESULT.match(text, end)
+        split = SPLIT.match(text, max(_last(text, EVALUATION, end), 0))
+        if found and split and split[1] == "test" and not _in_training(text, end):
+            return found
+    return None
+
+
+def _in_config(text: str, end: int, line: re.Pattern) -> str | None:
+    """What a line says of the last config before `end`, as several runs may have written one log; None if nothing."""
+    start = max(_last(text, CONFIG, end), 0)
+    found = list(line.finditer(text, start, end))
+    return found[-1][1] if found else None  # where configs have no headings, of the last one that has the line
+
+
+def _in_training(text: str, end: int) -> bool:
+    """Whether a log is within training at a place: behind an epoch's line with no word that training has finished."""
+    return _last(text, EPOCH, end) > _last(text, TRAINED, end)
+
+
+def _last(text: str, beginnings: tuple[str, ...], end: int) -> int:
+    """Where, before `end`, the last line with one of these beginnings stands; -1 if there is none."""
+    return max(text.rfind(beginning, 0, end) for beginning in beginnings)
+
+
+def _accuracy(log: Path, found: re.Match) -> float:
+    """The accuracy in percent of printed lines, as exact as they allow."""
+    printed = float(found["accuracy"])
+    if not found["total"]:
+        return printed
+    total, correct = (int(found[name].replace(",", "")) for name in ("total", "correct"))
+    if not total or abs(100 * correct / total - printed) > ROUNDING:
+        raise ValueError(f"{log} contradicts itself: {correct} of {total} images correct, and accuracy {printed}%")
+    return 100 * correct / total

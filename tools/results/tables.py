@@ -1,0 +1,314 @@
+"""From records of runs to the figures of a table: means over seeds, averages, what is missing, the paper's numbers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from statistics import mean, stdev
+from typing import NamedTuple
+
+from tools.results import published
+from tools.results.runs import Run
+
+# What a metric's result is called in sentences; in the few-shot protocol it is that with so many shots
+_RESULT = {"Base": "base result", "New": "new result", "Accuracy": "result"}
+
+
+class Figure(NamedTuple):
+    """A cell: mean in percent, standard deviation if there is one, the seeds, and the accuracy of each if there is."""
+
+    mean: float
+    std: float | None
+    seeds: tuple[int, ...]
+    by_seed: dict[int, float]
+
+
+class Column(NamedTuple):
+    """A column group: all runs of a trainer under a config.
+
+    Attributes:
+        trainer: name of the trainer.
+        config: name of the config; of several that are joined, the names with ", " between.
+        shots: training images a class; in the few-shot protocol None, as each stands in a column of its own.
+        title: the trainer, with config and shots where it has several of these.
+        seeds: the seeds that each of its cells is to have.
+        metrics: names of its columns.
+        cells: (data set, metric) -> figure; none where there is no result.
+        averages: metric -> figure, over `Table.averaged`.
+        backbones: the CLIPs of its runs with a result, by name or path; "" for those that do not tell.
+    """
+
+    trainer: str
+    config: str
+    shots: int | None
+    title: str
+    seeds: tuple[int, ...]
+    metrics: tuple[str, ...]
+    cells: dict[tuple[str, str], Figure]
+    averages: dict[str, Figure]
+    backbones: tuple[str, ...]
+
+
+class Table(NamedTuple):
+    """A table before it is printed.
+
+    Attributes:
+        protocol: one of `PROTOCOLS`.
+        columns: the column groups.
+        datasets: the rows, in the paper's order.
+        source: the row that is trained on, and so no part of the average; empty if there is none.
+        averaged: the data sets of the average; empty if there is no average.
+        missing: a sentence for whatever is not there.
+    """
+
+    protocol: str
+    columns: list[Column]
+    datasets: list[str]
+    source: str
+    averaged: list[str]
+    missing: list[str]
+
+
+def harmonic_mean(a: float, b: float) -> float:
+    """Harmonic mean of two accuracies, 0 if one of them is."""
+    return 2 * a * b / (a + b) if a and b else 0.0
+
+
+def build_table(runs: Iterable[Run], *, join_configs: bool = False, seeds: Iterable[int] = ()) -> Table:
+    """The table of the runs of one protocol.
+
+    A figure is over the seeds that are there; in base-to-new over those that have both base and new accuracy.
+
+    Args:
+        runs: from `tools.results.find_runs`, the unfinished ones too, so that they are named.
+        join_configs: whether a trainer's runs under all its configs stand in one column group, as in protocols that
+            change the config with data set or shots.
+        seeds: the seeds that each cell is to have; by default those that its column group has anywhere.
+
+    Raises:
+        ValueError: there are no runs, none in xd and dg is a test on another data set, or configs to be joined have
+            results for the same cell.
+    """
+    runs = list(runs)
+    if all(run.part == "source" for run in runs):
+        raise ValueError(f"a table needs runs that are more than training on a source, got {len(runs)} that are not")
+    protocol, source = runs[0].protocol, runs[0].source
+    datasets = published.in_order({run.dataset for run in runs} | ({source} - {""}))
+    groups = defaultdict(list)
+    for run in runs:
+        shots = None if protocol == "fewshot" else run.shots
+        groups[run.trainer, "" if join_configs else run.config, shots].append(run)
+    keys = sorted(groups, key=_place_in_table)
+    untested = [key for key in keys if all(run.part == "source" for run in groups[key])]
+    keys = [key for key in keys if key not in untested]
+    columns, missing = [], []
+    for key in keys:
+        members = groups[key]
+        column = Column(
+            trainer=key[0],
+            config=", ".join(sorted({run.config for run in members})),
+            shots=key[2],
+            title=_title(key, keys),
+            seeds=tuple(sorted(set(seeds) or {run.seed for run in members})),
+            metrics=_metrics(protocol, members),
+            cells={},
+            averages={},
+            backbones=tuple(sorted({run.backbone for run in members if run.accuracy is not None})),
+        )
+        columns.append(column)
+        missing += _fill(column, members, datasets)
+    if untested:
+        titles = ", ".join(_title(key, groups) for key in untested)
+        missing.append(f"tests on other data sets of what is trained on {published.display_name(source)}: {titles}")
+    averaged = _average(columns, [dataset for dataset in datasets if dataset != source])
+    return Table(protocol, columns, datasets, source, averaged, missing)
+
+
+def _place_in_table(key: tuple) -> tuple:
+    """Zero-shot CLIP first, then the paper's other trainers, then the rest, and CDC last."""
+    trainer, config, shots = key
+    named = published.TRAINERS.index(trainer) if trainer in published.TRAINERS else len(published.TRAINERS)
+    return (trainer == "CDC", named, trainer, config, shots or 0)
+
+
+def _title(key: tuple, keys: Iterable[tuple]) -> str:
+    trainer, config, shots = key
+    configs, numbers = (set(values) for values in zip(*(other[1:] for other in keys if other[0] == trainer)))
+    return " ".join([trainer] + [config] * (len(configs) > 1) + [shots_name(shots)] * (len(numbers) > 1))
+
+
+def shots_name(shots: int) -> str:
+    """A number of shots in words, which in the few-shot protocol is the name of a metric."""
+    return {-1: "all shots", 1: "1 shot"}.get(shots, f"{shots} shots")
+
+
+def shots_of(metric: str) -> int:
+    """The number of shots that a few-shot metric is named for; -1 for all images."""
+    number = metric.split()[0]
+    return -1 if number == "all" else int(number)
+
+
+def _metrics(protocol: str, runs: list[Run]) -> tuple[str, ...]:
+    if protocol == "base2new":
+        return ("Base", "New", "HM")
+    if protocol == "fewshot":
+        numbers = sorted({run.shots for run in runs}, key=lambda shots: (shots == -1, shots))
+        return tuple(shots_name(shots) for shots in numbers)
+    return ("Accuracy",)
+
+
+def _metric(run: Run) -> str:
+    """The metric that a run's accuracy is of."""
+    if run.protocol == "base2new":
+        return run.part.capitalize()
+    return shots_name(run.shots) if run.protocol == "fewshot" else "Accuracy"
+
+
+def _fill(column: Column, runs: list[Run], datasets: list[str]) -> list[str]:
+    """Fill a column group's cells, and tell in sentences what they lack."""
+    by_dataset = defaultdict(list)
+    for run in runs:
+        by_dataset[run.dataset].append(run)
+    nowhere = ", ".join(published.display_name(dataset) for dataset in datasets if dataset not in by_dataset)
+    missing = [f"{column.title}: no run on {nowhere}"] if nowhere else []
+    for dataset in datasets:
+        if dataset in by_dataset:
+            accuracies = _accuracies(column, by_dataset[dataset])
+            for metric, figure in _figures(accuracies).items():
+                column.cells[dataset, metric] = figure
+            missing += _lacking(column, accuracies, by_dataset[dataset])
+    return missing
+
+
+def _accuracies(column: Column, runs: list[Run]) -> dict[str, dict[int, float]]:
+    """The accuracies on one data set by metric, of those that are measured, and seed."""
+    taken: dict[str, dict[int, Run]] = {metric: {} for metric in column.metrics if metric != "HM"}
+    for run in runs:
+        if run.accuracy is not None:
+            other = taken[_metric(run)].setdefault(run.seed, run)
+            if other is not run:
+                raise ValueError(
+                    f"the configs {other.config} and {run.config} of {column.trainer} cannot be joined: both have "
+                    f"results on {run.dataset} with seed {run.seed}"
+                )
+    return {
+        metric: {seed: run.accuracy for seed, run in by_seed.items() if run.accuracy is not None}
+        for metric, by_seed in taken.items()
+    }
+
+
+def _figures(accuracies: dict[str, dict[int, float]]) -> dict[str, Figure]:
+    """The figures of one data set by metric; none of a metric without results."""
+    if "Base" in accuracies:
+        both = accuracies["Base"].keys() & accuracies["New"].keys()
+        accuracies = {metric: {seed: by_seed[seed] for seed in both} for metric, by_seed in accuracies.items()}
+    return _with_harmonic_mean({metric: _figure(by_seed) for metric, by_seed in accuracies.items() if by_seed})
+
+
+def _figure(by_seed: dict[int, float]) -> Figure:
+    by_seed = dict(sorted(by_seed.items()))
+    numbers = list(by_seed.values())
+    return Figure(mean(numbers), stdev(numbers) if len(numbers) > 1 else None, tuple(by_seed), by_seed)
+
+
+def _with_harmonic_mean(figures: dict[str, Figure]) -> dict[str, Figure]:
+    if "Base" in figures:
+        base, new = figures["Base"], figures["New"]
+        figures["HM"] = Figure(harmonic_mean(base.mean, new.mean), None, base.seeds, {})
+    return figures
+
+
+def _lacking(column: Column, accuracies: dict[str, dict[int, float]], runs: list[Run]) -> list[str]:
+    """What a column group lacks on one data set; seeds that lack the same in one sentence."""
+    reasons = {(_metric(run), run.seed): run.problem for run in runs if run.accuracy is None}
+    seeds_by_lack = defaultdict(list)
+    for seed in column.seeds:
+        lack = tuple(metric for metric in accuracies if seed not in accuracies[metric])
+        if lack:
+            seeds_by_lack[lack].append(seed)
+    sentences = []
+    for lack, seeds in seeds_by_lack.items():
+        if all(metric in _RESULT for metric in lack):
+            results = " and ".join(f"no {_RESULT[metric]}" for metric in lack)
+        else:
+            results = f"no result with {', '.join(lack)}"
+        why = [reasons[metric, seed] for seed in seeds for metric in lack if (metric, seed) in reasons]
+        where = f"{column.title}, {published.display_name(runs[0].dataset)}, {seeds_name(seeds)}"
+        sentences.append(f"{where}: {results}" + (f" ({'; '.join(why)})" if why else ""))
+    return sentences
+
+
+def seeds_name(seeds: Iterable[int]) -> str:
+    """Seeds in words."""
+    numbers = [str(seed) for seed in seeds]
+    return f"seed{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
+
+
+def _average(columns: list[Column], datasets: list[str]) -> list[str]:
+    """Fill the averages over the data sets that every column has, and return these; none of fewer than two.
+
+    An average has a standard deviation, that of the seeds' averages, where all its figures are over the same seeds.
+    """
+    averaged = [
+        dataset
+        for dataset in datasets
+        if all((dataset, metric) in column.cells for column in columns for metric in column.metrics)
+    ]
+    if len(averaged) < 2:
+        return []
+    for column in columns:
+        averages = {}
+        for metric in column.metrics:
+            if metric != "HM":
+                figures = [column.cells[dataset, metric] for dataset in averaged]
+                if len({figure.seeds for figure in figures}) == 1:
+                    seeds = figures[0].seeds
+                    averages[metric] = _figure({seed: mean(f.by_seed[seed] for f in figures) for seed in seeds})
+                else:
+                    averages[metric] = Figure(mean(figure.mean for figure in figures), None, (), {})
+        column.averages.update(_with_harmonic_mean(averages))
+    return averaged
+
+
+def paper_numbers(table: Table) -> tuple[dict[tuple[int, str, str], float], list[str]]:
+    """The paper's numbers for the cells of a table, where all runs of a column group are of the paper's CLIP.
+
+    Its average stands beside an average over the same data sets; over a part of these, the average of its numbers.
+
+    Returns:
+        (number of the column group, data set or "average", metric) -> percent; and a sentence for what the paper does
+        not have.
+
+    Raises:
+        ValueError: it has no table of this protocol.
+    """
+    tables = published.numbers(table.protocol)
+    numbers, notes = {}, []
+    for index, column in enumerate(table.columns):
+        if table.source not in ("", "imagenet"):
+            notes.append(f"trains on ImageNet, not on {table.source}")
+            continue
+        rows = tables.get(column.trainer, {})
+        if column.shots not in (0, published.SHOTS) or rows.keys().isdisjoint(table.datasets):
+            notes.append(f"has no such numbers of {column.title}")
+            continue
+        others = [name or "a CLIP that is not told" for name in column.backbones if not published.is_backbone(name)]
+        if others:
+            notes.append(f"is of {published.BACKBONE}, and {column.title} has runs of {', '.join(others)}")
+            continue
+        for dataset in table.datasets:
+            for metric in column.metrics:
+                if dataset in rows:
+                    numbers[index, dataset, metric] = rows[dataset][metric]
+        own = {name for name in rows if name not in ("average", table.source)}
+        if table.averaged and own.issuperset(table.averaged):
+            averages = rows["average"]
+            if own != set(table.averaged):
+                averages = {
+                    metric: mean(rows[dataset][metric] for dataset in table.averaged) for metric in column.metrics
+                }
+                if "HM" in averages:
+                    averages["HM"] = harmonic_mean(averages["Base"], averages["New"])
+                notes.append("averages beside are of its numbers for the same data sets")
+            numbers.update({(index, "average", metric): averages[metric] for metric in column.metrics})
+    return numbers, list(dict.fromkeys(notes))

@@ -1,0 +1,1 @@
+"""The study on the embedded data sets: `python -m tools.study`."""

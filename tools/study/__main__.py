@@ -1,0 +1,56 @@
+"""The study: every protocol of the paper and its ablation on the embedded data sets over the embedded CLIP.
+
+    make study                  # or python -m tools.study; some 270 trainings, resumable
+    make study QUICK=1          # or python -m tools.study --quick: each part once, briefly, into output/study_quick
+
+Runs lie below `--output` in the layout of the scripts, for `tools.results` and `tools.predict` too. The page and its
+figures are then made from their `results.json` files alone. Runs that are finished are not run again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from tools.common.commands import argument_parser
+from tools.common.paths import ROOT
+
+
+def main() -> None:
+    parser = argument_parser("tools.study", __doc__)
+    parser.add_argument("--quick", action="store_true", help="each part once, briefly")
+    parser.add_argument("--output", type=Path, help="folder of the runs (default: output/study, or output/study_quick)")
+    parser.add_argument("--page", type=Path, help="page to write (default: docs/study.md, or study.md in the output)")
+    parser.add_argument("--data", type=Path, default=ROOT / "data", help="folder of the data sets")
+    parser.add_argument("--seeds", type=int, nargs="+", help="seeds (default: 1 2 3, or 1)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    parser.add_argument("--page-only", action="store_true", help="run nothing, write the page of what is there")
+    args = parser.parse_args()
+    from tools.study.page import write_page
+    from tools.study.plan import full, quick
+    from tools.study.run import run_all, write_data_sets
+
+    output = (args.output or ROOT / "output" / ("study_quick" if args.quick else "study")).absolute()
+    page = args.page or (output / "study.md" if args.quick else ROOT / "docs" / "study.md")
+    plan = quick(output) if args.quick else full(output)
+    if args.seeds:
+        plan = replace(plan, seeds=tuple(args.seeds))
+    started = time.time()
+    failures = []
+    if not args.page_only:
+        write_data_sets(plan.data_sets, args.data.absolute())
+        failures = run_all(plan.groups(), args.data.absolute(), args.workers)
+    if failures:
+        parser.exit(1, "\n".join(["tools.study: these runs failed; those behind the others are kept:", *failures, ""]))
+
+    try:
+        write_page(plan, page)
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"tools.study: {error}\n")
+    print(f"{page} is written; it took {(time.time() - started) / 60:.0f} minutes")
+
+
+if __name__ == "__main__":
+    main()

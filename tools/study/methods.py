@@ -1,0 +1,137 @@
+"""What the study compares: data sets, methods, the parts of CDC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+SETS = ("shapes", "textures", "digits", "letters", "symbols", "backgrounds")
+SOURCE = "shapes"
+CONFOUNDED = "confounded"
+ABLATED = ("shapes", "textures", "letters")  # on which parts are left out and numbers varied
+CURVE_SETS = ("shapes", "textures")  # shown over the epochs
+
+
+@dataclass(frozen=True)
+class Method:
+    """A trainer with its settings.
+
+    Attributes:
+        title: in tables.
+        trainer, config: as for the scripts.
+        tag: what is put behind the config in the name of the run's folder, as the scripts do with TAG.
+        settings: config keys and values besides.
+        train: or is tested as it starts, which does not depend on the seed.
+    """
+
+    title: str
+    trainer: str
+    config: str = "tiny"
+    tag: str = ""
+    settings: dict[str, object] = field(default_factory=dict, hash=False)
+    train: bool = True
+
+    @property
+    def run_config(self) -> str:
+        return f"{self.config}+{self.tag}" if self.tag else self.config
+
+
+def cdc(title: str, tag: str, **options: object) -> Method:
+    """CDC with text templates and other options than the config's."""
+    settings = {key if "." in key else f"TRAINER.CDC.{key}": value for key, value in options.items()}
+    return Method(title, "CDC", tag=tag, settings=settings)
+
+
+def banked(method: Method) -> dict[str, object]:
+    """Settings for training on features of views that are encoded once, as many as the method sees different ones."""
+    if method.trainer not in ("CDC", "CoOp", "CoCoOp") or method.config != "tiny":
+        return {}  # its prompts are in the image encoder too, or it trains nothing
+    views = method.settings.get("OPTIM.MAX_EPOCH", 10) if method.trainer == "CDC" else 1  # others see plain pictures
+    return {f"TRAINER.{method.trainer.upper()}.FEATURE_BANK": views}
+
+
+ZERO_SHOT = Method("Zero-shot CLIP", "ZeroshotCLIP", train=False)
+COOP = Method("CoOp", "CoOp")
+CDC = Method("CDC", "CDC")
+METHODS = (
+    ZERO_SHOT,
+    COOP,
+    Method("CoCoOp", "CoCoOp"),
+    Method("MaPLe", "MaPLe"),
+    CDC,
+    Method("CDC, coupled", "CDC", "tiny_coupled"),
+)
+
+# Wordings and views of up to eight templates; the first four of both are those of the config
+WORDINGS: tuple[str, ...] = ("a photo of a", "a picture of a", "an image of a", "a snapshot of a")
+WORDINGS += ("a drawing of a", "a painting of a", "a sketch of a", "a rendering of a")
+PLAIN = ["normalize"]
+VIEWS_OF = (
+    PLAIN,
+    ["random_translation", "normalize"],
+    ["gaussian_blur", "normalize"],
+    ["random_resized_crop", "normalize"],
+)
+ONE_VIEW = {"AUGMENTATIONS": [PLAIN] * 4}
+NO_LOSSES = {"BETA": 0.0, "GAMMA": 0.0}
+ONE = cdc(
+    "one template",
+    "one",
+    N_TEMPLATES=1,
+    CTX_INIT=list(WORDINGS[:1]),
+    AUGMENTATIONS=[PLAIN],
+    DECISION="mean",
+    **NO_LOSSES,
+)
+TEMPLATES = cdc("M = 4 templates", "templates", DECISION="mean", **ONE_VIEW, **NO_LOSSES)
+VSD = cdc("M = 4 + VSD (own views, losses (2) and (3))", "vsd", DECISION="mean")
+DSTC = cdc("M = 4 + DSTC (evidence, fusion, loss (7))", "dstc", **ONE_VIEW, **NO_LOSSES)
+NO_DIVERSITY = cdc("CDC without (2)", "beta0", BETA=0.0)
+NO_CONSISTENCY = cdc("CDC without (3)", "gamma0", GAMMA=0.0)
+PLAIN_PICTURES = cdc("CDC on plain pictures", "oneview", **ONE_VIEW)
+INVARIANT = cdc("CDC behind CLIP-ICM's map (9)", "invariant", INVARIANT=True)
+ABLATION = (
+    *(ONE, TEMPLATES, VSD, DSTC, replace(CDC, title="all: CDC")),
+    *(NO_DIVERSITY, NO_CONSISTENCY, PLAIN_PICTURES, INVARIANT),
+)
+# What a part changes: with it, without it
+PARTS = (
+    ("four templates in place of one", TEMPLATES, ONE),
+    ("DSTC (evidence, fusion, loss (7)) for four templates", DSTC, TEMPLATES),
+    ("VSD (own views, losses (2) and (3)) for four templates", VSD, TEMPLATES),
+    ("DSTC beside VSD", CDC, VSD),
+    ("VSD beside DSTC", CDC, DSTC),
+    ("of VSD: diversity loss (2)", CDC, NO_DIVERSITY),
+    ("of VSD: consistency loss (3)", CDC, NO_CONSISTENCY),
+    ("of VSD: own views", CDC, PLAIN_PICTURES),
+    ("DSTC and VSD together, for four templates", CDC, TEMPLATES),
+    ("all of it: CDC in place of one template", CDC, ONE),
+    ("CDC in place of CoOp", CDC, COOP),
+)
+NUMBERS = (1, 2, 4, 8)  # of templates
+
+
+def templates(number: int) -> Method:
+    """CDC with so many templates."""
+    if number == 4:
+        return replace(CDC, title="4")
+    starts = {"CTX_INIT": list(WORDINGS[:number]), "AUGMENTATIONS": [VIEWS_OF[m % 4] for m in range(number)]}
+    return cdc(str(number), f"m{number}", N_TEMPLATES=number, **starts)
+
+
+DIVERSITY = (
+    replace(NO_DIVERSITY, title="0"),
+    replace(CDC, title="0.1 (the config's)"),
+    cdc("1", "beta1", BETA=1.0),
+    cdc("10", "beta10", BETA=10.0),
+)
+START = replace(cdc("CDC before training", "start"), train=False)
+LONG: dict[str, object] = {"OPTIM.MAX_EPOCH": 30, "TRAIN.CHECKPOINT_FREQ": 3}
+CURVES = tuple(replace(method, tag="epochs30", settings=LONG) for method in (COOP, CDC))
+
+
+def at_epoch(method: Method, epoch: int | str) -> Method:
+    """A method at an epoch of its training, in the folders of tests with LOADEP."""
+    return replace(method, tag=f"{method.tag}+epoch{epoch}")
+
+
+CURVE_EPOCHS = tuple(range(3, 31, 3))

@@ -1,0 +1,1 @@
+"""Runs of `train.py` by the hundred, and the search for settings."""

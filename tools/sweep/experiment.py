@@ -1,0 +1,149 @@
+"""Runs of `train.py` within this process, for programs that make hundreds: `tools.sweep.search` and `tools.study`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import compat  # noqa: F401  makes `import dassl` work; stands before it
+
+from dassl.engine import build_trainer
+from dassl.utils import set_random_seed
+from yacs.config import CfgNode
+
+import train
+from tools.common.paths import ROOT
+from tools.results.runs import read_results
+
+# Trainers that are tested as they are
+UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")
+# Settings that say where things lie, and change no result
+WHERE = ("DATASET.ROOT", "OUTPUT_DIR", "TRAINER.CDC.FEATURE_BANK_DIR")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run, or tests of several epochs of one run.
+
+    Attributes:
+        trainer: its name.
+        config: configs/trainers/<trainer>/<config>.yaml.
+        dataset: configs/datasets/<dataset>.yaml.
+        seed: the random seed.
+        classes: base, new or all.
+        folder: of the output; in a test of several epochs, of the output of each, with {} for the epoch.
+        settings: config keys and values besides.
+        tested: folder of the run whose model is tested; None to train, or to test what needs no training.
+        epochs: of that run, to be tested; its last one if empty.
+        train: whether to train at all.
+    """
+
+    trainer: str
+    config: str
+    dataset: str
+    seed: int
+    classes: str
+    folder: Path
+    settings: Mapping[str, object] = field(default_factory=dict)
+    tested: Path | None = None
+    epochs: tuple[int, ...] = ()
+    train: bool = True
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where results are to be."""
+        return [Path(str(self.folder).format(epoch)) for epoch in self.epochs] or [self.folder]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the results are there; of which settings, `execute` looks."""
+        return all((folder / "results.json").is_file() for folder in self.folders)
+
+    def figures(self) -> dict[str, float]:
+        """The figures in `results.json` of a single run.
+
+        Raises:
+            OSError: it has not finished.
+            ValueError: the file is broken.
+        """
+        return read_results(self.folder / "results.json").figures
+
+
+def execute(experiment: Experiment, data: Path) -> None:
+    """Run an experiment unless it is finished.
+
+    What it prints is put into `log.txt` in its folder.
+
+    Args:
+        data: folder of the data sets.
+
+    Raises:
+        OSError, ValueError: as `train.py` meets them.
+        ValueError: it was run with other settings before.
+    """
+    args, cfg = _configure(experiment, data)
+    if experiment.finished:
+        _check_settings(experiment, cfg)
+        return
+    first = experiment.folders[0]
+    first.mkdir(parents=True, exist_ok=True)
+    bars = io.StringIO()  # of progress, which nobody watches
+    with (first / "log.txt").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(bars):
+        _run(experiment, args, cfg)
+
+
+def _check_settings(experiment: Experiment, cfg: CfgNode) -> None:
+    """Refuse results that were made with other settings than these."""
+    for folder in experiment.folders:
+        found = json.loads((folder / "results.json").read_text())["config"]
+        before, now = _flat(found), _flat(json.loads(json.dumps(cfg)))
+        other = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        if set(other) - set(WHERE):
+            names = ", ".join(key for key in other if key not in WHERE)
+            raise ValueError(f"{folder} holds results of another {names}: delete it, or put it aside")
+
+
+def _flat(config: Mapping, prefix: str = "") -> dict[str, object]:
+    """Settings by their whole names."""
+    flat: dict[str, object] = {}
+    for name, value in config.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
+    return flat
+
+
+def _configure(experiment: Experiment, data: Path) -> tuple[argparse.Namespace, CfgNode]:
+    """Arguments and config that train.py would have."""
+    given = {
+        "DATASET.NUM_SHOTS": 16,
+        "DATALOADER.NUM_WORKERS": 0,
+        **experiment.settings,
+        "DATASET.SUBSAMPLE_CLASSES": experiment.classes,
+    }
+    arguments = ["--root", data, "--trainer", experiment.trainer, "--seed", experiment.seed]
+    arguments += ["--output-dir", experiment.folders[0]]
+    arguments += ["--dataset-config-file", ROOT / f"configs/datasets/{experiment.dataset}.yaml"]
+    arguments += ["--config-file", ROOT / f"configs/trainers/{experiment.trainer}/{experiment.config}.yaml"]
+    arguments += itertools.chain.from_iterable(given.items())
+    args = train.parse_arguments([str(argument) for argument in arguments])
+    args.model_dir = str(experiment.tested or "")
+    return args, train.setup_cfg(args)
+
+
+def _run(experiment: Experiment, args: argparse.Namespace, cfg: CfgNode) -> None:
+    set_random_seed(cfg.SEED)
+    train.print_settings(args, cfg)
+    trainer = build_trainer(cfg)
+    if experiment.train and experiment.tested is None:
+        trainer.train()
+        return
+    for epoch, folder in zip(experiment.epochs or (cfg.OPTIM.MAX_EPOCH,), experiment.folders):
+        if experiment.tested is not None:
+            trainer.load_model(str(experiment.tested), epoch=epoch)
+        trainer.output_dir = str(folder)
+        trainer.test()
