@@ -31,7 +31,7 @@ def mend() -> list[str]:
     if _stand_in_for_missing_packages():
         mended.append("imports of packages that are not installed")
     if not hasattr(np, "int"):
-        np.int = int
+        vars(np)["int"] = int
         mended.append("numpy's int")
     _name_broken_images()
     mended.append("names of broken images")
@@ -47,7 +47,7 @@ def _stand_in_for_missing_packages() -> bool:
     stand_ins = {}
     if importlib.util.find_spec("gdown") is None:
         stand_ins["gdown"] = ModuleType("gdown")
-        stand_ins["gdown"].download = _refuse_download
+        vars(stand_ins["gdown"])["download"] = _refuse_download
     if any(importlib.util.find_spec(name) is None for name in ("wilds", "pandas")):
         stand_ins["dassl.data.datasets.dg.wilds"] = ModuleType("dassl.data.datasets.dg.wilds")
     if not stand_ins:
@@ -84,27 +84,27 @@ def _mend_warmup() -> bool:
 def _mend_checkpoints() -> bool:
     if torch.__version__ < "2.6":  # torch.load takes all by default
         return False
-    # Modules of the embedded Dassl under another name, for three of their functions.
-    from .dassl.optim.lr_scheduler import _BaseWarmupScheduler
-    from .dassl.utils.torchtools import load_checkpoint
-
+    embedded = _embedded("optim.lr_scheduler")._BaseWarmupScheduler
     upstream = importlib.import_module("dassl.optim.lr_scheduler")._BaseWarmupScheduler
-    upstream.state_dict = _BaseWarmupScheduler.state_dict
-    upstream.load_state_dict = _BaseWarmupScheduler.load_state_dict
-
-    _replace("load_checkpoint", importlib.import_module("dassl.utils.torchtools"), load_checkpoint)
+    upstream.state_dict = embedded.state_dict
+    upstream.load_state_dict = embedded.load_state_dict
+    _replace("load_checkpoint", "utils.torchtools")
     return True
 
 
 def _name_broken_images() -> None:
-    from .dassl.utils.tools import read_image
-
-    _replace("read_image", importlib.import_module("dassl.utils.tools"), read_image)
+    _replace("read_image", "utils.tools")
 
 
-def _replace(function: str, home: ModuleType, by: Any) -> None:
-    """Put another function in the place of the one in `home`, wherever Dassl has imported it."""
-    replaced = getattr(home, function)
-    for name, module in list(sys.modules.items()):
-        if name.split(".")[0] == "dassl" and getattr(module, function, None) is replaced:
-            setattr(module, function, by)
+def _embedded(module: str) -> ModuleType:
+    """A module of the embedded Dassl, under a name that the installed one leaves free."""
+    return importlib.import_module(f".dassl.{module}", __package__)
+
+
+def _replace(function: str, module: str) -> None:
+    """Put a function of the embedded Dassl in the place of the installed one's, wherever Dassl has imported it."""
+    by = getattr(_embedded(module), function)
+    replaced = getattr(importlib.import_module(f"dassl.{module}"), function)
+    for name, loaded in list(sys.modules.items()):
+        if name.split(".")[0] == "dassl" and getattr(loaded, function, None) is replaced:
+            setattr(loaded, function, by)

@@ -8,6 +8,8 @@ The counterpart of `shapes`: what is noise there is the class here, and the thin
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -41,5 +43,5 @@ class Backgrounds(RenderedDataset):
     def scene(self, label: int, number: int, rng: np.random.Generator) -> world.Scene:
         """Anything before the background."""
         colour, pattern = CLASSES[label]
-        quality = {"contrast": float(rng.uniform(*CONTRAST)), "noise": float(rng.uniform(*NOISE))}
+        quality: dict[str, Any] = {"contrast": float(rng.uniform(*CONTRAST)), "noise": float(rng.uniform(*NOISE))}
         return world.sample_scene(rng, world.FONTS, background=pattern, background_colour=colour, **quality)

@@ -180,16 +180,14 @@ class SplitDataset(DatasetBase):
         name = os.path.join(self.dataset_dir, "split_fewshot", f"shot_{num_shots}-seed_{seed}")
         if os.path.exists(f"{name}.pkl"):
             lists = read_pickled(f"{name}.pkl", self.image_suffix)
-            selected = tuple([Item(*entry) for entry in lists.get(part, [])] for part in ("train", "val"))
-            check_selection(selected, (train, val), num_shots, f"{name}.pkl")
+            chosen, chosen_val = ([Item(*entry) for entry in lists.get(part, [])] for part in ("train", "val"))
+            check_selection((chosen, chosen_val), (train, val), num_shots, f"{name}.pkl")
             print(f"Taking the few-shot images that CoOp's reader kept in {name}.pkl")
-            return selected
+            return chosen, chosen_val
 
         seeded = seed >= 0 and random.getstate() == random.Random(seed).getstate()
-        drawn = (
-            self.generate_fewshot_dataset(train, num_shots=num_shots),
-            self.generate_fewshot_dataset(val, num_shots=min(num_shots, VAL_SHOTS)) if val else val,
-        )
+        draw: Any = self.generate_fewshot_dataset  # on items in place of Dassl's Datum: it asks for labels alone
+        drawn = draw(train, num_shots=num_shots), draw(val, num_shots=min(num_shots, VAL_SHOTS)) if val else val
         if not seeded:
             if seed >= 0:
                 print(

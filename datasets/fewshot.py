@@ -68,7 +68,7 @@ def read_selection(path: str, depends_on: Mapping[str, Any]) -> tuple[list[Item]
     content = read_json(path, "the few-shot selection")
     try:
         kept_for = {key: content[key] for key in depends_on}
-        selected = tuple([Item(*entry) for entry in content[part]] for part in ("train", "val"))
+        train, val = ([Item(*entry) for entry in content[part]] for part in ("train", "val"))
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"the few-shot selection {path} must hold {', '.join(depends_on)}, train and val; remove it to draw anew"
@@ -76,7 +76,7 @@ def read_selection(path: str, depends_on: Mapping[str, Any]) -> tuple[list[Item]
     if kept_for != depends_on:
         print(f"Note: the few-shot images in {path} were drawn from another split, and are drawn anew")
         return None
-    return selected
+    return train, val
 
 
 def keep_selection(path: str, depends_on: Mapping[str, Any], selected: Sequence[list[Item]]) -> None:

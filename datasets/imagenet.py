@@ -121,7 +121,7 @@ def read_classnames(path: str) -> dict[str, str]:
         ValueError: a line has another form, or a folder comes twice.
     """
     lines = read_lines(path, r"(\S+) (.+)", "'<folder> <class name>'")
-    names = dict(lines)
+    names = {line[0]: line[1] for line in lines}
     if len(names) < len(lines):
         raise ValueError(f"{path} must name each folder once, but has {len(lines)} lines for {len(names)} folders")
     return names

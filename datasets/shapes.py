@@ -82,7 +82,7 @@ CLASSES = (
 )
 
 
-def sample_shape(look: str, shape: str, rng: np.random.Generator, **fixed: object) -> world.Scene:
+def sample_shape(look: str, shape: str, rng: np.random.Generator, **fixed: Any) -> world.Scene:
     """A scene of one class.
 
     Args:
@@ -91,7 +91,7 @@ def sample_shape(look: str, shape: str, rng: np.random.Generator, **fixed: objec
         rng: source of all other factors.
         fixed: factors of ``world.Scene`` that are given.
     """
-    factors: dict[str, object] = {"subject": shape, **quality(rng, CONTRAST, NOISE, CLUTTER)}
+    factors: dict[str, Any] = {"subject": shape, **quality(rng, CONTRAST, NOISE, CLUTTER)}
     factors.update({"colour": look, "texture": None} if look in world.COLOURS else {"texture": look})
     return world.sample_scene(rng, world.FONTS, "object", **{**factors, **fixed})
 
@@ -127,7 +127,7 @@ class ShapesV2(Shapes):
 
     def scene(self, label: int, number: int, rng: np.random.Generator) -> world.Scene:
         """A scene of worse quality than any of the median in `Shapes`."""
-        quality = {
+        quality: dict[str, Any] = {
             "contrast": float(rng.uniform(CONTRAST[0], np.mean(CONTRAST))),
             "noise": float(rng.uniform(np.mean(NOISE), NOISE[1])),
             "clutter": int(rng.integers(CLUTTER // 2, CLUTTER + 1)),

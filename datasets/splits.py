@@ -237,7 +237,7 @@ def check_images(split: Split, image_dir: str, source: str) -> None:
     Every folder is listed once, which is far quicker than to ask for every file; only what no listing has is asked for.
     """
     paths = {item.path for part in split for item in part}
-    listed = set()
+    listed: set[str] = set()
     for folder in {os.path.dirname(path) for path in paths}:
         if os.path.isdir(os.path.join(image_dir, folder)):
             with os.scandir(os.path.join(image_dir, folder)) as entries:

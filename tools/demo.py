@@ -52,12 +52,12 @@ def run(command: list[str], environment: dict[str, str], bar: tqdm) -> None:
     Raises:
         RuntimeError: it failed; with the end of what it printed.
     """
-    last_lines = deque(maxlen=15)
+    last_lines: deque[str] = deque(maxlen=15)
     done = 0.0
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
-        for line in process.stdout:
+        for line in process.stdout or ():
             last_lines.append(line.rstrip())
             now = progress_of(line) or done
             bar.update(now - done)

@@ -109,7 +109,7 @@ def sources() -> list[str]:
     for name in names:
         tree = ast.parse((ROOT / f"trainers/{name}.py").read_bytes())
         beside = [node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.level == 1]
-        names += [module for module in beside if "." not in module and module not in names]
+        names += [module for module in beside if module and "." not in module and module not in names]
     paths = [path for pattern in PATTERNS for path in sorted(ROOT.glob(pattern))]
     return [f"trainers/{name}.py" for name in names] + [path.relative_to(ROOT).as_posix() for path in paths]
 
@@ -121,11 +121,12 @@ def imported(tree: ast.Module) -> dict[str, int]:
     """The modules that a file imports at its top level -> the line in which the import ends."""
     found = {}
     for node in tree.body:
+        end = node.end_lineno or node.lineno
         if isinstance(node, ast.Import):
-            found.update({alias.name: node.end_lineno for alias in node.names})
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            found[node.module] = node.end_lineno
-            found.update({f"{node.module}.{alias.name}": node.end_lineno for alias in node.names})
+            found.update({alias.name: end for alias in node.names})
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found[node.module] = end
+            found.update({f"{node.module}.{alias.name}": end for alias in node.names})
     return found
 
 

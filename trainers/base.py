@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import dassl
 import numpy as np
@@ -29,8 +30,10 @@ from torch.optim.lr_scheduler import _LRScheduler
 from tqdm import tqdm
 
 from .modules.checkpoints import read_checkpoint, storable
+from .modules.clip_types import CLIP
 from .modules.evidence import Opinion
 from .modules.loading import PRECISIONS, load_clip
+from .modules.prompted import PromptedCLIP
 
 
 class ClipTrainer(TrainerX):
@@ -97,7 +100,8 @@ class ClipTrainer(TrainerX):
             self.lab2cname = self.dm.lab2cname
             self.num_classes = self.dm.num_classes
         else:
-            self.dm = self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
+            for name in ("dm", "train_loader_x", "train_loader_u", "val_loader", "test_loader"):
+                setattr(self, name, None)
             self.num_source_domains = 0
             self.lab2cname = dict(enumerate(self._given_names))
             self.num_classes = len(self._given_names)
@@ -113,7 +117,7 @@ class ClipTrainer(TrainerX):
         self.backbone_sha256 = clip_model.sha256
         self.build_clip(clip_model)
 
-    def build_clip(self, clip_model: nn.Module) -> None:
+    def build_clip(self, clip_model: CLIP) -> None:
         """Make the method's model of a frozen CLIP on the CPU, and move it to `self.device`."""
         raise NotImplementedError
 
@@ -167,7 +171,7 @@ class ClipTrainer(TrainerX):
         started = time.time()
         self.set_model_mode("eval")
         self.evaluator.reset()
-        self.totals = defaultdict(float)
+        self.totals: dict[str, float] = defaultdict(float)
         choosing = split == "val"
         split = split or self.cfg.TEST.SPLIT
         loader = self.val_loader if split == "val" else None
@@ -176,20 +180,22 @@ class ClipTrainer(TrainerX):
 
         print(f"Evaluate on the *{split}* set")
         groups = Groups(self.dm.dataset.own_domains) if hasattr(self.dm.dataset, "own_domains") else None
+        n_images = 0
         for batch in tqdm(loader):
             images, label = self.parse_batch_test(batch)
             scores = self.test_step(images, label)
             self.evaluator.process(scores, label)
+            n_images += len(label)
             if groups:
                 groups.process(scores.argmax(dim=1) == label, label, batch["domain"])
         figures = dict(self.evaluator.evaluate())
-        figures.update({name: total / len(loader.dataset) for name, total in self.totals.items()})
+        figures.update({name: total / n_images for name, total in self.totals.items()})
         figures.update(groups.evaluate() if groups else {})
         figures.update(self.model_figures())
         for name, value in figures.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         if not choosing:
-            self.write_results(split, figures, len(loader.dataset), time.time() - started)
+            self.write_results(split, figures, n_images, time.time() - started)
         return next(iter(figures.values()))
 
     def test_step(self, images: Tensor, label: Tensor) -> Tensor:
@@ -268,7 +274,7 @@ class PromptTrainer(ClipTrainer):
             of what was trained: embeddings of class names, or CLIP itself. They are passed over when read.
     """
 
-    model: nn.Module
+    model: PromptedCLIP
     checkpoint_folder = "prompt_learner"
     key_prefix = ""
     untrained_keys: tuple[str, ...] = ()
@@ -299,7 +305,7 @@ class PromptTrainer(ClipTrainer):
         # What is estimated without a gradient is kept in buffers, and there may be nothing else.
         self.optim = build_optimizer(learner, cfg.OPTIM) if n_parameters else None
         with schedulers_taking_verbose():
-            self.sched = build_lr_scheduler(self.optim, cfg.OPTIM) if n_parameters else None
+            self.sched = build_lr_scheduler(self.optim, cfg.OPTIM) if self.optim else None
         self.register_model(self.checkpoint_folder, learner, self.optim, self.sched)
         # On a CPU amp means bfloat16, which needs no scaling.
         scaled = self.options.PREC == "amp" and self.device.type == "cuda"
@@ -598,11 +604,11 @@ def schedulers_taking_verbose():
         def init_without(self, optimizer, last_epoch=-1, verbose=False):
             init(self, optimizer, last_epoch)
 
-        _LRScheduler.__init__ = init_without
+        _LRScheduler.__init__ = init_without  # type: ignore[method-assign]
     try:
         yield
     finally:
-        _LRScheduler.__init__ = init
+        _LRScheduler.__init__ = init  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -619,7 +625,8 @@ def replacing(path: Path):
 
 
 def _random_state() -> dict:
-    name, keys, *rest = np.random.get_state()
+    state: Any = np.random.get_state()  # the tuple, as nothing else was asked for
+    name, keys, *rest = state
     return {
         "python": random.getstate(),
         "numpy": (name, keys.tolist(), *rest),

@@ -9,17 +9,21 @@ Legend: M templates, B images, C classes, S image size in pixels, D embedding wi
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
 import torch
 import torch.nn.functional as F
 from dassl.config import cfg_default
 from dassl.data.transforms.transforms import AVAI_CHOICES, build_transform
 from dassl.engine import TRAINER_REGISTRY
-from torch import Tensor, nn
+from torch import Tensor
 from yacs.config import CfgNode
 
 from .base import told
 from .feature_bank import BankedTrainer
 from .invariance import estimate_invariant_map
+from .modules.clip_types import CLIP
 from .modules.evidence import EVIDENCE_FUNCTIONS, Opinion, fuse, fused_log_evidence, log_evidence
 from .modules.invariant import InvariantMap, check_estimate, cosine
 from .modules.losses import (
@@ -30,7 +34,7 @@ from .modules.losses import (
     trusted_cross_entropy,
 )
 from .modules.prompted import PromptedCLIP
-from .modules.prompts import CoupledTemplates, TextTemplates, check_coupled, check_start
+from .modules.prompts import CoupledTemplates, Learner, TextTemplates, check_coupled, check_start
 from .modules.templates import fill
 from .modules.text import TextEncoder
 from .modules.vision import ImageEncoder
@@ -93,7 +97,16 @@ class CDCModel(PromptedCLIP):
         evidence: evidence function, scale (0: CLIP's logit scale) and shift of `log_evidence`.
     """
 
-    def __init__(self, clip_model, prompt_learner, autocast, anchor, evidence):
+    anchor: Tensor
+
+    def __init__(
+        self,
+        clip_model: CLIP,
+        prompt_learner: Learner,
+        autocast: Callable[[], AbstractContextManager[object]],
+        anchor: Tensor,
+        evidence: tuple[str, float, float],
+    ) -> None:
         super().__init__(clip_model, prompt_learner, autocast)
         self.register_buffer("anchor", anchor, persistent=False)
         function, scale, shift = evidence
@@ -111,23 +124,29 @@ class CDCModel(PromptedCLIP):
     def image_features(self, images: Tensor) -> Tensor:
         return self.project(super().image_features(images))
 
-    def forward(self, images: Tensor, text_features: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Log-evidence `(M, B, C)`, eq. (4).
 
         Args:
             images: `(M, B, 3, S, S)`, one view a template, or `(B, 3, S, S)`, one view for all.
-            text_features: `(M, C, D)`.
         """
-        return self.log_evidence(self.image_features(images), text_features)
+        return self.log_evidence(self.image_features(images), self.text_features())
 
     def log_evidence(self, image_features: Tensor, text_features: Tensor) -> Tensor:
-        """As `forward`, of L2-normalised image features `(M, B, D)`, or `(B, D)` where they are one for all."""
+        """As `forward`, of L2-normalised features.
+
+        Args:
+            image_features: `(M, B, D)`, or `(B, D)` where they are one for all templates.
+            text_features: `(M, C, D)`.
+        """
         return log_evidence(image_features @ text_features.transpose(1, 2), *self.evidence)
 
 
 @TRAINER_REGISTRY.register()
 class CDC(BankedTrainer):
     """Trainer of CDC, eq. (8), with the prediction of eq. (6)."""
+
+    model: CDCModel
 
     def config_problems(self, cfg, options) -> list[str]:
         problems = super().config_problems(cfg, options)
@@ -157,10 +176,10 @@ class CDC(BankedTrainer):
         views = [build_transform(self.cfg, is_train=True, choices=list(names)) for names in self.augmentations()]
         return views, views if self.options.TEST_VIEWS else None
 
-    def augmentations(self) -> list[list[str]]:
+    def augmentations(self) -> list[Sequence[str]]:
         return self.options.AUGMENTATIONS or [self.cfg.INPUT.TRANSFORMS] * self.options.N_TEMPLATES
 
-    def build_clip(self, clip_model: nn.Module) -> None:
+    def build_clip(self, clip_model: CLIP) -> None:
         options = self.options
         encoder = TextEncoder(clip_model)
         texts = fill(self.class_names, self.cfg.DATASET.NAME, options.ANCHOR)
@@ -175,7 +194,7 @@ class CDC(BankedTrainer):
         evidence = (options.EVIDENCE, options.EVIDENCE_SCALE, options.EVIDENCE_SHIFT)
         self.model = CDCModel(clip_model, learner, self.autocast, anchor, evidence).to(self.device)
 
-    def _learner(self, text_encoder: TextEncoder, image_encoder: ImageEncoder) -> nn.Module:
+    def _learner(self, text_encoder: TextEncoder, image_encoder: ImageEncoder) -> Learner:
         """The templates, of the kind that the config says."""
         options, names = self.options, self.class_names
         size, start = (options.N_TEMPLATES, options.N_CTX), (options.CTX_INIT, options.CTX_STD)
@@ -188,12 +207,11 @@ class CDC(BankedTrainer):
         # Templates that training starts from belong to the map that came with them.
         if self.options.INVARIANT and self.start_epoch == 0 and not self.cfg.MODEL.INIT_WEIGHTS:
             anchor = self.model.anchor.cpu()
-            estimate_invariant_map(
-                self, self.learner.invariant, lambda a, features, labels, images: cosine(images @ a, anchor @ a)
-            )
+            invariant = self.model.prompt_learner.invariant
+            estimate_invariant_map(self, invariant, lambda a, features, labels, images: cosine(images @ a, anchor @ a))
 
     def model_figures(self) -> dict[str, float]:
-        figures = self.learner.invariant.figures() if self.options.INVARIANT else {}
+        figures = self.model.prompt_learner.invariant.figures() if self.options.INVARIANT else {}
         if self.options.N_TEMPLATES > 1:
             figures["template_similarity"] = template_similarity(self.model.text_features()).item()
         return figures
@@ -253,14 +271,14 @@ class CDC(BankedTrainer):
 
     def model_inference(self, images: Tensor) -> Tensor:
         """Log-probabilities `(B, C)` of eq. (6); images as in `CDCModel.forward`."""
-        return self._decide(self.model(images, self.model.text_features())).log_prob
+        return self._decide(self.model(images)).log_prob
 
     def opinions(self, images: Tensor) -> tuple[Opinion, list[Opinion]]:
-        evidence = self.model(images, self.model.text_features())
+        evidence = self.model(images)
         return self._decide(evidence), [fuse(own[None]) for own in evidence]
 
     def test_step(self, images: Tensor, label: Tensor) -> Tensor:
-        evidence = self.model(images, self.model.text_features())
+        evidence = self.model(images)
         opinion = self._decide(evidence)
         self.totals["uncertainty"] += opinion.uncertainty.sum().item()
         self.totals["conflict"] += opinion.conflict.sum().item()

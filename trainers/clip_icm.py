@@ -14,6 +14,9 @@ Legend: N training images, B images, C classes, S image size in pixels, D embedd
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 import torch.nn.functional as F
 from dassl.config import cfg_default
 from dassl.engine import TRAINER_REGISTRY
@@ -22,6 +25,7 @@ from yacs.config import CfgNode
 
 from .base import PromptTrainer, told
 from .invariance import estimate_invariant_map, held_out
+from .modules.clip_types import CLIP
 from .modules.invariant import InvariantMap, LinearProbe, check_estimate, cosine
 from .modules.templates import fill
 from .modules.text import TextEncoder
@@ -50,7 +54,15 @@ class InvariantCLIP(nn.Module):
         autocast: context in which the image encoder computes.
     """
 
-    def __init__(self, clip_model, text_features, invariant, autocast):
+    text_features: Tensor
+
+    def __init__(
+        self,
+        clip_model: CLIP,
+        text_features: Tensor,
+        invariant: InvariantMap,
+        autocast: Callable[[], AbstractContextManager[object]],
+    ) -> None:
         super().__init__()
         self.image_encoder = ImageEncoder(clip_model)
         self.scale = float(clip_model.logit_scale.exp())
@@ -76,6 +88,7 @@ class InvariantCLIP(nn.Module):
 class CLIPICM(PromptTrainer):
     """What is "trained", in one epoch, is the invariant map (and the probe): estimated, kept, resumed and tested."""
 
+    model: InvariantCLIP  # type: ignore[assignment]  # what the base class asks of a PromptedCLIP is overridden here
     checkpoint_folder = "invariant_map"
 
     def config_problems(self, cfg, options) -> list[str]:
@@ -86,10 +99,10 @@ class CLIPICM(PromptTrainer):
         return problems
 
     @property
-    def learner(self) -> nn.Module:
+    def learner(self) -> InvariantMap:
         return self.model.invariant
 
-    def build_clip(self, clip_model: nn.Module) -> None:
+    def build_clip(self, clip_model: CLIP) -> None:
         options = self.options
         clip_model.to(self.device)
         with self.autocast():

@@ -15,11 +15,12 @@ from __future__ import annotations
 import torch
 from dassl.config import cfg_default
 from dassl.engine import TRAINER_REGISTRY
-from torch import Tensor, nn
+from torch import Tensor
 from yacs.config import CfgNode
 
 from .base import LogitTrainer, told
 from .feature_bank import BankedTrainer
+from .modules.clip_types import CLIP
 from .modules.prompted import PromptedCLIP
 from .modules.prompts import ConditionalContext, check_context
 from .modules.text import TextEncoder
@@ -39,6 +40,8 @@ PROMPTS_AT_ONCE = 4096  # images x classes in one pass of the text encoder, whic
 
 class ConditionalCLIP(PromptedCLIP):
     """CLIP's logits where every image has class embeddings of its own."""
+
+    prompt_learner: ConditionalContext
 
     def logits(self, image_features: Tensor) -> Tensor:
         """Logits `(B, C)` of image features `(B, D)`, float32."""
@@ -60,7 +63,7 @@ class CoCoOp(BankedTrainer, LogitTrainer):
     def config_problems(self, cfg, options) -> list[str]:
         return super().config_problems(cfg, options) + told(check_context, options.N_CTX, options.CTX_INIT)
 
-    def build_clip(self, clip_model: nn.Module) -> None:
+    def build_clip(self, clip_model: CLIP) -> None:
         options = self.options
         learner = ConditionalContext(TextEncoder(clip_model), self.class_names, options.N_CTX, options.CTX_INIT)
         self.model = ConditionalCLIP(clip_model, learner, self.autocast).to(self.device)

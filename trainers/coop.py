@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from dassl.config import cfg_default
 from dassl.engine import TRAINER_REGISTRY
-from torch import nn
 from yacs.config import CfgNode
 
 from .base import LogitTrainer, told
 from .feature_bank import BankedTrainer
+from .modules.clip_types import CLIP
 from .modules.prompted import PromptedCLIP
 from .modules.prompts import TextContext, check_context
 from .modules.text import TextEncoder
@@ -43,7 +43,7 @@ class CoOp(BankedTrainer, LogitTrainer):
         problems = super().config_problems(cfg, options)
         return problems + told(check_context, options.N_CTX, options.CTX_INIT, options.CLASS_TOKEN_POSITION)
 
-    def build_clip(self, clip_model: nn.Module) -> None:
+    def build_clip(self, clip_model: CLIP) -> None:
         options = self.options
         learner = TextContext(
             TextEncoder(clip_model),
@@ -62,6 +62,6 @@ class CoOp(BankedTrainer, LogitTrainer):
         """
         problems = super().checkpoint_problems(checkpoint)
         names = checkpoint.get("class_names", self.class_names)
-        if self.model.prompt_learner.ctx.ndim == 3 and names != self.class_names:
+        if self.learner.get_parameter("ctx").ndim == 3 and names != self.class_names:
             problems.append(f"has a context for each of {', '.join(names)}, not for {', '.join(self.class_names)}")
         return problems

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dassl
 import numpy as np
@@ -30,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from .base import ClipTrainer, PromptTrainer
+from .base import PromptTrainer
 
 VERSION = 2  # of the views that a seed gives; files of another one are not read
 IMAGES_AT_ONCE = 100  # views in one pass of the image encoder
@@ -74,7 +75,8 @@ class BankedTrainer(PromptTrainer):
 
     def before_train(self) -> None:
         if self.options.FEATURE_BANK:  # before the clock of training starts, as other runs may find it there
-            transform, names = self.dm.train_loader_x.dataset.transform, self.augmentations()
+            images: Any = self.dm.train_loader_x.dataset
+            transform, names = images.transform, self.augmentations()
             if names is None:
                 transform, names = [transform], [self.cfg.INPUT.TRANSFORMS]
             self.banks = feature_bank(self, transform, names, self.options.FEATURE_BANK)
@@ -146,7 +148,7 @@ def numbered_loader(loader: DataLoader, items: Sequence) -> DataLoader:
 
 
 def feature_bank(
-    trainer: ClipTrainer, transforms: Sequence[Callable], names: Sequence[Sequence[str]], n_views: int
+    trainer: PromptTrainer, transforms: Sequence[Callable], names: Sequence[Sequence[str]], n_views: int
 ) -> list[Tensor]:
     """Features of the run's training images under each template's transform, read or, the first time, made.
 
@@ -186,7 +188,8 @@ def feature_bank(
         if not files[-1].is_file():
             missing[files[-1]] = (transform, view_seed(cfg.SEED, steps[m], copy))
     if missing:
-        features = _encode(trainer, Views(paths, *zip(*missing.values()), n_views))
+        missing_transforms, seeds = zip(*missing.values())
+        features = _encode(trainer, Views(paths, missing_transforms, seeds, n_views))
         for file, bank in zip(missing, features):
             _write(file, bank)
     return [_read(file, (n_views, len(paths))) for file in files]
@@ -206,7 +209,7 @@ def input_options(cfg: CfgNode, names: Sequence[str]) -> dict:
     return {key: value for key, value in cfg.INPUT.items() if not key.startswith(("TRANSFORMS", *others))}
 
 
-def _encode(trainer: ClipTrainer, views: Views) -> np.ndarray:
+def _encode(trainer: PromptTrainer, views: Views) -> np.ndarray:
     """Features `(T, n, N, D)` of all views."""
     n_transforms = len(views.transforms)
     print(f"Feature bank: encode {views.n_views} view(s) of {len(views)} images for {n_transforms} template(s)")

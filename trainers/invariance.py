@@ -6,29 +6,30 @@ Legend: N training images, n interventions an image, B images, C classes, D embe
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from dassl.data.datasets import DatasetBase, Datum
 from dassl.data.transforms.transforms import build_transform
 from dassl.utils import read_image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from .base import ClipTrainer
+from .base import PromptTrainer
 from .modules.interventions import InterventionViews
 from .modules.invariant import InvariantMap, captured_energy, choose
 
 
-def held_out(dataset) -> list:
+def held_out(dataset: DatasetBase) -> list[Datum]:
     """A Dassl data set's validation images; none where these are the test images, as ImageNet's readers give them."""
-    tested = {item.impath for item in dataset.test}
+    tested = {item.impath for item in dataset.test or []}
     return [item for item in dataset.val or [] if item.impath not in tested]
 
 
 @torch.no_grad()
 def estimate_invariant_map(
-    trainer: ClipTrainer, invariant: InvariantMap, classify: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    trainer: PromptTrainer, invariant: InvariantMap, classify: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Estimate the map of eq. (9) from interventions on the run's training images.
 
@@ -44,12 +45,17 @@ def estimate_invariant_map(
 
     Returns:
         Features `(N, D)`, not normalised, and labels `(N,)` of the training images, on the CPU.
+
+    Raises:
+        ValueError: the config asks for images without a transform.
     """
     cfg, options, dataset = trainer.cfg, trainer.options, trainer.dm.dataset
     seed = cfg.SEED if cfg.SEED >= 0 else random.getrandbits(32)
     transform = build_transform(cfg, is_train=False)
+    if transform is None:
+        raise ValueError("an invariant map is estimated on transformed images: INPUT.NO_TRANSFORM must be False")
 
-    def encode(items: list, n_interventions: int) -> tuple[Tensor, Tensor]:
+    def encode(items: Sequence[Datum], n_interventions: int) -> tuple[Tensor, Tensor]:
         views = InterventionViews([item.impath for item in items], read_image, transform, n_interventions, seed)
         loader = DataLoader(
             views,
@@ -63,11 +69,12 @@ def estimate_invariant_map(
         return torch.cat(features).transpose(0, 1), torch.tensor([item.label for item in items])
 
     print(f"Encode {len(dataset.train_x)} training images and {options.INTERVENTIONS} intervention(s) on each")
-    (features, *intervened), labels = encode(dataset.train_x, options.INTERVENTIONS)
-    intervened = torch.stack(intervened)  # (n, N, D)
+    views, labels = encode(dataset.train_x, options.INTERVENTIONS)
+    features, intervened = views[0], views[1:]  # (N, D), (n, N, D)
     images, wanted, part = features, labels, "training"
     if held_out(dataset):
-        ((images,), wanted), part = encode(held_out(dataset), 0), "validation"
+        (views, wanted), part = encode(held_out(dataset), 0), "validation"
+        images = views[0]
 
     def accuracy(a: Tensor) -> float:
         return 100.0 * (classify(a, features, labels, images).argmax(dim=1) == wanted).double().mean().item()

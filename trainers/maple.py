@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from dassl.config import cfg_default
 from dassl.engine import TRAINER_REGISTRY
-from torch import nn
 from yacs.config import CfgNode
 
 from .base import LogitTrainer, told
+from .modules.clip_types import CLIP
 from .modules.prompted import PromptedCLIP
 from .modules.prompts import CoupledPrompt, check_coupled, check_start
 from .modules.text import TextEncoder
@@ -53,7 +53,7 @@ class MaPLe(LogitTrainer):
         problems = super().config_problems(cfg, options) + told(check_start, words, 1, options.N_CTX, 0.0, True)
         return problems + told(check_coupled, options.PROMPT_DEPTH, cfg.MODEL.BACKBONE.NAME)
 
-    def build_clip(self, clip_model: nn.Module) -> None:
+    def build_clip(self, clip_model: CLIP) -> None:
         options, words = self.options, _words(self.options)
         learner = CoupledPrompt(
             TextEncoder(clip_model),

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from dassl.config import cfg_default
 from dassl.engine import TRAINER_REGISTRY
-from torch import Tensor, nn
+from torch import Tensor
 from yacs.config import CfgNode
 
 from .base import ClipTrainer
+from .modules.clip_types import CLIP
 from .modules.templates import ENSEMBLE, fill
 from .modules.text import TextEncoder
 from .modules.vision import ImageEncoder
@@ -31,7 +32,7 @@ class ZeroshotCLIP(ClipTrainer):
         print(f"Prompts: {texts}")
         return [texts]
 
-    def build_clip(self, clip_model: nn.Module) -> None:
+    def build_clip(self, clip_model: CLIP) -> None:
         clip_model.to(self.device)
         encoder = TextEncoder(clip_model)
         with self.autocast():
@@ -39,7 +40,7 @@ class ZeroshotCLIP(ClipTrainer):
         self.text_features = F.normalize(embeddings.mean(dim=0), dim=-1)  # (C, D)
         self.image_encoder = ImageEncoder(clip_model)
 
-    def train(self) -> None:
+    def train(self) -> None:  # type: ignore[override]  # as Dassl's SimpleTrainer
         """There is nothing to train: the test alone."""
         self.test()
 

@@ -69,6 +69,8 @@ def _mask(scene: Scene, side: int, radius: float, centre: np.ndarray, rng: np.ra
     character = CHARACTERS[scene.kind][scene.subject]
     if scene.writing == "handwritten":
         return pen_mask(character, side, matrix, rng)
+    if scene.font is None:
+        raise ValueError(f"a printed {scene.kind} needs a font, got the scene {scene}")
     return character_mask(character, scene.font, side, matrix)
 
 
@@ -98,7 +100,7 @@ def render(scene: Scene, size: int, rng: np.random.Generator) -> Image.Image:
         an RGB picture; the same scene and state of ``rng`` give the same bytes.
 
     Raises:
-        ValueError: if ``size`` is below 16.
+        ValueError: if ``size`` is below 16, or a printed character has no font.
     """
     if size < 16:
         raise ValueError(f"size must be 16 pixels or more, but is {size}")
@@ -113,14 +115,14 @@ def render(scene: Scene, size: int, rng: np.random.Generator) -> Image.Image:
 
     pattern: np.ndarray | None = None
     paint = np.broadcast_to(colour, canvas.shape)
-    if scene.texture is not None:
+    if scene.texture is not None and scene.ground is not None:
         period = rng.uniform(0.13, 0.19)
         pattern = texture_field(scene.texture, x + 0.5 - centre[0], y + 0.5 - centre[1], period, rng)
         pattern = pattern.astype(np.float32)
         paint = _mix(np.broadcast_to(_tint(scene.ground, rng), canvas.shape), paint, pattern)
 
     if scene.kind == "texture":
-        solid = np.ones((side, side), dtype=np.float32)
+        solid: np.ndarray = np.ones((side, side), dtype=np.float32)
         rim = np.zeros_like(solid)
     else:
         mask = _mask(scene, side, radius, centre, rng)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -145,7 +145,7 @@ def _contrasting_colour(taken: Iterable[str | None], rng: np.random.Generator) -
     return _pick((name for name in COLOURS if name not in blocked), rng)
 
 
-def sample_scene(rng: np.random.Generator, fonts: tuple[str, ...], kind: str | None = None, **fixed: object) -> Scene:
+def sample_scene(rng: np.random.Generator, fonts: tuple[str, ...], kind: str | None = None, **fixed: Any) -> Scene:
     """Draw a scene at random, combinations held out from pre-training included.
 
     Args:
@@ -163,7 +163,7 @@ def sample_scene(rng: np.random.Generator, fonts: tuple[str, ...], kind: str | N
     if unknown:
         raise ValueError(f"a scene's factors are {', '.join(_FACTORS)}, but {', '.join(unknown)} is given")
     character = kind in CHARACTERS
-    factors: dict[str, object] = {"kind": kind}
+    factors: dict[str, Any] = {"kind": kind}
     factors["subject"] = fixed.get("subject", _pick(SUBJECTS.get(kind, ("",)), rng) if kind != "texture" else "")
     textured = kind == "texture" or (kind == "object" and rng.random() < 0.65)
     factors["texture"] = fixed.get("texture", _pick(TEXTURES, rng) if textured else None)
@@ -188,7 +188,8 @@ def sample_scene(rng: np.random.Generator, fonts: tuple[str, ...], kind: str | N
         background, background_colour = "plain", "white" if colour == "black" else "black"
     factors.update(background=background, background_colour=background_colour)
 
-    styles, writing = STYLES, None
+    styles: tuple[str, ...] = STYLES
+    writing = None
     if character:
         writing = "handwritten" if kind != "symbol" and rng.random() < 0.55 else "printed"
         writing = fixed.get("writing", writing)
@@ -208,7 +209,7 @@ def sample_scene(rng: np.random.Generator, fonts: tuple[str, ...], kind: str | N
 
 def sample_pretraining_scene(rng: np.random.Generator, fonts: tuple[str, ...]) -> Scene:
     """A scene for pre-training: never a held-out combination, never a texture that fills the frame."""
-    clear = {"contrast": 1.0, "noise": 0.0, "clutter": 0, "blur": 0.0, "background": "plain"}
+    clear: dict[str, Any] = {"contrast": 1.0, "noise": 0.0, "clutter": 0, "blur": 0.0, "background": "plain"}
     fixed = clear if rng.random() < 0.5 else {}
     while True:
         scene = sample_scene(rng, fonts, **fixed)
@@ -267,8 +268,9 @@ def describe(scene: Scene, rng: np.random.Generator) -> Caption:
         adjectives.append(scene.colour)
         if scene.ground is not None and name("ground", 0.5):
             adjectives[-1] += f" and {scene.ground}"
-    with_texture = scene.texture is not None and name("texture", 0.8)
-    if with_texture:
+    with_texture = False
+    if scene.texture is not None and name("texture", 0.8):
+        with_texture = True
         adjectives.append(scene.texture)
     tail = ""
     if name("position", 0.12):

@@ -137,7 +137,7 @@ def _character(character: str, font: str) -> Image.Image:
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
     face = ImageFont.truetype(str(path), 96)
     left, top, right, bottom = face.getbbox(character)
-    picture = Image.new("L", (right - left + 8, bottom - top + 8), 0)
+    picture = Image.new("L", (math.ceil(right - left) + 8, math.ceil(bottom - top) + 8), 0)
     ImageDraw.Draw(picture).text((4 - left, 4 - top), character, fill=255, font=face)
     return picture
 

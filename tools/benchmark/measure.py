@@ -10,7 +10,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -58,7 +60,11 @@ def plan(upstream: Sequence[str] = ()) -> list[Measurement]:
 
     # 1000 classes at 77 positions need 40 GB and minutes: time a class is that of 100 of them.
     for classes, plain in ((24, 24), (200, 200), (1000, 100)):
-        subjects = {"m1": cdc("text", classes, 1), "m4": cdc("text", classes), "plain": cdc("text", plain, 1)}
+        subjects: dict[str, Any] = {
+            "m1": cdc("text", classes, 1),
+            "m4": cdc("text", classes),
+            "plain": cdc("text", plain, 1),
+        }
         subjects["plain"] = replace(subjects["plain"], style="plain")
         measure("text", f"text {classes}", 5, 2, **subjects)
 
@@ -75,7 +81,7 @@ def plan(upstream: Sequence[str] = ()) -> list[Measurement]:
     )
     measure("train", "train 200", 5, 3, plain_coop=coop("train", 200, style="plain"), cdc=cdc("train", 200))
     for trainer in ("CoCoOp", "MaPLe"):
-        both = {style: Subject(trainer, "train", 24, style=style) for style in ("ours", "plain")}
+        both: dict[str, Any] = {style: Subject(trainer, "train", 24, style=style) for style in ("ours", "plain")}
         measure("train", f"train {trainer}", **both)
     measure("train", "train M", m1=cdc("train", 24, 1), m8=cdc("train", 24, 8), coupled=cdc("train", 24, coupled=True))
     thirty_two = {name: coop("train", 24, batch=32, style=name) for name in ("ours", "plain")}
@@ -115,10 +121,11 @@ def plan(upstream: Sequence[str] = ()) -> list[Measurement]:
     for batch in (4, 32):
         measure("data", f"data {batch}, bank", 20, 20, warm_up=5, loop=cdc("loop", 24, batch=batch, bank=True))
 
-    large = {"backbone": "ViT-L/14"}
+    large: dict[str, Any] = {"backbone": "ViT-L/14"}
     measure("large", "large train", 2, cdc_bank=cdc("train", 24, bank=True, **large), cdc=cdc("train", 24, **large))
     measure("large", "large train 100", 2, cdc_bank=cdc("train", 100, bank=True, **large))
-    measure("large", "large CoOp", 2, **{style: coop("train", 24, style=style, **large) for style in ("ours", "plain")})
+    both = {style: coop("train", 24, style=style, **large) for style in ("ours", "plain")}
+    measure("large", "large CoOp", 2, **both)
     measure(
         "large", "large test", 2, zero_shot=Subject("ZeroshotCLIP", "test", 24, **large), cdc=cdc("test", 24, **large)
     )
@@ -129,7 +136,7 @@ def plan(upstream: Sequence[str] = ()) -> list[Measurement]:
             subjects = {"ours": published, "published": replace(published, style="published", checkout=checkout)}
             measure("upstream", f"published {trainer}", 5, 3, **subjects)
 
-    compiled = {style: cdc("text", 24, style=style) for style in ("ours", "compiled")}
+    compiled: dict[str, Any] = {style: cdc("text", 24, style=style) for style in ("ours", "compiled")}
     measure("compile", "compiled text 24", 5, warm_up=2, **compiled)
     return found
 
@@ -159,7 +166,8 @@ def published_trainers(checkout: str) -> list[str]:
 def small(measurements: Sequence[Measurement]) -> list[Measurement]:
     """Every kind of subject once, on a CLIP and numbers so small that they only show that all of it runs."""
     classes = {24: 6, 100: 8, 200: 9, 397: 10, 1000: 12}
-    found, seen = [], set()
+    found: list[Measurement] = []
+    seen: set[tuple[object, ...]] = set()
     for measurement in measurements:
         kinds = {(s.trainer, s.work, s.style, s.coupled, s.bank) for s in measurement.subjects.values()}
         if kinds <= seen or measurement.section == "compile":  # which takes minutes, however small the model
@@ -210,7 +218,8 @@ def take(measurement: Measurement, settings: Settings) -> dict:
 @contextmanager
 def _processes(subjects: dict[str, Subject], settings: Settings) -> Iterator:
     """A process for each subject, built one after the other, and how to ask one of them."""
-    connections, processes = {}, []
+    connections: dict[str, Connection] = {}
+    processes = []
 
     def ask(name: str, command: str = "") -> dict:
         try:

@@ -5,9 +5,14 @@ Legend: M templates, C classes, P prefix and L suffix positions, W transformer w
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+if TYPE_CHECKING:  # a published checkout's process must find the checkout's own `trainers`
+    from trainers.modules.clip_types import CLIP
 
 
 class PlainTextEncoder(nn.Module):
@@ -19,7 +24,7 @@ class PlainTextEncoder(nn.Module):
         clip_model: a CLIP of the `clip` package; its text side is shared, not copied.
     """
 
-    def __init__(self, clip_model: nn.Module):
+    def __init__(self, clip_model: CLIP):
         super().__init__()
         self.blocks = clip_model.transformer.resblocks
         self.positional_embedding = clip_model.positional_embedding

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from unittest import mock
 
 import compat  # noqa: F401  makes `import dassl` work
@@ -37,6 +37,9 @@ from torch import Tensor, nn
 
 from tools.benchmark.operations import counted_operations
 from tools.benchmark.plain import PlainTextEncoder
+
+if TYPE_CHECKING:  # a published checkout's process must find the checkout's own `trainers`
+    from trainers.modules.clip_types import CLIP
 
 # embed_dim, image_resolution, vision_layers, vision_width, vision_patch_size, context_length, vocab_size,
 # transformer_width, transformer_heads, transformer_layers; "tiny" is for trying the benchmark itself.
@@ -111,7 +114,7 @@ def class_names(count: int) -> list[str]:
     return [" ".join(words[c + 1000 * n] for n in range(length)) for c, length in enumerate(lengths[:count])]
 
 
-def random_clip(backbone: str, precision: str) -> nn.Module:
+def random_clip(backbone: str, precision: str) -> CLIP:
     """A frozen CLIP of the `clip` package with random weights, as `load_clip` gives a real one."""
     model = import_module("clip.model")
     torch.manual_seed(0)
@@ -152,8 +155,8 @@ class Measured:
     def __init__(self, subject: Subject, settings: Settings, folder: Path):
         self.subject, self.settings = subject, settings
         self.cuda = settings.device == "cuda"
-        self.trainer = _published(subject, settings, folder) if subject.style == "published" else None
-        self.trainer = self.trainer or _own(subject, settings, folder)
+        build = _published if subject.style == "published" else _own
+        self.trainer: Any = build(subject, settings, folder)
         self.trainer.set_model_mode("eval" if subject.work == "test" else "train")
         if subject.work == "test" and hasattr(self.trainer, "model"):
             self.trainer.model.requires_grad_(False)  # PyTorch's counter of operations takes it for a training step
@@ -349,7 +352,8 @@ def _picture(number: int) -> Image.Image:
     """Smooth shapes under some noise, which a JPEG file stores in about as many bytes as a photograph."""
     rng = np.random.default_rng(number)
     coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
-    pixels = np.asarray(coarse.resize(PICTURE_SIZE, Image.BICUBIC)) + rng.normal(0, 12, (*PICTURE_SIZE[::-1], 3))
+    smooth = np.asarray(coarse.resize(PICTURE_SIZE, Image.Resampling.BICUBIC))
+    pixels = smooth + rng.normal(0, 12, (*PICTURE_SIZE[::-1], 3))
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 

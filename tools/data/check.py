@@ -58,7 +58,7 @@ def public_names() -> list[str]:
     return [name for name in known_names() if not issubclass(reader_of(name), (GeneratedDataset, Folder))]
 
 
-class WithoutSaving:
+class WithoutSaving(SplitDataset):
     """Goes before a reader among the bases of a class: makes the split where none is saved, and saves none."""
 
     def load_split(self) -> Split:
@@ -127,7 +127,7 @@ def where_to_get(name: str, root: str) -> list[str]:
 
 def split_lines(dataset: SplitDataset, source: Source | None) -> list[str]:
     """Lines on how many images and classes a set has, beside the published numbers."""
-    counts = Counts(dataset.num_classes, len(dataset.train_x), len(dataset.val or ()), len(dataset.test))
+    counts = Counts(dataset.num_classes, len(dataset.train_x), len(dataset.val or ()), len(dataset.test or ()))
     told = [f"{count:,} {name}" for name, count in zip(Counts._fields, counts)]
     if source is None:
         return [f"split     {', '.join(told)}"]

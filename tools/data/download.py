@@ -25,6 +25,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from email.message import Message
 from typing import IO, NamedTuple
 from urllib.parse import urlsplit
 
@@ -211,19 +212,19 @@ def describe(error: object) -> str:
     return str(error) or type(error).__name__
 
 
-def first_byte(headers: Mapping[str, str]) -> int:
+def first_byte(headers: Message) -> int:
     """First byte of a partial answer, -1 if it does not say."""
     found = re.match(r"bytes (\d+)-", headers.get("Content-Range", ""))
     return int(found[1]) if found else -1
 
 
-def total_length(headers: Mapping[str, str]) -> int:
+def total_length(headers: Message) -> int:
     """Length of the whole file by a partial answer, -1 if it does not say."""
     found = re.search(r"/(\d+)$", headers.get("Content-Range", ""))
     return int(found[1]) if found else -1
 
 
-def version_of(headers: Mapping[str, str]) -> str:
+def version_of(headers: Message) -> str:
     """What tells this version of a file from others: a strong ETag, or the date of its last change; "" without both."""
     tag = headers.get("ETag", "")
     return headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
@@ -332,7 +333,7 @@ def tar_members(archive: tarfile.TarFile, path: str) -> Iterator[Member]:
     for entry in archive:
         if not entry.isdir():
             yield Member(safe_name(entry.name, path), entry.size, entry)
-    while archive.fileobj.read(BLOCK):
+    while archive.fileobj is not None and archive.fileobj.read(BLOCK):
         pass
 
 
@@ -344,7 +345,7 @@ class Header(tarfile.TarInfo):
         """Read the next member's header."""
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed leaves it out
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"{error} at byte {archive.offset:,}") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -84,7 +85,8 @@ def _open(output: str) -> AbstractContextManager[TextIO]:
     """The file of rows, or stdout; each row goes out whole, with the bytes of paths that are not UTF-8 as they are."""
     if output:
         return open(output, "w", encoding="utf-8", errors="surrogateescape", newline="", buffering=1)
-    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="", line_buffering=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not where a caller has replaced it
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="", line_buffering=True)
     return nullcontext(sys.stdout)
 
 

@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import compat  # noqa: F401  makes `import dassl` work; stands before it
 
@@ -78,8 +78,9 @@ def encode_images(
         ValueError: features are not finite.
     """
     trainer.set_model_mode("eval")
-    loader = load_images(paths, [build_transform(trainer.cfg, is_train=False)], batch_size, workers)
-    whole, n_done = None, 0
+    view: Any = build_transform(trainer.cfg, is_train=False)
+    loader = load_images(paths, [view], batch_size, workers)
+    whole, n_done = np.empty(0, dtype), 0
     for outcomes, batch in tqdm(loader, disable=None):
         for path, reason in outcomes:
             if reason:
@@ -89,7 +90,7 @@ def encode_images(
             raise ValueError(f"features are not finite: {trainer.options.PREC} may be too narrow for this CLIP")
         if features.ndim == 3 and len(features) == 1:
             features = features[0]
-        if whole is None:
+        if not n_done:
             whole = np.empty((*features.shape[:-2], len(paths), features.shape[-1]), dtype)
         whole[..., n_done : n_done + len(outcomes), :] = features
         n_done += len(outcomes)
@@ -170,7 +171,7 @@ def write_features(args: argparse.Namespace) -> None:
     images, cfg = list_images(dataset, args.split), trainer.cfg
     batch_size = cfg.DATALOADER.TEST.BATCH_SIZE if args.batch_size is None else args.batch_size
     workers = cfg.DATALOADER.NUM_WORKERS if args.workers is None else args.workers
-    content = {"image_features": encode_images(trainer, images.paths, args.dtype, batch_size, workers)}
+    content: dict[str, Any] = {"image_features": encode_images(trainer, images.paths, args.dtype, batch_size, workers)}
     with torch.no_grad():
         text_features = trainer.class_features()
     if text_features is not None:

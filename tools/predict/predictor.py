@@ -12,7 +12,7 @@ from contextlib import redirect_stdout
 from io import StringIO
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import compat  # noqa: F401  makes `import dassl` work; stands before it
 
@@ -121,7 +121,7 @@ class Predictor:
             self.trainer = load_trained(run, results, cfg, names, epoch)
             _, views = self.trainer.transforms()
             views = views or build_transform(cfg, is_train=False)
-        self.views = views if isinstance(views, list) else [views]
+        self.views: list[Any] = views if isinstance(views, list) else [views]
 
     @property
     def class_names(self) -> list[str]:
@@ -224,7 +224,8 @@ def find_images(given: str | Path | Iterable[str | Path]) -> Found:
         given: paths of files and folders, or one of them.
     """
     found = Found([], [], [])
-    for path in map(os.fspath, [given] if isinstance(given, (str, os.PathLike)) else given):
+    paths = [given] if isinstance(given, (str, os.PathLike)) else given
+    for path in (os.fspath(path) for path in paths):
         if os.path.isdir(path):
             before = len(found.images), len(found.skipped)
             _search(path, found, ())

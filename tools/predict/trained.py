@@ -184,7 +184,7 @@ class ImageFiles(Dataset):
             return path, "", [view(image) for view in self.views]
 
 
-def _reason(path: str, error: Exception) -> str:
+def _reason(path: str, error: BaseException) -> str:
     """Why an image cannot be read, in one line; embedded Dassl's error names the path and stands on PIL's own."""
     error = error.__cause__ or error
     if not os.path.exists(path):

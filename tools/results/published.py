@@ -12,6 +12,7 @@ new give 68.69).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePath
 
 SOURCE = "the CDC paper (Zhang et al., NeurIPS 2024): ViT-B/16, 16 shots, mean of 3 seeds"
@@ -140,7 +141,8 @@ def numbers(protocol: str) -> dict[str, dict[str, dict[str, float]]]:
             for trainer, table in _BASE_TO_NEW.items()
         }
     if protocol == "xd":
-        rows, tables = [*names[:11], "average"], _CROSS_DATASET
+        rows = [*names[:11], "average"]
+        tables: Mapping[str, tuple[float, ...]] = _CROSS_DATASET
     elif protocol == "dg":
         rows, tables = [names[0], *names[11:], "average"], _DOMAIN_GENERALISATION
     else:

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -82,7 +83,7 @@ def _grid(table: Table, numbers: dict, output_format: str) -> str:
                 theirs = [numbers.get((index, row, metric)) for metric in column.metrics]
                 line += [NOTHING if number is None else f"{number:.2f}" for number in theirs]
                 line += [
-                    NOTHING if None in (figure, number) else f"{round(figure.mean - number, 2) + 0:+.2f}"
+                    NOTHING if figure is None or number is None else f"{round(figure.mean - number, 2) + 0:+.2f}"
                     for figure, number in zip(figures, theirs)
                 ]
     if output_format == "latex":
@@ -191,7 +192,7 @@ def table_of(
             f"no run of {protocol} below {' '.join(map(str, outputs))}{chosen}; such runs lie in {LAYOUT[protocol]}"
         )
     table = build_table(runs, join_configs=join_configs, seeds=given.get("seeds", ()))
-    there = {
+    there: dict[str, set[Any]] = {
         "datasets": {run.dataset for run in runs},
         "trainers": {run.trainer for run in runs},
         "configs": {run.config for run in runs},

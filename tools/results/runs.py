@@ -287,7 +287,7 @@ def _source_told(place: Place) -> str | None:
     if path.is_file():
         content = _content(path)
         trained_on = content.get("trained_on")
-        names = _config_names().get(trained_on.get("dataset"), []) if isinstance(trained_on, dict) else []
+        names = _config_names().get(str(trained_on.get("dataset")), []) if isinstance(trained_on, dict) else []
         source = _source_in_path(place, str(content.get("model_dir"))) or (names[0] if len(names) == 1 else None)
         if source:
             return source
@@ -350,12 +350,12 @@ def _choose(ranked: list[tuple[int, Place]]) -> Result:
         ValueError: two of the same rank differ by more than the rounding of a log.
     """
     results = [(rank, _read(place)) for rank, place in sorted(ranked, key=lambda item: item[0])]
-    finished = [(rank, result) for rank, result in results if result.accuracy is not None]
+    finished = [(rank, result, result.accuracy) for rank, result in results if result.accuracy is not None]
     if not finished:
         return results[0][1]
-    best, chosen = finished[0]
-    for rank, other in finished[1:]:
-        if rank == best and abs(other.accuracy - chosen.accuracy) > ROUNDING:
+    best, chosen, accuracy = finished[0]
+    for rank, other, other_accuracy in finished[1:]:
+        if rank == best and abs(other_accuracy - accuracy) > ROUNDING:
             raise ValueError(f"{chosen.path} and {other.path} hold different results of the same run: leave one out")
     return chosen
 

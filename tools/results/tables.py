@@ -191,7 +191,10 @@ def _accuracies(column: Column, runs: list[Run]) -> dict[str, dict[int, float]]:
                     f"the configs {other.config} and {run.config} of {column.trainer} cannot be joined: both have "
                     f"results on {run.dataset} with seed {run.seed}"
                 )
-    return {metric: {seed: run.accuracy for seed, run in by_seed.items()} for metric, by_seed in taken.items()}
+    return {
+        metric: {seed: run.accuracy for seed, run in by_seed.items() if run.accuracy is not None}
+        for metric, by_seed in taken.items()
+    }
 
 
 def _figures(accuracies: dict[str, dict[int, float]]) -> dict[str, Figure]:

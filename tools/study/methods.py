@@ -62,7 +62,7 @@ METHODS = (
 )
 
 # Wordings and views of up to eight templates; the first four of both are those of the config
-WORDINGS = ("a photo of a", "a picture of a", "an image of a", "a snapshot of a")
+WORDINGS: tuple[str, ...] = ("a photo of a", "a picture of a", "an image of a", "a snapshot of a")
 WORDINGS += ("a drawing of a", "a painting of a", "a sketch of a", "a rendering of a")
 PLAIN = ["normalize"]
 VIEWS_OF = (
@@ -125,7 +125,7 @@ DIVERSITY = (
     cdc("10", "beta10", BETA=10.0),
 )
 START = replace(cdc("CDC before training", "start"), train=False)
-LONG = {"OPTIM.MAX_EPOCH": 30, "TRAIN.CHECKPOINT_FREQ": 3}
+LONG: dict[str, object] = {"OPTIM.MAX_EPOCH": 30, "TRAIN.CHECKPOINT_FREQ": 3}
 CURVES = tuple(replace(method, tag="epochs30", settings=LONG) for method in (COOP, CDC))
 
 

@@ -5,6 +5,7 @@ What stands between the page's two marks is written by hand and stays as it is; 
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -354,14 +355,15 @@ def _diversity(plan: Plan) -> str:
     return text + "\n\n" + table(rows, ["beta", *(f"{part}: {name}" for part in ("base", "new") for name in names)])
 
 
+def _confounded_figure(plan: Plan, method: Method, name: str, seed: int) -> float:
+    return _figure(plan.trained_on(method, CONFOUNDED, seed), name)
+
+
 def _confounded(plan: Plan) -> str:
     names = ("accuracy", "aligned_accuracy", "conflicting_accuracy", "worst_group_accuracy")
     rows = []
     for method in (*(method for method in METHODS if method != CDC), *ABLATION):
-        cells = [
-            _by_seed(plan, method, lambda seed, m=method, n=name: _figure(plan.trained_on(m, CONFOUNDED, seed), n))
-            for name in names
-        ]
+        cells = [_by_seed(plan, method, functools.partial(_confounded_figure, plan, method, name)) for name in names]
         rows.append([method.title, *map(show, cells)])
     text = (
         "`confounded`, all classes: in training the background of nine in ten images follows the class, in the test it "

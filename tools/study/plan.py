@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tools.results.runs import VARIANTS
 from tools.study.methods import (
@@ -133,7 +134,7 @@ class Plan:
         return Experiment(method.trainer, method.config, dataset, seed, classes, folder, settings, train=method.train)
 
     @staticmethod
-    def _test(run: Experiment, **changes: object) -> Experiment:
+    def _test(run: Experiment, **changes: Any) -> Experiment:
         """A test of a run's model."""
         return replace(run, tested=run.folder if run.train else None, **changes)
 

@@ -111,7 +111,7 @@ def _check_settings(experiment: Experiment, cfg: CfgNode) -> None:
 
 def _flat(config: Mapping, prefix: str = "") -> dict[str, object]:
     """Settings by their whole names."""
-    flat = {}
+    flat: dict[str, object] = {}
     for name, value in config.items():
         flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
     return flat

@@ -33,7 +33,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import compat  # noqa: F401  (makes `dassl`, which the readers beside the world need, importable)
 
@@ -190,8 +190,8 @@ def render_pictures(seed: int, count: int, workers: int) -> tuple[torch.Tensor, 
     """``count`` pictures (rounded up to whole chunks) as ``(count, 3, 48, 48)`` bytes, and their scenes."""
     chunks = math.ceil(count / CHUNK)
     with ProcessPoolExecutor(workers) as pool:
-        parts = pool.map(_render_chunk, itertools.repeat(seed, chunks), range(chunks))
-        parts = list(tqdm(parts, total=chunks, desc="rendering", unit_scale=CHUNK, unit="picture"))
+        running = pool.map(_render_chunk, itertools.repeat(seed, chunks), range(chunks))
+        parts = list(tqdm(running, total=chunks, desc="rendering", unit_scale=CHUNK, unit="picture"))
     pictures = torch.from_numpy(np.concatenate([part[0] for part in parts])).permute(0, 3, 1, 2)
     return pictures, [scene for part in parts for scene in part[1]]
 
@@ -221,7 +221,8 @@ class Factors:
 
     def codes(self, named: Mapping[str, str | None]) -> list[int]:
         """Numbers of factors in the order of ``world.NAMED``, -1 for those not given."""
-        return [self._number[factor].get(named.get(factor), -1) for factor in world.NAMED]
+        values = ((factor, named.get(factor)) for factor in world.NAMED)
+        return [-1 if value is None else self._number[factor].get(value, -1) for factor, value in values]
 
 
 class Batch(NamedTuple):
@@ -340,7 +341,9 @@ def handwritten_digits() -> Probe:
     """scikit-learn's scans, bright on black, enlarged to 48 pixels."""
     scans = load_digits()
     pictures = [
-        np.array(Image.fromarray(np.round(scan * (255 / 16)).astype(np.uint8)).resize((SIZE, SIZE), Image.BICUBIC))
+        np.array(
+            Image.fromarray(np.round(scan * (255 / 16)).astype(np.uint8)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+        )
         for scan in scans.images
     ]
     prompts = [f"a photo of the digit {word}." for word in world.DIGITS]
@@ -460,7 +463,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(matrices, {"lr": 0.0, "decay": decay, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # it never computes the loss again
         """One step along the gradients; matrices of one shape are made orthogonal together."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[tuple[torch.Tensor, torch.Tensor]]] = {}
@@ -532,12 +535,13 @@ def train_step(
     cores busy even where others use them too, and gives the same bits whatever their number.
     """
     parameters = [p for p in model.parameters() if p is not model.logit_scale]
+    texts: Any = batch  # with `tokens` come `named` and `true`
     captioned = batch.tokens is not None
     cut = len(batch.pictures) * (11 if captioned else 8) // 16
 
     def second() -> tuple[torch.Tensor, ...]:
         image = encode_image(model, batch.pictures[cut:])
-        return (image, encode_text(model, batch.tokens)) if captioned else (image,)
+        return (image, encode_text(model, texts.tokens)) if captioned else (image,)
 
     outputs = list(pool.map(lambda half: half(), (lambda: (encode_image(model, batch.pictures[:cut]),), second)))
     leaves = [[output.detach().requires_grad_() for output in half] for half in outputs]
@@ -545,14 +549,15 @@ def train_step(
     loss = heads.loss(image, batch.shown)
     if captioned:
         text = leaves[1][1]
-        loss = loss + heads.loss(text, batch.named)
-        loss = loss + contrastive_loss(image, text, model.logit_scale.exp(), batch.true)
-    for optimiser in optimisers:
-        optimiser.zero_grad()
+        loss = loss + heads.loss(text, texts.named)
+        loss = loss + contrastive_loss(image, text, model.logit_scale.exp(), texts.true)
+    for each in optimisers:
+        each.zero_grad()
     loss.backward()
 
     def backward(half: tuple[torch.Tensor, ...], ends: list[torch.Tensor]) -> tuple[torch.Tensor | None, ...]:
-        return torch.autograd.grad(half, parameters, [end.grad for end in ends], allow_unused=True)
+        given: list[Any] = [end.grad for end in ends]
+        return torch.autograd.grad(half, parameters, given, allow_unused=True)
 
     for parameter, *parts in zip(parameters, *pool.map(backward, outputs, leaves)):
         given = [part for part in parts if part is not None]

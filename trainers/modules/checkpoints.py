@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ class _StandIn:
         pass
 
 
-def _stand_in_dict(*arguments: object) -> OrderedDict:
+def _stand_in_dict(*arguments: object) -> OrderedDict[object, object]:
     """`_StandIn` for defaultdict, which the reader goes on to fill."""
     return OrderedDict()
 
@@ -42,14 +43,18 @@ def _restored(content: object) -> object:
     return _each(_restored, content)
 
 
-def _each(function: Callable, content: object) -> object:
+def _each(function: Callable[[object], object], content: object) -> object:
     """Plain containers with a function of what is in them; all else as it is."""
     if type(content) is dict:
         return {key: function(value) for key, value in content.items()}
-    return type(content)(map(function, content)) if type(content) in (list, tuple) else content
+    if type(content) is list:
+        return [function(value) for value in content]
+    if type(content) is tuple:
+        return tuple(function(value) for value in content)
+    return content
 
 
-def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *needed: str) -> dict:
+def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *needed: str) -> dict[str, Any]:
     """Read a checkpoint, tensors and plain data only.
 
     Published checkpoints keep the scheduler behind the warm-up as an object, with its optimizer, and the validation
@@ -90,7 +95,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *neede
     return {key: value if key == "state_dict" else _restored(value) for key, value in checkpoint.items()}
 
 
-def _stand_ins(path: str | Path) -> AbstractContextManager:
+def _stand_ins(path: str | Path) -> AbstractContextManager[None]:
     """The context in which `torch.load` reads what `path` names as stand-ins."""
     if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint") or not zipfile.is_zipfile(path):
         return nullcontext()

@@ -51,7 +51,7 @@ def intervene(image: Image, rng: random.Random) -> Image:
     return OPERATIONS[rng.choice(list(OPERATIONS))](image, rng)
 
 
-class InterventionViews(Dataset):
+class InterventionViews(Dataset[Tensor]):
     """Each picture as it is, then n interventions on it, `(1 + n, 3, S, S)`.
 
     As in the released code the intervention is made on the whole picture, before it is resized and cropped. What is
@@ -66,7 +66,14 @@ class InterventionViews(Dataset):
         seed: of the random operations.
     """
 
-    def __init__(self, paths: Sequence[str], read: Callable, transform: Callable, n_interventions: int, seed: int):
+    def __init__(
+        self,
+        paths: Sequence[str],
+        read: Callable[[str], Image],
+        transform: Callable[[Image], Tensor],
+        n_interventions: int,
+        seed: int,
+    ) -> None:
         self.paths = paths
         self.read = read
         self.transform = transform

@@ -165,6 +165,12 @@ class InvariantMap(nn.Module):
         width: D.
     """
 
+    directions: Tensor
+    k: Tensor
+    weight: Tensor
+    energy: Tensor
+    probe: LinearProbe
+
     def __init__(self, width: int):
         super().__init__()
         self.register_buffer("directions", torch.eye(width))
@@ -214,6 +220,9 @@ class LinearProbe(nn.Module):
         n_classes: C.
         width: D, the largest k.
     """
+
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, n_classes: int, width: int):
         super().__init__()

@@ -17,9 +17,12 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from .clip_types import CLIP
 
 with warnings.catch_warnings():
     # PyPI's copies import pkg_resources, which warns of its own end on every import.
@@ -34,7 +37,7 @@ SIZES = ("input_resolution", "context_length", "vocab_size")
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "amp": torch.float32, "fp32": torch.float32}
 
 
-def load_clip(name: str, precision: str = "fp32", cache: str = CACHE) -> nn.Module:
+def load_clip(name: str, precision: str = "fp32", cache: str = CACHE) -> CLIP:
     """Build a frozen CLIP from OpenAI's file of it, or from any file in OpenAI's two formats.
 
     Args:
@@ -79,11 +82,11 @@ def weights_digest(state_dict: Mapping[str, Tensor]) -> str:
     for name in sorted(set(state_dict) - set(SIZES)):
         values = state_dict[name].detach().float().cpu().contiguous()
         digest.update(f"{name} {tuple(values.shape)} ".encode())
-        digest.update(values.reshape(-1).numpy())
+        digest.update(values.reshape(-1).numpy().data)
     return digest.hexdigest()
 
 
-def _build(state_dict: dict[str, Tensor], path: Path) -> nn.Module:
+def _build(state_dict: dict[str, Tensor], path: Path) -> CLIP:
     """The `clip` package's module of a state dict, which it changes."""
     arguments = []
     if "design_details" in inspect.signature(build_model).parameters:
@@ -92,7 +95,7 @@ def _build(state_dict: dict[str, Tensor], path: Path) -> nn.Module:
         arguments = [{"trainer": "CoOp", **no_prompts}]
     keys = set(state_dict) - set(SIZES)
     try:
-        model = build_model(state_dict, *arguments)
+        model: CLIP = build_model(state_dict, *arguments)
         differing = keys ^ set(model.state_dict())  # MaPLe's passes over what is missing
     except (KeyError, RuntimeError, AssertionError, ZeroDivisionError) as error:
         raise ValueError(f"{path} is not a whole CLIP file: {type(error).__name__}: {error}") from error
@@ -145,7 +148,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return state_dict
 
 
-def _is_torchscript(data: io.BufferedIOBase) -> bool:
+def _is_torchscript(data: IO[bytes]) -> bool:
     found = False
     if zipfile.is_zipfile(data):
         with zipfile.ZipFile(data) as archive:
@@ -154,14 +157,15 @@ def _is_torchscript(data: io.BufferedIOBase) -> bool:
     return found
 
 
-def _read_archive(data: io.BufferedIOBase) -> dict[str, Tensor]:
+def _read_archive(data: IO[bytes]) -> dict[str, Tensor]:
     with warnings.catch_warnings():
         # Deprecated, yet the format that OpenAI's files are in.
         warnings.filterwarnings("ignore", message=".*torch.jit.*")
-        return dict(torch.jit.load(data, map_location="cpu").state_dict())
+        state_dict: dict[str, Tensor] = dict(torch.jit.load(data, map_location="cpu").state_dict())
+        return state_dict
 
 
-def _read_plain(data: io.BufferedIOBase) -> dict[str, Tensor]:
+def _read_plain(data: IO[bytes]) -> dict[str, Tensor]:
     content = torch.load(data, map_location="cpu", weights_only=True)
     content = content.get("state_dict", content)  # as training code wraps it
     return {key[len("module.") :] if key.startswith("module.") else key: value for key, value in content.items()}

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .clip_types import CLIP
+from .prompts import Learner
 from .text import TextEncoder, TextPrompt
 from .vision import ImageEncoder
 
@@ -21,13 +23,13 @@ class PromptedCLIP(nn.Module):
 
     Args:
         clip_model: frozen CLIP.
-        prompt_learner: a `PromptLearner` or `CoupledTemplates`; gives the prompts of all templates and classes.
+        prompt_learner: gives the prompts of all templates and classes.
         autocast: context in which the encoders compute.
     """
 
     def __init__(
-        self, clip_model: nn.Module, prompt_learner: nn.Module, autocast: Callable[[], AbstractContextManager]
-    ):
+        self, clip_model: CLIP, prompt_learner: Learner, autocast: Callable[[], AbstractContextManager[object]]
+    ) -> None:
         super().__init__()
         self.prompt_learner = prompt_learner
         self.text_encoder = TextEncoder(clip_model)
@@ -66,7 +68,8 @@ class PromptedCLIP(nn.Module):
             has visual prompts too: then every template makes features of its own, in M passes.
         """
         with self.autocast():
-            return self.image_encoder(images, self.prompt_learner.visual())
+            features: Tensor = self.image_encoder(images, self.prompt_learner.visual())
+        return features
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(B, C)` of images `(B, 3, S, S)` under the one template, float32."""

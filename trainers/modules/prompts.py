@@ -9,11 +9,13 @@ from __future__ import annotations
 import copy
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from .invariant import InvariantMap
 from .loading import tokenize
 from .text import TextEncoder, TextPrompt, pad
 from .vision import ImageEncoder, VisualPrompt
@@ -21,7 +23,22 @@ from .vision import ImageEncoder, VisualPrompt
 POSITIONS = ("end", "middle", "front")
 
 
-class PromptLearner(nn.Module):
+class Learner(nn.Module):
+    """What a `PromptedCLIP` trains: calling it gives the text encoder's prompts.
+
+    Attributes:
+        invariant: a map that image and text features go through. Only a learner that was given one has it; it is kept
+            in the learner's state dict.
+    """
+
+    invariant: InvariantMap
+
+    def visual(self) -> VisualPrompt | None:
+        """The image encoder's prompts, of all templates; None for a learner without."""
+        return None
+
+
+class PromptLearner(Learner):
     """What is fixed in every learner's prompts: the embeddings of start-of-text and of the class names.
 
     A learner's state dict holds its parameters alone, so it loads under any list of class names.
@@ -36,6 +53,10 @@ class PromptLearner(nn.Module):
         ValueError: a class name is too long.
     """
 
+    words: Tensor
+    sos: Tensor
+    suffix: Tensor
+
     def __init__(self, encoder: TextEncoder, class_names: Sequence[str], n_ctx: int, words: Tensor | None = None):
         super().__init__()
         if words is None:
@@ -46,10 +67,6 @@ class PromptLearner(nn.Module):
         self.register_buffer("sos", encoder.embed(torch.tensor(tokenize("")[:1])), persistent=False)  # (1, W)
         self.register_buffer("suffix", encoder.embed(suffix), persistent=False)  # (C, L, W)
         self.end = end
-
-    def visual(self) -> VisualPrompt | None:
-        """The image encoder's prompts, of all templates; None for a learner without."""
-        return None
 
     def behind_start(self, ctx: Tensor) -> Tensor:
         """The prefix `[SOS][context tokens][fixed words]` `(M, 1 + d + F, W)` of M contexts `(M, d, W)`."""
@@ -109,6 +126,8 @@ class TextContext(PromptLearner):
         ValueError: see `check_context`; or a class name is too long.
     """
 
+    order: Tensor
+
     def __init__(
         self,
         encoder: TextEncoder,
@@ -126,14 +145,14 @@ class TextContext(PromptLearner):
 
         n_before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
         n_tokens = n_ctx + self.suffix.shape[1]
-        order = []  # of the positions in [context tokens][class name].[EOS][padding]
+        orders = []  # of the positions in [context tokens][class name].[EOS][padding]
         for name in class_names:
             behind_name = n_ctx + len(tokenize(name, sys.maxsize)) - 2
             start, name_part = range(n_before), range(n_ctx, behind_name)
-            order.append([*start, *name_part, *range(n_before, n_ctx), *range(behind_name, n_tokens)])
+            orders.append([*start, *name_part, *range(n_before, n_ctx), *range(behind_name, n_tokens)])
         # Context tokens before the name are the same for all classes, unless they are class-specific.
         self.n_shared = n_before if ctx.ndim == 2 else 0
-        order = torch.tensor(order)[:, self.n_shared :, None]
+        order = torch.tensor(orders)[:, self.n_shared :, None]
         self.register_buffer("order", order, persistent=False)  # (C, L', 1)
         self.end = tuple(end + n_ctx - self.n_shared for end in self.end)
 
@@ -300,7 +319,7 @@ def check_coupled(depth: int, backbone: str) -> None:
         raise ValueError(f"prompting the image encoder needs a ViT, got the backbone {backbone}")
 
 
-class CoupledTemplates(nn.Module):
+class CoupledTemplates(Learner):
     """M templates of coupled deep prompts, each a `CoupledPrompt` with random draws of its own.
 
     Args:
@@ -336,7 +355,8 @@ class CoupledTemplates(nn.Module):
         return TextPrompt(torch.cat(prefixes), suffixes[0], ends[0], [torch.cat(layer) for layer in zip(*deep)])
 
     def visual(self) -> VisualPrompt:
-        shallow, deep = zip(*(template.visual() for template in self.templates))
+        templates = cast("Iterable[CoupledPrompt]", self.templates)
+        shallow, deep = zip(*(template.visual() for template in templates))
         return VisualPrompt(torch.cat(shallow), [torch.cat(layer) for layer in zip(*deep)])
 
 

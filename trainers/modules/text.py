@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .clip_types import CLIP, ResidualBlock
 from .loading import tokenize
 
 # Own tokens, of all templates, whose activations are kept for the gradient, about 0.4 MB each for ViT-B/16 in float32;
@@ -59,7 +60,7 @@ class TextEncoder(nn.Module):
         clip_model: a CLIP of the `clip` package; its text side is shared, not copied.
     """
 
-    def __init__(self, clip_model: nn.Module):
+    def __init__(self, clip_model: CLIP) -> None:
         super().__init__()
         self.blocks = clip_model.transformer.resblocks
         self.positional_embedding = clip_model.positional_embedding
@@ -78,7 +79,8 @@ class TextEncoder(nn.Module):
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Token embeddings `(..., W)` of token numbers `(...)`, in float32."""
-        return self.token_embedding(tokens).float()
+        embedded: Tensor = self.token_embedding(tokens)
+        return embedded.float()
 
     def forward(self, prompt: TextPrompt) -> Tensor:
         """Text features `(M, C, D)`, not normalised.
@@ -128,7 +130,8 @@ class TextEncoder(nn.Module):
                 replaced = deep[layer - 1].to(x.dtype)
                 x = torch.cat([x[:, :1], replaced, x[:, 1 + replaced.shape[1] :]], dim=1)
             x = _block(block, x, layout, layer == last)
-        return self.ln_final(x).to(self.dtype) @ self.text_projection
+        features: Tensor = self.ln_final(x).to(self.dtype) @ self.text_projection
+        return features
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -155,7 +158,8 @@ def pad(tokens: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> 
 
 def _split(order: list[int], end: Sequence[int], first: int, most: int) -> list[list[int]]:
     """Classes in parts, the first one of at most `first` tokens, others of at most `most`, but at least one class."""
-    parts, n_tokens = [[]], 0
+    parts: list[list[int]] = [[]]
+    n_tokens = 0
     for c in order:
         n_tokens += end[c] + 1
         if parts[-1] and n_tokens > (first if len(parts) == 1 else most):
@@ -239,24 +243,26 @@ def _plan(end: tuple[int, ...], n_prefix: int, kept: int, at_once: int, together
     return _Plan(layouts, torch.tensor(place, device=device))
 
 
-def _block(block: nn.Module, x: Tensor, layout: _Layout, last: bool) -> Tensor:
+def _block(block: ResidualBlock, x: Tensor, layout: _Layout, last: bool) -> Tensor:
     """One residual attention block on `(M, P + T, W)`; of the last one the end-of-text tokens alone, `(M, C, W)`."""
     qkv = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
-    attend = _attend_apart if layout.mask is None else _attend_together
-    mixed = attend(qkv, block.attn.num_heads, layout, last)
+    if layout.mask is None:
+        mixed = _attend_apart(qkv, block.attn.num_heads, layout, last)
+    else:
+        mixed = _attend_together(qkv, block.attn.num_heads, layout.mask, layout.ends if last else None)
     if last:
         x = x.index_select(1, layout.ends)
     x = x + block.attn.out_proj(mixed)
     mlp = block.mlp
-    return x + mlp.c_proj(_QuickGELU.apply(mlp.c_fc(block.ln_2(x))))
+    x = x + mlp.c_proj(_quick_gelu(mlp.c_fc(block.ln_2(x))))
+    return x
 
 
-def _attend_together(qkv: Tensor, n_heads: int, layout: _Layout, last: bool) -> Tensor:
-    """What all tokens, or the end-of-text tokens alone, take from others: `(M, P + T or C, W)`."""
+def _attend_together(qkv: Tensor, n_heads: int, mask: Tensor, ends: Tensor | None) -> Tensor:
+    """What all tokens, or those at `ends` alone, take from others: `(M, P + T or C, W)`."""
     q, k, v = _heads(qkv, n_heads)  # each (M, H, P + T, W/H)
-    mask = layout.mask
-    if last:
-        q, mask = q.index_select(2, layout.ends), mask[layout.ends]
+    if ends is not None:
+        q, mask = q.index_select(2, ends), mask[ends]
     return _merge(_attention(q, k, v, mask))
 
 
@@ -285,14 +291,18 @@ class _QuickGELU(torch.autograd.Function):
     """CLIP's `x * sigmoid(1.702 x)`, which is `silu(1.702 x) / 1.702`; of it only x is kept for the gradient."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         return (1.702 * x).sigmoid_().mul_(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(grad, 1.702 * x)
+        gradient: Tensor = torch.ops.aten.silu_backward(grad, 1.702 * x)
+        return gradient
+
+
+_quick_gelu: Callable[[Tensor], Tensor] = _QuickGELU.apply
 
 
 def _heads(x: Tensor, n_heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -310,7 +320,7 @@ def _plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
     """`scaled_dot_product_attention` as PyTorch has it from 2.0 on."""
     if is_causal:
         mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
-    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    scores: Tensor = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return scores.softmax(dim=-1) @ v

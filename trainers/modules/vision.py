@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .clip_types import CLIP, ResidualBlock
+
 
 class VisualPrompt(NamedTuple):
     """Prompt tokens of M templates.
@@ -36,7 +38,7 @@ class ImageEncoder(nn.Module):
         clip_model: a CLIP of the `clip` package; its image side is shared, not copied.
     """
 
-    def __init__(self, clip_model: nn.Module):
+    def __init__(self, clip_model: CLIP) -> None:
         super().__init__()
         self.visual = clip_model.visual
 
@@ -46,7 +48,7 @@ class ImageEncoder(nn.Module):
         return self.visual.input_resolution
 
     @property
-    def blocks(self) -> nn.Module:
+    def blocks(self) -> Sequence[ResidualBlock]:
         """The vision transformer's layers.
 
         Raises:
@@ -90,7 +92,7 @@ class ImageEncoder(nn.Module):
         images = images.to(self.visual.conv1.weight.dtype)
         if prompt is None:
             with torch.no_grad():
-                features = self.visual(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
+                features: Tensor = self.visual(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
         else:
             features = self._prompted(images, prompt)
         return features.float()
@@ -116,11 +118,13 @@ class ImageEncoder(nn.Module):
             if 0 < layer <= len(prompt.deep):
                 x = put_behind(x, prompt.deep[layer - 1])
             x = block(x) if layer < len(blocks) - 1 else _class_token(block, x)
-        return (visual.ln_post(x) @ visual.proj).unflatten(0, (n_templates, n_images))
+        features: Tensor = (visual.ln_post(x) @ visual.proj).unflatten(0, (n_templates, n_images))
+        return features
 
 
-def _class_token(block: nn.Module, x: Tensor) -> Tensor:
+def _class_token(block: ResidualBlock, x: Tensor) -> Tensor:
     """What a residual attention block makes of `(tokens, N, V)` at the class token alone, `(N, V)`."""
     keys = block.ln_1(x)
     x = x[0] + block.attn(keys[:1], keys, keys, need_weights=False)[0][0]
-    return x + block.mlp(block.ln_2(x))
+    after: Tensor = x + block.mlp(block.ln_2(x))
+    return after

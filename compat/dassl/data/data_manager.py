@@ -34,8 +34,8 @@ def build_data_loader(
     n_ins: int = 2,
     tfm: Transform | Sequence[Transform] | None = None,
     is_train: bool = True,
-    dataset_wrapper: type[Dataset] | None = None,
-) -> DataLoader:
+    dataset_wrapper: Callable[..., Dataset[Any]] | None = None,
+) -> DataLoader[Any]:
     """Build a loader over a list of images.
 
     In training the last batch is dropped if it is not full, unless there are fewer images than a batch has.
@@ -54,20 +54,21 @@ def build_data_loader(
     Raises:
         ValueError: the loader would have no batch.
     """
+    images = () if data_source is None else data_source
     sampler = build_sampler(
-        sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins
+        sampler_type, cfg=cfg, data_source=images, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins
     )
     loader = DataLoader(
-        (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
+        (dataset_wrapper or DatasetWrapper)(cfg, images, transform=tfm, is_train=is_train),
         batch_size=batch_size,
         sampler=sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        drop_last=is_train and len(data_source) >= batch_size,
+        drop_last=is_train and len(images) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )
     if len(loader) == 0:
         raise ValueError(
-            f"The loader has no batch: {sampler_type} gives {len(sampler)} of the {len(data_source)} images in an "
+            f"The loader has no batch: {sampler_type} gives {len(sampler)} of the {len(images)} images in an "
             f"epoch, the batch size is {batch_size}, and a batch that is not full is dropped."
         )
     return loader
@@ -98,12 +99,12 @@ class DataManager:
         cfg: CfgNode,
         custom_tfm_train: Transform | Sequence[Transform] | None = None,
         custom_tfm_test: Transform | Sequence[Transform] | None = None,
-        dataset_wrapper: type[Dataset] | None = None,
+        dataset_wrapper: Callable[..., Dataset[Any]] | None = None,
     ) -> None:
         dataset = build_dataset(cfg)
-        for split, images in (("train_x", dataset.train_x), ("test", dataset.test)):
-            if not images:
-                raise ValueError(f"The data set '{cfg.DATASET.NAME}' has no images in its split '{split}'.")
+        if not dataset.train_x or not dataset.test:
+            split = "test" if dataset.train_x else "train_x"
+            raise ValueError(f"The data set '{cfg.DATASET.NAME}' has no images in its split '{split}'.")
 
         if custom_tfm_train is None:
             tfm_train = build_transform(cfg, is_train=True)
@@ -116,7 +117,7 @@ class DataManager:
             print("* Using custom transform for testing")
             tfm_test = custom_tfm_test
 
-        def train_loader(images: Sequence[Datum], section: CfgNode) -> DataLoader:
+        def train_loader(images: Sequence[Datum], section: CfgNode) -> DataLoader[Any]:
             return build_data_loader(
                 cfg,
                 sampler_type=section.SAMPLER,
@@ -129,7 +130,7 @@ class DataManager:
                 dataset_wrapper=dataset_wrapper,
             )
 
-        def test_loader(images: Sequence[Datum]) -> DataLoader:
+        def test_loader(images: Sequence[Datum]) -> DataLoader[Any]:
             return build_data_loader(
                 cfg,
                 sampler_type=cfg.DATALOADER.TEST.SAMPLER,
@@ -187,7 +188,7 @@ class DataManager:
         print(tabulate(table))
 
 
-class DatasetWrapper(Dataset):
+class DatasetWrapper(Dataset[Any]):
     """Reads the images of a list and transforms them; each file is decoded once for all its views.
 
     Args:
@@ -240,7 +241,7 @@ class DatasetWrapper(Dataset):
         img0 = read_image(item.impath)
         if self.transform is None:
             output["img"] = img0
-        elif isinstance(self.transform, (list, tuple)):
+        elif isinstance(self.transform, Sequence):
             for number, transform in enumerate(self.transform, start=1):
                 output["img" if number == 1 else f"img{number}"] = self._transform_image(transform, img0)
         else:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .datasets import Datum
 
 
-class _EpochSampler(Sampler):
+class _EpochSampler(Sampler[int]):
     """A sampler that draws a whole epoch of indices at once; subclasses say how."""
 
     def _count(self) -> None:
@@ -168,8 +168,11 @@ class RandomClassSampler(_EpochSampler):
         return [indices[start : start + self.n_ins] for start in range(0, full, self.n_ins)]
 
 
-def _indices_by(key: Callable[[Datum], Hashable], data_source: Sequence[Datum]) -> dict[Hashable, list[int]]:
-    groups = defaultdict(list)
+_SizedSampler = Union[RandomSampler, SequentialSampler, _EpochSampler]
+
+
+def _indices_by(key: Callable[[Datum], int], data_source: Sequence[Datum]) -> dict[int, list[int]]:
+    groups: dict[int, list[int]] = defaultdict(list)
     for index, item in enumerate(data_source):
         groups[key(item)].append(index)
     return dict(groups)
@@ -182,7 +185,7 @@ def build_sampler(
     batch_size: int = 32,
     n_domain: int = 0,
     n_ins: int = 16,
-) -> Sampler:
+) -> _SizedSampler:
     """Build a sampler by its name.
 
     Args:
@@ -196,15 +199,16 @@ def build_sampler(
     Raises:
         ValueError: the name is none of these, there are no images, or they do not make such batches.
     """
-    builders: dict[str, Callable[[], Sampler]] = {
-        "RandomSampler": lambda: RandomSampler(data_source),
-        "SequentialSampler": lambda: SequentialSampler(data_source),
-        "RandomDomainSampler": lambda: RandomDomainSampler(data_source, batch_size, n_domain),
-        "SeqDomainSampler": lambda: SeqDomainSampler(data_source, batch_size),
-        "RandomClassSampler": lambda: RandomClassSampler(data_source, batch_size, n_ins),
+    images = () if data_source is None else data_source
+    builders: dict[str, Callable[[], _SizedSampler]] = {
+        "RandomSampler": lambda: RandomSampler(images),
+        "SequentialSampler": lambda: SequentialSampler(images),
+        "RandomDomainSampler": lambda: RandomDomainSampler(images, batch_size, n_domain),
+        "SeqDomainSampler": lambda: SeqDomainSampler(images, batch_size),
+        "RandomClassSampler": lambda: RandomClassSampler(images, batch_size, n_ins),
     }
     if sampler_type not in builders:
         raise ValueError(f"Unknown sampler '{sampler_type}'; allowed are {list(builders)}.")
-    if data_source is None or len(data_source) == 0:
+    if len(images) == 0:
         raise ValueError(f"{sampler_type} has no images to choose from: the list is empty.")
     return builders[sampler_type]()

@@ -12,7 +12,7 @@ import datetime
 import os.path as osp
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from dassl.utils import (
 )
 from dassl.utils.torchtools import last_checkpoint, load_into, require_keys
 from torch import nn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 __all__ = ["SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU"]
@@ -288,7 +289,7 @@ class TrainerBase:
         """Take images and labels from a batch, to the device."""
         raise NotImplementedError
 
-    def forward_backward(self, batch: Any) -> dict[str, float]:
+    def forward_backward(self, batch: Any) -> Mapping[str, float | torch.Tensor]:
         """Take one training step and return the values to log."""
         raise NotImplementedError
 
@@ -361,13 +362,13 @@ class SimpleTrainer(TrainerBase):
         """Build and register the model, by default a :class:`SimpleNet`."""
         cfg = self.cfg
         print("Building model")
-        self.model = SimpleNet(cfg, cfg.MODEL, self.num_classes)
+        self.model: nn.Module = SimpleNet(cfg, cfg.MODEL, self.num_classes)
         if cfg.MODEL.INIT_WEIGHTS:
             load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
         self.model.to(self.device)
         print(f"# params: {count_num_param(self.model):,}")
-        self.optim = build_optimizer(self.model, cfg.OPTIM)
-        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.optim: Any = build_optimizer(self.model, cfg.OPTIM)
+        self.sched: Any = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model("model", self.model, self.optim, self.sched)
 
         device_count = torch.cuda.device_count()
@@ -503,17 +504,19 @@ class TrainerXU(SimpleTrainer):
         """Train on as many pairs as ``TRAIN.COUNT_ITER`` says; the loader that ends first starts anew.
 
         Raises:
-            ValueError: ``TRAIN.COUNT_ITER`` is not train_x, train_u or smaller_one.
+            ValueError: there are no unlabelled images, or ``TRAIN.COUNT_ITER`` is not train_x, train_u or smaller_one.
         """
+        if self.train_loader_u is None:
+            raise ValueError(f"This trainer needs unlabelled images, which {self.cfg.DATASET.NAME} does not have")
         sizes = len(self.train_loader_x), len(self.train_loader_u)
         counts = {"train_x": sizes[0], "train_u": sizes[1], "smaller_one": min(sizes)}
         count_iter = self.cfg.TRAIN.COUNT_ITER
         if count_iter not in counts:
             raise ValueError(f"TRAIN.COUNT_ITER must be one of {list(counts)}, got {count_iter!r}")
-        self._run_batches(self._pairs(counts[count_iter]), counts[count_iter])
+        pairs = self._pairs([self.train_loader_x, self.train_loader_u], counts[count_iter])
+        self._run_batches(pairs, counts[count_iter])
 
-    def _pairs(self, count: int) -> Iterator[tuple[Any, Any]]:
-        loaders = [self.train_loader_x, self.train_loader_u]
+    def _pairs(self, loaders: list[DataLoader[Any]], count: int) -> Iterator[tuple[Any, ...]]:
         iterators = [iter(loader) for loader in loaders]
         for _ in range(count):
             pair = []

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, StepLR, _LRScheduler
+
+if TYPE_CHECKING:
+    from torch.optim.lr_scheduler import LRScheduler  # since PyTorch 2.0
 
 __all__ = ["AVAI_SCHEDS", "ConstantWarmupScheduler", "LinearWarmupScheduler", "build_lr_scheduler"]
 
@@ -32,16 +35,16 @@ class _BaseWarmupScheduler(_LRScheduler):
     successor started with; each later step is the successor's.
     """
 
-    def __init__(self, optimizer: Optimizer, successor: _LRScheduler, warmup_epoch: int, last_epoch: int = -1) -> None:
+    def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, last_epoch: int = -1) -> None:
         self.successor = successor
         self.warmup_epoch = warmup_epoch
         super().__init__(optimizer, last_epoch)
 
-    def warmup_lr(self) -> list[float]:
+    def warmup_lr(self) -> list[Any]:
         """Return the learning rate of each parameter group in epoch ``last_epoch`` of the warm-up."""
         raise NotImplementedError
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[Any]:
         return self.successor.get_last_lr() if self.last_epoch >= self.warmup_epoch else self.warmup_lr()
 
     def step(self, epoch: int | None = None) -> None:
@@ -71,12 +74,12 @@ class ConstantWarmupScheduler(_BaseWarmupScheduler):
     """Warm-up at one learning rate, ``cons_lr``."""
 
     def __init__(
-        self, optimizer: Optimizer, successor: _LRScheduler, warmup_epoch: int, cons_lr: float, last_epoch: int = -1
+        self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, cons_lr: float, last_epoch: int = -1
     ) -> None:
         self.cons_lr = cons_lr
         super().__init__(optimizer, successor, warmup_epoch, last_epoch)
 
-    def warmup_lr(self) -> list[float]:
+    def warmup_lr(self) -> list[Any]:
         return [self.cons_lr for _ in self.base_lrs]
 
 
@@ -84,18 +87,18 @@ class LinearWarmupScheduler(_BaseWarmupScheduler):
     """Warm-up at ``min_lr`` in the first epoch and ``base_lr * epoch / warmup_epoch`` in the next ones."""
 
     def __init__(
-        self, optimizer: Optimizer, successor: _LRScheduler, warmup_epoch: int, min_lr: float, last_epoch: int = -1
+        self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, min_lr: float, last_epoch: int = -1
     ) -> None:
         self.min_lr = min_lr
         super().__init__(optimizer, successor, warmup_epoch, last_epoch)
 
-    def warmup_lr(self) -> list[float]:
+    def warmup_lr(self) -> list[Any]:
         if self.last_epoch == 0:
             return [self.min_lr for _ in self.base_lrs]
         return [lr * self.last_epoch / self.warmup_epoch for lr in self.base_lrs]
 
 
-def build_lr_scheduler(optimizer: Optimizer, optim_cfg: Any) -> _LRScheduler:
+def build_lr_scheduler(optimizer: Optimizer, optim_cfg: Any) -> LRScheduler:
     """Build the schedule that ``cfg.OPTIM.LR_SCHEDULER`` names, after a warm-up when ``WARMUP_EPOCH`` is above 0.
 
     With ``WARMUP_RECOUNT`` the schedule counts its epochs from the warm-up's end; without, the warm-up's epochs count
@@ -119,13 +122,16 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg: Any) -> _LRScheduler:
             raise TypeError(
                 f"For single_step OPTIM.STEPSIZE must be a whole number, or end in one, got {cfg.STEPSIZE!r}"
             )
-        scheduler = StepLR(optimizer, step_size=stepsize if stepsize > 0 else cfg.MAX_EPOCH, gamma=cfg.GAMMA)
+        scheduler: LRScheduler = StepLR(
+            optimizer, step_size=stepsize if stepsize > 0 else cfg.MAX_EPOCH, gamma=cfg.GAMMA
+        )
     elif cfg.LR_SCHEDULER == "multi_step":
         if not isinstance(cfg.STEPSIZE, (list, tuple)):
             raise TypeError(f"For multi_step OPTIM.STEPSIZE must be a list of epochs, got {cfg.STEPSIZE!r}")
         scheduler = _PlainMultiStepLR(optimizer, milestones=cfg.STEPSIZE, gamma=cfg.GAMMA)
     else:
-        scheduler = CosineAnnealingLR(optimizer, float(cfg.MAX_EPOCH))
+        n_epochs: Any = float(cfg.MAX_EPOCH)  # as upstream keeps it in checkpoints
+        scheduler = CosineAnnealingLR(optimizer, n_epochs)
 
     if cfg.WARMUP_EPOCH <= 0:
         return scheduler

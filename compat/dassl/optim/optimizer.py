@@ -67,7 +67,8 @@ def _staged(model: Any, cfg: Any) -> list[dict[str, Any]]:
     if not any(name in new_layers for name, _ in model.named_children()):
         warnings.warn(f"OPTIM.STAGED_LR has no effect: no layer is in OPTIM.NEW_LAYERS, {new_layers}", stacklevel=3)
 
-    old, new = [], []
+    old: list[nn.Parameter] = []
+    new: list[nn.Parameter] = []
     for name, child in model.named_children():
         (new if name in new_layers else old).extend(child.parameters())
     return [{"params": old, "lr": cfg.LR * cfg.BASE_LR_MULT}, {"params": new}]

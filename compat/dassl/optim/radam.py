@@ -45,7 +45,7 @@ class RAdam(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; returns what ``closure`` returns.
 
         Raises:
@@ -58,13 +58,13 @@ class RAdam(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    self._step_one(p, group)
+                    self._step_one(p, p.grad, group)
         return loss
 
-    def _step_one(self, p: torch.Tensor, group: dict[str, Any]) -> None:
-        if p.grad.is_sparse:
+    def _step_one(self, p: torch.Tensor, grad: torch.Tensor, group: dict[str, Any]) -> None:
+        if grad.is_sparse:
             raise RuntimeError("RAdam takes no sparse gradients")
-        grad, value, state = p.grad.float(), p.float(), self.state[p]
+        grad, value, state = grad.float(), p.float(), self.state[p]
         if not state:
             state.update(step=0, exp_avg=torch.zeros_like(value), exp_avg_sq=torch.zeros_like(value))
         # A loaded state has the parameter's precision.

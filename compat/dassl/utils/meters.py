@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 import torch
 
@@ -25,7 +26,10 @@ class AverageMeter:
 
     def reset(self) -> None:
         """Forget all values."""
-        self.val = self.avg = self.sum = self.count = 0
+        self.val: float = 0
+        self.avg: float = 0
+        self.sum: float = 0
+        self.count = 0
 
     def update(self, val: float | torch.Tensor, n: int = 1) -> None:
         """Add ``val`` (a number or a tensor of one element) with weight ``n``."""
@@ -48,7 +52,7 @@ class MetricMeter:
         self.meters: defaultdict[str, AverageMeter] = defaultdict(AverageMeter)
         self.delimiter = delimiter
 
-    def update(self, input_dict: dict[str, float | torch.Tensor] | None) -> None:
+    def update(self, input_dict: Mapping[str, float | torch.Tensor] | None) -> None:
         """Add one value a name; None adds nothing.
 
         Raises:

@@ -125,7 +125,7 @@ def _allowing_older_checkpoints() -> AbstractContextManager:
     if torch.__version__ < "2.6":  # from then on the list takes stand-ins
         return nullcontext()
     scalar = np.float64(0).__reduce__()[0]
-    allowed = [(_StoredObject, name) for name in _STORED_OBJECTS]
+    allowed: list[Any] = [(_StoredObject, name) for name in _STORED_OBJECTS]
     allowed += [(_stored_defaultdict, "collections.defaultdict"), (dict, "builtins.dict")]
     allowed += [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
     allowed += [np.dtype, type(np.dtype("float32")), type(np.dtype("float64"))]

@@ -7,6 +7,7 @@ ignore it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -67,7 +68,7 @@ def _posterize(img: Image.Image, bits: float, _: Affine) -> Image.Image:
 
 
 def _solarize(img: Image.Image, threshold: float, _: Affine) -> Image.Image:
-    return ImageOps.solarize(img, threshold)
+    return ImageOps.solarize(img, math.ceil(threshold))  # levels are whole numbers
 
 
 def _solarize_add(img: Image.Image, addition: float, _: Affine) -> Image.Image:
