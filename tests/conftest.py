@@ -14,6 +14,7 @@ import torch
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 from PIL import Image
+from suite import pytest_terminal_summary  # noqa: F401  a row for docs/compatibility.md
 
 import train
 from trainers.modules import loading  # noqa: F401  imports clip without its warning

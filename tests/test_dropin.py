@@ -5,7 +5,6 @@ Its `clip/` is the installed package, in MaPLe's shape with a `build_model` that
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ import pytest
 import torch
 from conftest import ROOT, SIZE, results_of
 
-from tools import compatibility, dropin
+from tools import dropin
 from trainers import base
 from trainers.modules import checkpoints, text
 
@@ -498,21 +497,3 @@ def test_schedulers_of_old_dassl():
     with base.schedulers_taking_verbose():
         assert Warmup(optimizer).get_last_lr() == [0.5]
     assert parent.__init__ is before
-
-
-# ----------------------------------------------------------------------------------------------- the compatibility page
-
-
-def test_compatibility_page(tmp_path):
-    """A row a test, the later result of one that ran twice, newest PyTorch first; what is no row is told."""
-    row = dict.fromkeys(compatibility.COLUMNS, "x")
-    rows = [{**row, "torch": version, "result": result} for version, result in (("1.13.1", "a"), ("2.15.0+cu132", "b"))]
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(each) + "\n" for each in [*rows, {**rows[0], "result": "c"}]))
-    found = compatibility.read_rows([path])
-    assert [(each["torch"], each["result"]) for each in found] == [("2.15.0+cu132", "b"), ("1.13.1", "c")]
-    assert "| 2.15.0+cu132 |" in compatibility.render(found)
-
-    path.write_text('{"torch": "1"}\n')
-    with pytest.raises(ValueError, match="line 1, is no row"):
-        compatibility.read_rows([path])
