@@ -22,7 +22,7 @@ setup(
         # PyTorch before 2.3 works with numpy 1 only, and does not say so to pip.
         "torch>=2.0",
         "torchvision>=0.15.1",
-        # OpenAI publishes CLIP on GitHub only. Of PyPI's copies of its modules, this one is a wheel and takes any torch.
+        # OpenAI publishes CLIP on GitHub only. Of PyPI's copies of its modules, this is a wheel and takes any torch.
         # It wants pkg_resources, which setuptools 81 removed: see trainers/modules/clip_import.py.
         "clip-anytorch==2.6.0",
         "matplotlib>=3.5",  # figures, and the fonts of the embedded pictures
