@@ -25,10 +25,10 @@ setup(
         # OpenAI publishes CLIP on GitHub only. Of PyPI's copies of its modules, this is a wheel and takes any torch.
         # It wants pkg_resources, which setuptools 81 removed: see trainers/modules/clip_import.py.
         "clip-anytorch==2.6.0",
-        "matplotlib>=3.5",  # figures, and the fonts of the embedded pictures
+        "matplotlib>=3.6",  # figures, and the fonts of the embedded pictures
         "numpy>=1.21",
-        "packaging>=21",
-        "pillow>=9.1",
+        "packaging>=22",
+        "pillow>=9.4",
         "scikit-learn>=1.0",  # macro F1, and the handwritten digits
         "scipy>=1.7",  # the labels of Stanford Cars and Oxford Flowers, MATLAB files
         "tabulate>=0.8.10",

@@ -1,10 +1,12 @@
 """tools/dropin.py and `python -m compat`, on a checkout in CoOp's or MaPLe's shape that is written here.
 
-Its `clip/` is the installed package, in MaPLe's shape with a `build_model` that takes `design_details`.
+Its `clip/` is the installed package without `pkg_resources`, which CoOp's and MaPLe's copies of it are too old to want;
+in MaPLe's shape it has a `build_model` that takes `design_details`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -154,6 +156,15 @@ TRAIN:
 """
 
 
+PKG_RESOURCES = "from pkg_resources import packaging"
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
 def write_checkout(folder: Path, lists: bool) -> Path:
     """A checkout under git, in CoOp's shape or, with `lists`, in MaPLe's."""
     files = {
@@ -172,6 +183,7 @@ def write_checkout(folder: Path, lists: bool) -> Path:
         path.write_text(content)
     installed = Path(clip.__file__).parent
     shutil.copytree(installed, folder / "clip", ignore=shutil.ignore_patterns("__pycache__"))
+    replace(folder / "clip" / "clip.py", PKG_RESOURCES, "import packaging.version")
     if lists:
         model = folder / "clip" / "model.py"
         model.write_text(model.read_text() + LISTS)
@@ -443,6 +455,25 @@ def test_python_m_compat(tmp_path):
         assert done.returncode == 1
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_python_m_compat_with_any_setuptools(tmp_path):
+    """A script's own clip that wants pkg_resources is imported without it. Other errors are left to the script."""
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip/__init__.py").write_text("from .clip import *\n")
+    own = tmp_path / "clip/clip.py"
+    own.write_text(f"{PKG_RESOURCES}\nVERSION = packaging.version.parse('1.7.1')\n")
+    script = tmp_path / "train.py"
+    lines = ["import clip, importlib.util", "print(clip.VERSION, importlib.util.find_spec('pkg_resources') is None)"]
+    script.write_text("\n".join(lines))
+    printed = run([sys.executable, ROOT / "compat", script], tmp_path, PYTHONPATH="")
+    assert printed == f"1.7.1 {importlib.util.find_spec('pkg_resources') is None}\n"
+
+    own.write_text("import missing_package\n")
+    command = [sys.executable, ROOT / "compat", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "No module named 'missing_package'" in done.stderr
+    assert f'{script}", line 1' in done.stderr
 
 
 # --------------------------------------------------------------------------------------------- old and new environments
