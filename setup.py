@@ -26,11 +26,11 @@ setup(
         # It wants pkg_resources, which setuptools 81 removed: see trainers/modules/clip_import.py.
         "clip-anytorch==2.6.0",
         "matplotlib>=3.6",  # figures, and the fonts of the embedded pictures
-        "numpy>=1.21",
+        "numpy>=1.23",
         "packaging>=22",
         "pillow>=9.4",
-        "scikit-learn>=1.0",  # macro F1, and the handwritten digits
-        "scipy>=1.7",  # the labels of Stanford Cars and Oxford Flowers, MATLAB files
+        "scikit-learn>=1.1",  # macro F1, and the handwritten digits
+        "scipy>=1.8",  # the labels of Stanford Cars and Oxford Flowers, MATLAB files
         "tabulate>=0.8.10",
         "tensorboard>=2.10",
         "tqdm>=4.62",
