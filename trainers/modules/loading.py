@@ -22,9 +22,8 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from .clip_types import CLIP
-
 from .clip_import import clip_importable
+from .clip_types import CLIP
 
 with clip_importable():
     from clip import clip
