@@ -12,7 +12,8 @@ import pytest
 import torchvision
 import trees
 from PIL import Image
-from test_tools_download import Server, tree, write_archive
+from test_tools_archives import tree, write_archive
+from test_tools_download import Server
 from torchvision.datasets import Flowers102
 
 from tools.data import names as module
