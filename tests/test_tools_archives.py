@@ -20,6 +20,15 @@ def left(folder):
     return sorted(entry.name for entry in folder.iterdir())
 
 
+@pytest.fixture(params=["data filter", "own checks"])
+def filtered(request, monkeypatch):
+    """With tarfile's data filter, and without it, as in older Pythons."""
+    if request.param == "own checks":
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    elif not hasattr(tarfile, "data_filter"):
+        pytest.skip("this Python has no data filter")
+
+
 def write_archive(path, members):
     """A tar or zip file of name -> content; a tuple as content is a link (kind, target)."""
     if path.suffix == ".zip":
@@ -62,6 +71,7 @@ MEMBERS = {
 
 
 @pytest.mark.parametrize("file", ["x.tar", "x.tar.gz", "x.tgz", "x.zip"])
+@pytest.mark.usefixtures("filtered")
 def test_parts_are_unpacked_under_their_new_names(tmp_path, file):
     archive = write_archive(tmp_path / file, MEMBERS)
     folder = tmp_path / "set"
@@ -122,7 +132,8 @@ def test_killed_call_is_gone_on_with(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("file", ["x.tar", "x.zip"])
-@pytest.mark.parametrize("name", ["../evil", "dtd/../../evil", "/evil", "dtd/images/../../../evil"])
+@pytest.mark.parametrize("name", ["../evil", "dtd/../../evil", "/evil", "dtd/images/../../../evil", "dtd/a/../evil"])
+@pytest.mark.usefixtures("filtered")
 def test_path_out_of_the_folder(tmp_path, file, name):
     archive = write_archive(tmp_path / file, {"dtd/a": b"a", name: b"evil"})
     with pytest.raises(ValueError, match="unsafe path"):
@@ -139,13 +150,43 @@ def test_path_out_of_the_folder(tmp_path, file, name):
         ("x.tar", (tarfile.SYMTYPE, "a")),
         ("x.tar", (tarfile.LNKTYPE, "../../secret")),
         ("x.tar", (tarfile.FIFOTYPE, "")),
+        ("x.tar", (tarfile.CHRTYPE, "")),
+        ("x.tar", (tarfile.BLKTYPE, "")),
     ],
 )
+@pytest.mark.usefixtures("filtered")
 def test_links_and_devices(tmp_path, file, link):
     archive = write_archive(tmp_path / file, {"dtd/a": b"a", "dtd/b": link})
     with pytest.raises(ValueError, match=r"holds 'dtd/b', which is a link, a device or encrypted"):
         unpack(archive, {"dtd": "dtd"}, str(tmp_path / "set"))
     assert not (tmp_path / "set" / "dtd").exists()
+
+
+@pytest.mark.parametrize("file", ["x.tar", "x.zip"])
+@pytest.mark.parametrize("place", ["dtd", "dtd/a"])
+@pytest.mark.usefixtures("filtered")
+def test_link_in_the_hidden_folder_is_not_followed(tmp_path, file, place):
+    """What somebody else has put where an earlier call stopped."""
+    archive = write_archive(tmp_path / file, {"dtd/a": b"a"})
+    outside, hidden = tmp_path / "outside", tmp_path / "set" / f".{file}.part"
+    outside.mkdir()
+    (hidden / place).parent.mkdir(parents=True)
+    (hidden / place).symlink_to(outside)
+    with pytest.raises(ValueError, match=r"holds 'dtd/a', which cannot be unpacked into .*part: "):
+        unpack(archive, {"dtd": "dtd"}, str(tmp_path / "set"))
+    assert left(outside) == []
+    assert not (tmp_path / "set" / "dtd").exists()
+
+
+@pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="this Python has no data filter")
+def test_tarfiles_own_filter_has_a_say(tmp_path, monkeypatch):
+    def refuse(member, folder):
+        raise tarfile.SpecialFileError(member)
+
+    monkeypatch.setattr(tarfile, "data_filter", refuse)
+    archive = write_archive(tmp_path / "x.tar", {"dtd/a": b"a"})
+    with pytest.raises(ValueError, match=r"holds 'dtd/a', which cannot be unpacked into .*: 'dtd/a' is a special file"):
+        unpack(archive, {"dtd": "dtd"}, str(tmp_path / "set"))
 
 
 def test_link_that_is_not_asked_for_does_no_harm(tmp_path):

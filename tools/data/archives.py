@@ -63,7 +63,7 @@ def unpack(archive: str, parts: Mapping[str, str], folder: str) -> list[str]:
                 source = next((s for s in missing if member.name == s or member.name.startswith(f"{s}/")), None)
                 if source is None or hidden_file(member.name):
                     continue
-                check_member(member.entry, archive)
+                check_member(member, archive, hidden)
                 found.add(source)
                 path = os.path.join(hidden, member.name)
                 if not (os.path.isfile(path) and os.path.getsize(path) == member.size):
@@ -73,7 +73,7 @@ def unpack(archive: str, parts: Mapping[str, str], folder: str) -> list[str]:
                     os.replace(f"{path}.part", path)
     except ARCHIVE_ERRORS as error:
         shutil.rmtree(hidden)  # files of the right length, which a later call would take for whole
-        raise ValueError(f"the archive {archive} is damaged ({describe(error)}): remove it and get it anew") from error
+        raise ValueError(f"the archive {archive} is damaged ({describe(error)}): remove it and get it again") from error
     absent = sorted(set(missing) - found)
     if absent:
         raise ValueError(f"the archive {archive} must hold {', '.join(absent)}, but does not")
@@ -133,8 +133,18 @@ def hidden_file(name: str) -> bool:
     return any(step.startswith(".") or step == "__MACOSX" for step in name.split("/"))
 
 
-def check_member(entry: tarfile.TarInfo | zipfile.ZipInfo, archive: str) -> None:
-    """Raise ValueError unless an archive's member is a plain file."""
+def check_member(member: Member, archive: str, folder: str) -> None:
+    """Raise ValueError unless an archive's member is a plain file that stays in its folder.
+
+    Where Python has tarfile's data filter, a tar file's member must pass that one, too. It would not do alone: it lets
+    links within the folder through, and takes the root off an absolute path.
+
+    Args:
+        member: of the archive.
+        archive: its path, for the error.
+        folder: where it is unpacked.
+    """
+    entry = member.entry
     if isinstance(entry, zipfile.ZipInfo):
         kind = stat.S_IFMT(entry.external_attr >> 16)
         name, plain = entry.filename, kind in (0, stat.S_IFREG) and not entry.flag_bits & 1
@@ -145,3 +155,13 @@ def check_member(entry: tarfile.TarInfo | zipfile.ZipInfo, archive: str) -> None
             f"the archive {archive} holds {name!r}, which is a link, a device or encrypted and is not unpacked here: "
             "unpack it yourself"
         )
+    outside = ""
+    if isinstance(entry, tarfile.TarInfo) and hasattr(tarfile, "data_filter"):  # Python 3.12, and later 3.9 to 3.11
+        try:
+            tarfile.data_filter(entry, folder)
+        except tarfile.FilterError as error:
+            outside = describe(error)
+    elif os.path.realpath(os.path.join(folder, member.name)) != os.path.join(os.path.realpath(folder), member.name):
+        outside = "a link that lies there leads elsewhere"
+    if outside:
+        raise ValueError(f"the archive {archive} holds {name!r}, which cannot be unpacked into {folder}: {outside}")

@@ -242,7 +242,7 @@ def check_md5(path: str, md5: str) -> None:
     if md5 and md5_of(path) != md5.lower():
         raise ValueError(
             f"{path} must have the MD5 checksum {md5}, but has {md5_of(path)}: remove it if it is damaged, so that it "
-            "is fetched anew"
+            "is fetched again"
         )
 
 
