@@ -165,7 +165,7 @@ def test_page_keeps_what_was_written_by_hand(finished, tmp_path):
     write_page(finished, page)
     assert "-->\nCDC wins.\n\nOr not.\n<!--" in page.read_text()
     page.write_text("# Something else\n")
-    with pytest.raises(ValueError, match="must hold the marks"):
+    with pytest.raises(ValueError, match="must have the generated blocks overview, results, once each, but has none"):
         write_page(finished, page)
 
 

@@ -1,6 +1,6 @@
 """The page of the study and its figures, from the `results.json` files of its runs alone.
 
-What stands between the page's two marks is written by hand and stays as it is; everything else is made anew.
+What is written by hand on the page, what the results mean, stays as it is; everything else is made again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from tools.common.machine import cores, processor
+from tools.common.page import fill
 from tools.common.paths import ROOT
 from tools.results.published import display_name
 from tools.results.runs import read_results
@@ -37,7 +38,11 @@ from tools.study.methods import (
 )
 from tools.study.plan import Plan
 
-MARKS = ("<!-- written by hand -->", "<!-- generated -->")
+NEW_PAGE = """<!-- generated: overview -->
+<!-- written by hand -->
+Nothing has been written yet.
+<!-- generated: results -->
+"""
 SEARCHES = "search_*.json"  # in docs, as `tools.sweep.search --save` writes them
 BySeed = dict[int, float]
 
@@ -47,19 +52,16 @@ def write_page(plan: Plan, page: Path) -> None:
 
     Raises:
         FileNotFoundError: a run's results are missing.
-        ValueError: a file of results is broken, or the page that is there lacks its marks.
+        ValueError: a file of results is broken, or the page that is there lacks marks of its blocks.
     """
-    reading = _written_by_hand(page)
+    text = page.read_text(encoding="utf-8") if page.is_file() else NEW_PAGE
+    fill(text, {"overview": "", "results": ""}, page)  # fails before anything is drawn
     page.parent.mkdir(parents=True, exist_ok=True)
     pictures = [page.with_name(f"{page.stem}_{name}.png") for name in ("epochs", "templates")]
     draw_epochs(plan, pictures[0])
     draw_numbers(plan, pictures[1])
-    sections = [
-        "# The study",
-        _how_it_was_made(plan),
-        "## What it shows",
-        _parts(plan),
-        f"{MARKS[0]}\n{reading}\n{MARKS[1]}",
+    overview = ["# The study", _how_it_was_made(plan), "## What it shows", _parts(plan)]
+    results = [
         "## Base to new",
         _base_to_new(plan),
         "## Other data sets, other domains",
@@ -77,16 +79,8 @@ def write_page(plan: Plan, page: Path) -> None:
         "## How the settings were chosen",
         _choice(),
     ]
-    page.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
-
-
-def _written_by_hand(page: Path) -> str:
-    if not page.is_file():
-        return "Nothing has been written yet."
-    parts = page.read_text(encoding="utf-8").replace(MARKS[1], MARKS[0]).split(MARKS[0])
-    if len(parts) != 3:
-        raise ValueError(f"{page} must hold the marks {' and '.join(MARKS)} once, or not be there")
-    return parts[1].strip()
+    blocks = {"overview": "\n\n".join(overview), "results": "\n\n".join(results)}
+    page.write_text(fill(text, blocks, page), encoding="utf-8")
 
 
 def _how_it_was_made(plan: Plan) -> str:
