@@ -3,6 +3,9 @@
 As with CoOp, the checkout is where this runs (`python train.py`, `bash scripts/...`, `python -m tools...`): its folders
 are called `datasets`, `tools` and `tests`, which in site-packages would shadow other people's packages of these names
 (Hugging Face's `datasets` for one). So `pip install -e .` brings the dependencies below and no module.
+
+The ranges are those with which the tests pass: `make test-lowest` runs them on the lower bounds, `make test-newest` on
+the newest versions of the day. One exact version of each within its range stands in requirements.lock.
 """
 
 from setuptools import setup
@@ -16,21 +19,22 @@ setup(
     py_modules=[],
     install_requires=[
         # A torch and a torchvision from the same index: a CPU-only torch does not load beside PyPI's torchvision.
+        # PyTorch before 2.3 works with numpy 1 only, and does not say so to pip.
         "torch>=2.0",
-        "torchvision>=0.15",
-        # OpenAI publishes CLIP on GitHub only. This copy of it on PyPI follows it closest, and like all copies there
-        # imports pkg_resources, which setuptools 81 removed.
+        "torchvision>=0.15.1",
+        # OpenAI publishes CLIP on GitHub only. Of PyPI's copies of its modules, this is a wheel and takes any torch.
+        # It wants pkg_resources, which setuptools 81 removed: see trainers/modules/clip_import.py.
         "clip-anytorch==2.6.0",
-        "setuptools<81",
-        "matplotlib",  # figures, and the fonts of the embedded pictures
-        "numpy",
-        "pillow>=9.1",
-        "scikit-learn",  # macro F1, and the handwritten digits
-        "scipy",  # the labels of Stanford Cars and Oxford Flowers, MATLAB files
-        "tabulate",
-        "tensorboard",
-        "tqdm",
-        "yacs",
+        "matplotlib>=3.6",  # figures, and the fonts of the embedded pictures
+        "numpy>=1.23",
+        "packaging>=22",
+        "pillow>=9.4",
+        "scikit-learn>=1.1",  # macro F1, and the handwritten digits
+        "scipy>=1.8",  # the labels of Stanford Cars and Oxford Flowers, MATLAB files
+        "tabulate>=0.8.10",
+        "tensorboard>=2.10",
+        "tqdm>=4.62",
+        "yacs>=0.1.8",
     ],
-    extras_require={"test": ["pytest>=7", "ruff"]},
+    extras_require={"test": ["pytest>=7", "ruff>=0.12"]},
 )

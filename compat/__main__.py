@@ -10,6 +10,8 @@ paths are seen from the current directory, and modules are looked for in the scr
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os.path as osp
 import runpy
 import sys
@@ -17,13 +19,27 @@ import sys
 _PROJECT = osp.dirname(osp.dirname(osp.realpath(__file__)))
 
 
+def _import_clip() -> None:
+    """Import the script's `clip` ahead of it where there is no pkg_resources, which some copies of CLIP want."""
+    if importlib.util.find_spec("clip") is None or importlib.util.find_spec("pkg_resources") is not None:
+        return
+    # From its file: `trainers` are the script's own.
+    spec = importlib.util.spec_from_file_location(
+        "clip_import", osp.join(_PROJECT, "trainers", "modules", "clip_import.py")
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with contextlib.suppress(ImportError), module.clip_importable():  # what else is missing the script will say
+        import clip  # noqa: F401
+
+
 def main() -> None:
-    usage = "usage: python -m compat path/to/train.py [ARGUMENT ...]"
+    call = "python -m compat path/to/train.py [ARGUMENT ...]"
     if sys.argv[1:2] in (["-h"], ["--help"]):
-        print(f"{usage}\n\n{__doc__.strip()}")
+        print(f"usage: {call}\n\n{__doc__.strip()}")
         return
     if len(sys.argv) < 2:
-        sys.exit(usage)
+        sys.exit(f"call it as {call}")
     script = sys.argv[1]
     if not osp.isfile(script):
         sys.exit(f"python -m compat: there is no file {script}")
@@ -37,6 +53,7 @@ def main() -> None:
     sys.path[:] = [entry for entry in sys.path if osp.realpath(entry) != _PROJECT]
     sys.path.insert(0, osp.dirname(osp.realpath(script)))
     sys.argv = sys.argv[1:]
+    _import_clip()
     runpy.run_path(script, run_name="__main__")
 
 

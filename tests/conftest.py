@@ -14,6 +14,7 @@ import torch
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 from PIL import Image
+from suite import pytest_terminal_summary  # noqa: F401  a row for docs/compatibility.md
 
 import train
 from trainers.modules import loading  # noqa: F401  imports clip without its warning
@@ -21,6 +22,24 @@ from trainers.modules import loading  # noqa: F401  imports clip without its war
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = 32  # pixels of the small CLIP's images
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200), "yellow": (200, 200, 30)}
+
+
+def _has_half_on_cpu() -> bool:
+    ones = torch.ones(1, 1, 1, 1, dtype=torch.float16)
+    try:
+        torch.nn.functional.linear(torch.nn.functional.conv2d(ones, ones), ones[0, 0])
+    except RuntimeError:
+        return False
+    return True
+
+
+# The precision fp16, as a parameter of tests that run on the CPU.
+HALF = pytest.param(
+    "fp16", marks=pytest.mark.skipif(not _has_half_on_cpu(), reason="this PyTorch has no half precision on the CPU")
+)
+reads_objects = pytest.mark.skipif(
+    torch.__version__ < "2.6", reason="this PyTorch refuses checkpoints that hold objects, as published ones do"
+)
 
 
 def relative(a, b) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import results_of
+from conftest import HALF, results_of
 
 from trainers.modules.loading import load_clip
 
@@ -286,7 +286,7 @@ def test_decision_by_the_mean_of_the_logits(build, tmp_path):
     assert not torch.allclose(log_prob, build(tmp_path).model_inference(views[0]).detach(), atol=1e-4)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "amp", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "amp", "bf16", HALF])
 def test_precisions(build, tmp_path, precision):
     trainer = build(tmp_path, "TRAINER.CDC.PREC", precision, "OPTIM.MAX_EPOCH", 2)
     trainer.train()

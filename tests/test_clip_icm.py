@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import random_clip, results_of
+from conftest import HALF, random_clip, results_of
 from PIL import Image
 
 from trainers import cdc, clip_icm, invariance
@@ -413,7 +413,7 @@ def test_resnet(build, tmp_path):
     torch.testing.assert_close(trainer.model_inference(images), trainer.model.scale * cosine, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("precision", ["amp", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["amp", "bf16", HALF])
 def test_precisions(build, tmp_path, precision):
     trainer = build(tmp_path, "TRAINER.CLIPICM.PREC", precision, "TRAINER.CLIPICM.K", 40)
     trainer.train()

@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from clip import clip
-from conftest import COLOURS, ROOT, random_clip, relative, results_of
+from conftest import COLOURS, HALF, ROOT, random_clip, reads_objects, relative, results_of
 from dassl.config import get_cfg_default
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
@@ -285,7 +285,7 @@ def test_only_the_prompts_train_and_are_kept(build_run, tmp_path, capsys, method
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("precision", ["fp32", "amp", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "amp", "bf16", HALF])
 def test_precisions(build_run, tmp_path, method, precision):
     trainer = build_run(method, tmp_path, f"TRAINER.{method.upper()}.PREC", precision, "OPTIM.LR", 0.01)
     trainer.train()
@@ -312,7 +312,7 @@ def resnet_file(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "amp"])
+@pytest.mark.parametrize("precision", ["fp32", HALF, "amp"])
 @pytest.mark.parametrize("method", [*METHODS, "ZeroshotCLIP", "ZeroshotCLIP2"])
 def test_resnet(build_run, resnet_file, tmp_path, method, precision):
     options = (f"TRAINER.{method.upper()}.PREC", precision, "OPTIM.MAX_EPOCH", 1, "OPTIM.LR", 0.01)
@@ -409,6 +409,7 @@ def write_published(folder, state, **changes):
     torch.save(checkpoint, folder / "model.pth.tar-10")
 
 
+@reads_objects
 @pytest.mark.parametrize("name", ["generic end", "specific middle", "conditional", "generic resnet"])
 def test_published_checkpoint_gives_the_published_logits(build_case, golden, tmp_path, name):
     state = {key.split("end.")[1]: torch.from_numpy(v) for key, v in golden.items() if key.startswith(f"{name}/end.")}
@@ -419,6 +420,14 @@ def test_published_checkpoint_gives_the_published_logits(build_case, golden, tmp
     assert relative(final_logits(trainer), golden[f"{name}/end_logits"]) < 1e-5
 
 
+@pytest.mark.skipif(torch.__version__ >= "2.6", reason="this PyTorch reads them")
+def test_old_pytorch_refuses_published_checkpoints(tmp_path):
+    write_published(tmp_path, {"ctx": torch.ones(2)})
+    with pytest.raises(ValueError, match=r"not a whole checkpoint.*takes PyTorch 2\.6 or newer"):
+        read_checkpoint(tmp_path / "model.pth.tar-10")
+
+
+@reads_objects
 def test_half_precision_checkpoint_loads(build_case, golden, tmp_path):
     ctx = torch.from_numpy(golden["generic end/end.ctx"])
     write_published(tmp_path / "prompt_learner", {"ctx": ctx.half()})
@@ -441,6 +450,7 @@ def touch(path):
     Path(path).touch()
 
 
+@reads_objects
 def test_nothing_in_a_checkpoint_is_run(tmp_path):
     trap, allowed = tmp_path / "trap", set(torch.serialization.get_safe_globals())
     harmful = Harmful(touch, trap)
@@ -461,6 +471,7 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path):
     assert trap.exists()
 
 
+@reads_objects
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -488,6 +499,7 @@ def test_wrong_checkpoint_is_told(build_run, tmp_path, changes, message):
     assert torch.equal(trainer.model.prompt_learner.ctx, before)
 
 
+@reads_objects
 def test_init_weights_start_from_a_checkpoint(build_run, tmp_path):
     state = {"ctx": torch.randn(4, 64)}
     write_published(tmp_path, state)

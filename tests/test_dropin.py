@@ -1,11 +1,12 @@
 """tools/dropin.py and `python -m compat`, on a checkout in CoOp's or MaPLe's shape that is written here.
 
-Its `clip/` is the installed package, in MaPLe's shape with a `build_model` that takes `design_details`.
+Its `clip/` is the installed package without `pkg_resources`, which CoOp's and MaPLe's copies of it are too old to want;
+in MaPLe's shape it has a `build_model` that takes `design_details`.
 """
 
 from __future__ import annotations
 
-import json
+import importlib.util
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ import pytest
 import torch
 from conftest import ROOT, SIZE, results_of
 
-from tools import compatibility, dropin
+from tools import dropin
 from trainers import base
 from trainers.modules import checkpoints, text
 
@@ -155,6 +156,15 @@ TRAIN:
 """
 
 
+PKG_RESOURCES = "from pkg_resources import packaging"
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
 def write_checkout(folder: Path, lists: bool) -> Path:
     """A checkout under git, in CoOp's shape or, with `lists`, in MaPLe's."""
     files = {
@@ -173,6 +183,7 @@ def write_checkout(folder: Path, lists: bool) -> Path:
         path.write_text(content)
     installed = Path(clip.__file__).parent
     shutil.copytree(installed, folder / "clip", ignore=shutil.ignore_patterns("__pycache__"))
+    replace(folder / "clip" / "clip.py", PKG_RESOURCES, "import packaging.version")
     if lists:
         model = folder / "clip" / "model.py"
         model.write_text(model.read_text() + LISTS)
@@ -446,6 +457,25 @@ def test_python_m_compat(tmp_path):
         assert done.stderr.count("\n") == 1
 
 
+def test_python_m_compat_with_any_setuptools(tmp_path):
+    """A script's own clip that wants pkg_resources is imported without it. Other errors are left to the script."""
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip/__init__.py").write_text("from .clip import *\n")
+    own = tmp_path / "clip/clip.py"
+    own.write_text(f"{PKG_RESOURCES}\nVERSION = packaging.version.parse('1.7.1')\n")
+    script = tmp_path / "train.py"
+    lines = ["import clip, importlib.util", "print(clip.VERSION, importlib.util.find_spec('pkg_resources') is None)"]
+    script.write_text("\n".join(lines))
+    printed = run([sys.executable, ROOT / "compat", script], tmp_path, PYTHONPATH="")
+    assert printed == f"1.7.1 {importlib.util.find_spec('pkg_resources') is None}\n"
+
+    own.write_text("import missing_package\n")
+    command = [sys.executable, ROOT / "compat", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "No module named 'missing_package'" in done.stderr
+    assert f'{script}", line 1' in done.stderr
+
+
 # --------------------------------------------------------------------------------------------- old and new environments
 
 
@@ -498,21 +528,3 @@ def test_schedulers_of_old_dassl():
     with base.schedulers_taking_verbose():
         assert Warmup(optimizer).get_last_lr() == [0.5]
     assert parent.__init__ is before
-
-
-# ----------------------------------------------------------------------------------------------- the compatibility page
-
-
-def test_compatibility_page(tmp_path):
-    """A row a test, the later result of one that ran twice, newest PyTorch first; what is no row is told."""
-    row = dict.fromkeys(compatibility.COLUMNS, "x")
-    rows = [{**row, "torch": version, "result": result} for version, result in (("1.13.1", "a"), ("2.15.0+cu132", "b"))]
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(each) + "\n" for each in [*rows, {**rows[0], "result": "c"}]))
-    found = compatibility.read_rows([path])
-    assert [(each["torch"], each["result"]) for each in found] == [("2.15.0+cu132", "b"), ("1.13.1", "c")]
-    assert "| 2.15.0+cu132 |" in compatibility.render(found)
-
-    path.write_text('{"torch": "1"}\n')
-    with pytest.raises(ValueError, match="line 1, is no row"):
-        compatibility.read_rows([path])

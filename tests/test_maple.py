@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, SIZE, random_clip, relative, results_of
+from conftest import HALF, ROOT, SIZE, random_clip, relative, results_of
 from dassl.config import get_cfg_default
 
 from trainers.modules.loading import tokenize
@@ -330,7 +330,7 @@ def test_resumed_run_ends_as_if_not_cut(build, tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["MaPLe", "CDC"])
-@pytest.mark.parametrize("precision", ["amp", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["amp", "bf16", HALF])
 def test_precisions(build, tmp_path, kind, precision):
     trainer = build(kind, tmp_path, f"TRAINER.{kind.upper()}.PREC", precision, "OPTIM.MAX_EPOCH", 1)
     trainer.train()

@@ -1,10 +1,12 @@
-"""The page docs/compatibility.md, from the rows that the tests on the public repositories have written.
+"""The page docs/compatibility.md, from the rows that tests have written to docs/compatibility.jsonl.
 
-    COMPATIBILITY_ROWS=rows.jsonl COOP_CHECKOUT=... MAPLE_CHECKOUT=... DASSL_CHECKOUT=... \\
-        python -m pytest -m upstream tests/test_published.py          once in each environment
-    python -m tools.compatibility rows.jsonl > docs/compatibility.md
+    export COMPATIBILITY_ROWS=$PWD/docs/compatibility.jsonl
+    make test; make test-lowest; make test-newest             the whole suite, a row for each environment
+    COOP_CHECKOUT=... MAPLE_CHECKOUT=... DASSL_CHECKOUT=... \\
+        python -m pytest -m upstream tests/test_published.py  the public repositories, once in each environment
+    python -m tools.compatibility > docs/compatibility.md
 
-Only what passed writes a row.
+Only what passed writes a row, and a later row takes the place of an earlier one of the same kind.
 """
 
 from __future__ import annotations
@@ -16,49 +18,103 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-COLUMNS = ("torch", "python", "device", "checkout", "clip", "dassl", "what", "result")
-HEADINGS = ("PyTorch", "Python", "device", "checkout", "clip", "Dassl", "what", "result")
+ROWS = Path(__file__).resolve().parent.parent / "docs" / "compatibility.jsonl"
 
-PREFACE = """# What runs with what
+# Keys of a row -> headings of its table. A suite's row is told from the others by its first key.
+SUITE = {
+    "versions": "versions",
+    "python": "Python",
+    "torch": "PyTorch",
+    "torchvision": "torchvision",
+    "numpy": "NumPy",
+    "pillow": "Pillow",
+    "device": "device",
+    "passed": "tests passed",
+}
+PUBLISHED = {
+    "torch": "PyTorch",
+    "python": "Python",
+    "device": "device",
+    "checkout": "checkout",
+    "clip": "clip",
+    "dassl": "Dassl",
+    "what": "what",
+    "result": "result",
+}
+VERSIONS = ("lock", "newest", "lowest")
 
-Made by `python -m tools.compatibility` of the rows that `tests/test_published.py` wrote: each is a test that passed, on
-the public repositories CoOp, MaPLe and Dassl at the commits named, with a CLIP of random weights and 32-pixel images of
-four classes. The rows show that the code runs and agrees; they say nothing about accuracy. How to run them again is in
-`tools/compatibility.py`.
+PAGE = """# What runs with what
+
+Made by `python -m tools.compatibility` of the rows in `compatibility.jsonl`, which tests wrote when they passed. How to
+run them again is in `tools/compatibility.py`.
+
+## The tests
+
+The whole suite passed in these environments, without a skipped failure. `lock`: the versions of `requirements.lock`, by
+`make test`. `newest`: those that pip found on the day without it, by `make test-newest`. `lowest`: the lower bounds of
+`setup.py`, by `make test-lowest`. PyTorch before 2.3 needs NumPy 1, which pip does not know.
+
+{suite}
+
+## The public repositories
+
+The repositories CoOp, MaPLe and Dassl at the commits named, with a CLIP of random weights and 32-pixel images of four
+classes; each row is a test of `tests/test_published.py` that passed. The rows show that the code runs and agrees; they
+say nothing about accuracy.
+
+{published}
 """
 
 
-def read_rows(paths: list[Path]) -> list[dict[str, str]]:
-    """The rows of several files, each once, the newest PyTorch first.
+def _release(version: str) -> list[int]:
+    return [int(part) for part in version.split("+")[0].split(".")]
+
+
+def read_rows(paths: list[Path]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """The rows of several files, each once.
+
+    Returns:
+        The suite's rows, one for each kind of versions and Python; and those of the public repositories, the newest
+        PyTorch first.
 
     Raises:
         ValueError: a line is no row.
     """
-    rows = {}
+    suite, published = {}, {}
     for path in paths:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             try:
                 row = json.loads(line)
-                rows[tuple(row[name] for name in COLUMNS[:-1])] = row  # a test that ran again has the later result
+                if "versions" in row:
+                    row = {key: row[key] for key in SUITE}
+                    order = (VERSIONS.index(row["versions"]), [-part for part in _release(row["python"])[:2]])
+                    suite[str(order)] = (order, row)
+                else:
+                    order = ([-part for part in _release(row["torch"])], row["checkout"], row["what"])
+                    published[tuple(row[key] for key in PUBLISHED if key != "result")] = (order, row)
             except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}, line {number}, is no row of tests/test_published.py: {error!r}") from error
-    return sorted(
-        rows.values(),
-        key=lambda row: ([-int(part) for part in row["torch"].split("+")[0].split(".")], row["checkout"], row["what"]),
-    )
+                raise ValueError(f"{path}, line {number}, is no row that a test wrote: {error!r}") from error
+    return tuple([row for _, row in sorted(rows.values(), key=lambda pair: pair[0])] for rows in (suite, published))
 
 
-def render(rows: list[dict[str, str]]) -> str:
+def render(suite: list[dict[str, str]], published: list[dict[str, str]]) -> str:
     """The page."""
-    table = tabulate([[row[name] for name in COLUMNS] for row in rows], HEADINGS, "github", disable_numparse=True)
-    return f"{PREFACE}\n{table}\n"
+    tables = {
+        name: tabulate(
+            [[row[key] for key in headings] for row in rows], headings.values(), "github", disable_numparse=True
+        )
+        for name, headings, rows in (("suite", SUITE, suite), ("published", PUBLISHED, published))
+    }
+    return PAGE.format(**tables)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="+", type=Path, help="files that COMPATIBILITY_ROWS named")
+    parser.add_argument(
+        "rows", nargs="*", type=Path, default=[ROWS], help="files of rows; default: docs/compatibility.jsonl"
+    )
     try:
-        print(render(read_rows(parser.parse_args().rows)), end="")
+        print(render(*read_rows(parser.parse_args().rows)), end="")
     except (OSError, ValueError) as error:
         print(f"compatibility: {error}", file=sys.stderr)
         sys.exit(2)

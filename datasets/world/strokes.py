@@ -106,7 +106,8 @@ def shape_mask(name: str, size: int, matrix: np.ndarray) -> Image.Image:
 
 
 # ------------------------------------------------------------------------------------ printed characters
-# Fonts that come with matplotlib. The second list is kept from pre-training, for sets that ask for unseen fonts.
+# Fonts that come with matplotlib; cmti10, which comes with matplotlib 3.11 only, lies in this package with its licence.
+# The second list is kept from pre-training, for sets that ask for unseen fonts.
 FONTS = (
     "DejaVuSans",
     "DejaVuSans-Bold",
@@ -129,13 +130,14 @@ UNSEEN_TEXT_FONTS = (
     "cmti10",
     "cmss10",
 )
+FONT_FOLDERS = (Path(__file__).parent / "fonts", Path(matplotlib.get_data_path()) / "fonts" / "ttf")
 
 
 @functools.lru_cache(maxsize=4096)
 def _character(character: str, font: str) -> Image.Image:
     """The character, drawn large and cut to its box."""
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
-    face = ImageFont.truetype(str(path), 96)
+    paths = [folder / f"{font}.ttf" for folder in FONT_FOLDERS]
+    face = ImageFont.truetype(str(next(path for path in paths if path.is_file())), 96)
     left, top, right, bottom = face.getbbox(character)
     picture = Image.new("L", (math.ceil(right - left) + 8, math.ceil(bottom - top) + 8), 0)
     ImageDraw.Draw(picture).text((4 - left, 4 - top), character, fill=255, font=face)

@@ -22,11 +22,10 @@ from typing import IO
 import torch
 from torch import Tensor
 
+from .clip_import import clip_importable
 from .clip_types import CLIP
 
-with warnings.catch_warnings():
-    # PyPI's copies import pkg_resources, which warns of its own end on every import.
-    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+with clip_importable():
     from clip import clip
     from clip.model import build_model
     from clip.simple_tokenizer import SimpleTokenizer
