@@ -13,6 +13,7 @@ from setuptools import setup
 setup(
     name="cdc-dassl",
     version="0.1.0",
+    license="MIT",
     description="Causality-guided semantic Decoupling and Classification (CDC) for Dassl and CoOp",
     python_requires=">=3.9",
     packages=[],
