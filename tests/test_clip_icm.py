@@ -318,6 +318,12 @@ def test_estimate_is_that_of_the_training_images_features(build, tmp_path, monke
     assert trainer.learner.energy.item() == pytest.approx(energy, rel=1e-3)
 
 
+def test_images_without_a_transform_are_refused(build, tmp_path):
+    trainer = build(tmp_path, "INPUT.NO_TRANSFORM", True)
+    with pytest.raises(ValueError, match=r"INPUT\.NO_TRANSFORM must be False"):
+        trainer.run_epoch()
+
+
 def test_validation_images_that_are_the_test_images_are_left_alone(build, tmp_path, monkeypatch, capsys):
     trainer = build(tmp_path)
     dataset = trainer.dm.dataset
