@@ -12,8 +12,9 @@ import compat  # noqa: F401  makes `import dassl` work
 from datasets.base import SplitDataset
 from datasets.files import write_json
 from datasets.folder import Folder
+from tools.data.archives import unpack
 from tools.data.check import Report, check, reader_of
-from tools.data.download import check_md5, download, lock, unpack
+from tools.data.download import check_md5, download, lock
 from tools.data.sources import COOP, SOURCES, Archive
 
 
