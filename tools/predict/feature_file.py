@@ -25,7 +25,7 @@ from yacs.config import CfgNode
 
 from tools.common.choices import SPLITS
 from tools.predict.trained import fit_to_machine, load_images, load_trained, merge, read_run, restore_cfg
-from trainers.base import ClipTrainer
+from trainers.base import ClipTrainer, build_without_data
 from trainers.modules.files import atomic_write
 from trainers.prompt_trainer import PromptTrainer
 
@@ -163,7 +163,7 @@ def build(args: argparse.Namespace) -> tuple[ClipTrainer, DatasetBase]:
         set_random_seed(cfg.SEED)  # which the few-shot images are drawn from
     dataset = build_dataset(cfg)
     if results is None:
-        return trainer_class(cfg, dataset.classnames), dataset
+        return build_without_data(cfg, dataset.classnames), dataset
     return load_trained(args.model_dir, results, cfg, dataset.classnames, args.load_epoch), dataset
 
 
