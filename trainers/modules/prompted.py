@@ -6,7 +6,7 @@ Legend: M templates, B images, C classes, S image size in pixels, D embedding wi
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -24,11 +24,14 @@ class PromptedCLIP(nn.Module):
     Args:
         clip_model: frozen CLIP.
         prompt_learner: gives the prompts of all templates and classes.
-        autocast: context in which the encoders compute.
+        autocast: context in which the encoders compute; by default none, so in CLIP's own precision.
     """
 
     def __init__(
-        self, clip_model: CLIP, prompt_learner: Learner, autocast: Callable[[], AbstractContextManager[object]]
+        self,
+        clip_model: CLIP,
+        prompt_learner: Learner,
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         super().__init__()
         self.prompt_learner = prompt_learner
