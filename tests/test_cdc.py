@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HALF, results_of
+import yaml
+from conftest import HALF, ROOT, results_of
+from dassl.config import cfg_default
 
 from trainers.modules.loading import load_clip
 
@@ -376,3 +378,20 @@ def test_zero_shot(build, tmp_path, small_clip):
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-2)  # weights went through half precision
     assert results_of(tmp_path)["trainer"] == "ZeroshotCLIP"
     assert results_of(tmp_path)["epoch"] == 0
+
+
+# What is no hyper-parameter of the method as the paper has it: a store of features, and CLIP-ICM's map in front of it.
+OPTIONAL = {"FEATURE_BANK", "FEATURE_BANK_DIR", "INVARIANT", "INTERVENTIONS", "K", "LAMBDA"}
+
+
+@pytest.mark.parametrize("name", ["vit_b16", "vit_b16_coupled"])
+def test_config_for_photographs_writes_out_every_hyper_parameter(name):
+    """With where it comes from, in a comment on its line or, for what has several lines, on the one before."""
+    text = (ROOT / f"configs/trainers/CDC/{name}.yaml").read_text()
+    options = yaml.safe_load(text)["TRAINER"]["CDC"]
+    unused = OPTIONAL if options["PROMPT"] == "coupled" else OPTIONAL | {"PROMPT_DEPTH"}
+    assert set(options) == set(cfg_default.TRAINER.CDC) - unused
+    lines = text.splitlines()
+    for key in options:
+        (number,) = (n for n, line in enumerate(lines) if line.startswith(f"    {key}:"))
+        assert "  # " in lines[number] or lines[number - 1].startswith("    # "), key
