@@ -253,7 +253,7 @@ def test_text_features_are_kept_and_never_stale(build, tmp_path):
 
 def test_every_template_sees_its_own_view(build, tmp_path):
     trainer = build(tmp_path, "TRAINER.CDC.TEST_VIEWS", True)
-    views = trainer._views(next(iter(trainer.train_loader_x)))
+    views = trainer.views(next(iter(trainer.train_loader_x)))
     assert views.shape == (2, 4, 3, 32, 32)
     assert not torch.equal(views[0], views[1])
     seen = []
@@ -274,7 +274,7 @@ def test_decision_by_the_mean_of_the_logits(build, tmp_path):
     none = ("TRAINER.CDC.BETA", 0.0, "TRAINER.CDC.GAMMA", 0.0)
     trainer = build(tmp_path, "TRAINER.CDC.DECISION", "mean", *none)
     batch = next(iter(trainer.train_loader_x))
-    views, label = trainer._views(batch), batch["label"]
+    views, label = trainer.views(batch), batch["label"]
     features, text = trainer.model.image_features(views), trainer.model.text_features()
     logits = 10.0 * features @ text.transpose(1, 2)
     by_hand = sum(torch.nn.functional.cross_entropy(own, label) for own in logits)
