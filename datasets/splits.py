@@ -225,7 +225,7 @@ def check_split(split: Split, source: str, equal_names: bool = False) -> None:
             f"Note: {source} has no test image of {len(untested)} of {len(trained)} classes: "
             f"{shorten([names[label] for label in untested])}"
         )
-    parts = {id(part): part for part in split}.values()  # a set for testing only has one list as train and test
+    parts = split[:2] if split.test is split.train else split  # a set for testing only has one list as both
     repeated = [path for path, n in Counter(item.path for part in parts for item in part).items() if n > 1]
     if repeated:
         print(f"Note: {source} names {len(repeated)} images more than once: {shorten(repeated)}")

@@ -43,7 +43,7 @@ def test_plain_encoder_equals_the_fast_one(small_clip):
     found = []
     for encoder in (TextEncoder(small_clip), PlainTextEncoder(small_clip)):
         prefix, suffix, deep = leaves = [tensor.detach().clone().requires_grad_() for tensor in given]
-        features = encoder(TextPrompt(prefix, suffix, prompt.end, [deep]))
+        features = encoder(TextPrompt(prefix, suffix, prompt.eot_index, [deep]))
         (features * torch.linspace(-1, 1, features.numel()).view_as(features)).sum().backward()
         found.append([features, *(leaf.grad for leaf in leaves)])
     assert all(relative(fast, plain) < 1e-5 for fast, plain in zip(*found))

@@ -187,7 +187,7 @@ def test_map_is_the_identity_until_it_is_set(world):
     loaded = InvariantMap(8)
     loaded.load_state_dict(invariant.state_dict())
     assert torch.equal(loaded(world["images"]), invariant(world["images"]))
-    assert loaded.figures() == {
+    assert loaded.metrics() == {
         "subspace_dimension": 2,
         "lambda": 100,
         "energy_inside": 0.25,
@@ -286,7 +286,7 @@ def test_run_reports_and_its_map_serves_new_classes(build, tmp_path, capsys):
     results = results_of(tmp_path / "new")
     assert results["class_names"] == ["red", "yellow"]
     assert torch.equal(tested.learner.directions, trained.learner.directions)
-    assert {key: results["figures"][key] for key in tested.learner.figures()} == trained.learner.figures()
+    assert {key: results["figures"][key] for key in tested.learner.metrics()} == trained.learner.metrics()
     images = torch.randn(5, 3, 32, 32)
     a = tested.learner.directions[:, :12]
     expected = F.cosine_similarity(

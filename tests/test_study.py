@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from tools.common.paths import ROOT
 from tools.study import methods
 from tools.study.__main__ import main
-from tools.study.page import write_page
+from tools.study.page import PAGE, SEARCHES, searches, write_page
 from tools.study.plan import full, quick
 from tools.study.run import run_all, run_group, write_data_sets
 from tools.sweep.experiment import Experiment, execute
@@ -170,12 +171,39 @@ def test_page_says_what_the_results_say(finished, tmp_path):
 def test_page_keeps_what_was_written_by_hand(finished, tmp_path):
     page = tmp_path / "study.md"
     write_page(finished, page)
-    page.write_text(page.read_text().replace("Nothing has been written yet.", "CDC wins.\n\nOr not."))
+    page.write_text(page.read_text().replace("## Base to new\n", "## Base to new\n\nCDC wins.\n\nOr not.\n"))
     write_page(finished, page)
-    assert "-->\nCDC wins.\n\nOr not.\n<!--" in page.read_text()
-    page.write_text("# Something else\n")
-    with pytest.raises(ValueError, match="must hold the marks"):
+    assert "## Base to new\n\nCDC wins.\n\nOr not.\n" in page.read_text()
+    page.write_text(page.read_text().replace("<!-- made: parts -->", "<!-- made: pieces -->"))
+    with pytest.raises(ValueError, match=r"must hold each of the blocks .*parts.* got .*pieces"):
         write_page(finished, page)
+
+
+def test_new_page_makes_no_claims(finished, tmp_path):
+    """What is written by hand on the study's page is about the full study, and not about a trial of it."""
+    page = tmp_path / "study.md"
+    write_page(finished, page)
+    text = page.read_text()
+    assert [line for line in PAGE.read_text().splitlines() if line.startswith("#")] == [
+        line for line in text.splitlines() if line.startswith("#")
+    ]
+    assert "In short" in PAGE.read_text()
+    assert "In short" not in text
+    assert "- seeds 1, 2; 2 training images per class;" in text
+
+
+def test_searches_on_the_page_are_those_that_are_kept():
+    text = PAGE.read_text()
+    assert f"<!-- made: searches -->\n{searches()}\n<!-- end -->" in text
+    assert len(list(SEARCHES.glob("*.json"))) == text.count("<code>docs/search/") == 10
+
+
+def test_configs_name_searches_that_are_kept():
+    found = [
+        name for path in ROOT.glob("configs/**/*.yaml") for name in re.findall(r"docs/search/\S+json", path.read_text())
+    ]
+    assert len(found) >= 6
+    assert [name for name in found if not list(ROOT.glob(name))] == []
 
 
 def test_page_of_an_unfinished_study_is_refused(finished, tmp_path):

@@ -30,7 +30,8 @@ SUITE = {
     "numpy": "NumPy",
     "pillow": "Pillow",
     "device": "device",
-    "passed": "tests passed",
+    "passed": "passed",
+    "skipped": "skipped",
 }
 PUBLISHED = {
     "torch": "PyTorch",
@@ -51,9 +52,10 @@ run them again is in `tools/compatibility.py`.
 
 ## The tests
 
-The whole suite passed in these environments, without a skipped failure. `lock`: the versions of `requirements.lock`, by
-`make test`. `newest`: those that pip found on the day without it, by `make test-newest`. `lowest`: the lower bounds of
-`setup.py`, by `make test-lowest`. PyTorch before 2.3 needs NumPy 1, which pip does not know.
+The whole suite ran in these environments, and no test failed. `lock`: the versions of `requirements.lock`, by
+`make test`. `newest`: those that pip took without it when this was written, by `make test-newest`. `lowest`: the lower
+bounds of `setup.py`, by `make test-lowest`. Skipped are tests of what the versions or the machine lack; pytest's option
+`-rs` tells the reasons. PyTorch before 2.3 needs NumPy 1, which pip does not know.
 
 {suite}
 
