@@ -15,6 +15,7 @@ import importlib.util
 import os.path as osp
 import runpy
 import sys
+from typing import Any
 
 _PROJECT = osp.dirname(osp.dirname(osp.realpath(__file__)))
 
@@ -24,7 +25,7 @@ def _import_clip() -> None:
     if importlib.util.find_spec("clip") is None or importlib.util.find_spec("pkg_resources") is not None:
         return
     # From its file: `trainers` are the script's own.
-    spec = importlib.util.spec_from_file_location(
+    spec: Any = importlib.util.spec_from_file_location(
         "clip_import", osp.join(_PROJECT, "trainers", "modules", "clip_import.py")
     )
     module = importlib.util.module_from_spec(spec)

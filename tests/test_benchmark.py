@@ -44,7 +44,7 @@ def test_plain_encoder_equals_the_fast_one(small_clip):
     found = []
     for encoder in (TextEncoder(small_clip), PlainTextEncoder(small_clip)):
         prefix, suffix, deep = leaves = [tensor.detach().clone().requires_grad_() for tensor in given]
-        features = encoder(TextPrompt(prefix, suffix, prompt.end, [deep]))
+        features = encoder(TextPrompt(prefix, suffix, prompt.eot_index, [deep]))
         (features * torch.linspace(-1, 1, features.numel()).view_as(features)).sum().backward()
         found.append([features, *(leaf.grad for leaf in leaves)])
     assert all(relative(fast, plain) < 1e-5 for fast, plain in zip(*found))
@@ -119,7 +119,7 @@ def test_page_has_the_tables_and_keeps_its_text():
     assert "| 25.0%" in page.split("## Training from files")[1].split("## ")[0]  # 0.75 of 3 s
     assert "Not measured here." in page.split("## ViT-L/14")[1].split("## ")[0]
     assert "sizes that say nothing" not in page
-    by_hand = [re.sub(r"(?s)<!-- generated.*?<!-- written by hand -->", "", each) for each in (text, page)]
+    by_hand = [re.sub(r"(?s)<!-- made: .*?<!-- end -->", "", each) for each in (text, page)]
     assert by_hand[0] == by_hand[1]
     assert render(RESULTS, page) == page
 
@@ -127,13 +127,13 @@ def test_page_has_the_tables_and_keeps_its_text():
 def test_page_that_is_not_there_begins_as_the_committed_one(tmp_path):
     assert read_page(tmp_path / "page.md") == PAGE.read_text()
     (tmp_path / "page.md").write_text("# Mine\n")
-    with pytest.raises(ValueError, match=r"page.md must have the generated blocks classes, compile.*but has none"):
+    with pytest.raises(ValueError, match=r"page.md must hold each of the blocks machine, targets.*got none"):
         read_page(tmp_path / "page.md")
 
 
 def test_page_without_marks_is_refused_before_anything_is_measured(tmp_path):
     (tmp_path / "page.md").write_text("# Mine\n")
-    with pytest.raises(ValueError, match="must have the generated blocks"):
+    with pytest.raises(ValueError, match="must hold each of the blocks"):
         measure.run(arguments(tmp_path, "--only", "text"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.md"]
 

@@ -351,6 +351,15 @@ def trainer(tmp_path):
 
 
 @embedded
+def test_pairs_need_unlabelled_images(tmp_path):
+    with golden_script.printed():
+        trainer = golden_script.make_trainers()["TrainerXU"](golden_script.default_cfg(OUTPUT_DIR=str(tmp_path)))
+    trainer.train_loader_u = None  # as a data set without such images leaves it
+    with pytest.raises(ValueError, match="needs unlabelled images"):
+        trainer.run_epoch()
+
+
+@embedded
 def test_load_model_without_validation_result(trainer, tmp_path, capsys):
     trainer.save_model(4, str(tmp_path))
     trainer.load_model(str(tmp_path), epoch=5)

@@ -15,8 +15,8 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import set_random_seed
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainers.base import PromptTrainer, grad_scaler
 from trainers.modules.loading import PRECISIONS
+from trainers.prompt_trainer import PromptTrainer, grad_scaler
 
 EMBEDDED_CLIP = ROOT / "weights/tiny_clip.pt.gz"
 VIEWS = ["random_resized_crop", "normalize"]
@@ -316,7 +316,7 @@ def test_bank_of_one_device_serves_the_other(build, tmp_path, device, makes):
         taker = build("CDC bank", device, f"taker {precision}", precision)
         taker.before_train()
         assert {path: path.stat().st_mtime_ns for path in (tmp_path / "bank").glob("*")} == files
-        assert all(torch.equal(a, b) for a, b in zip(maker.banks, taker.banks))
+        assert all(torch.equal(a, b) for a, b in zip(maker.feature_source.banks, taker.feature_source.banks))
         batch = next(iter(taker.train_loader_x))
         assert taker.train_features(batch).device.type == device
 

@@ -20,7 +20,7 @@ import torch
 from conftest import ROOT, SIZE, results_of
 
 from tools import dropin
-from trainers import base
+from trainers import prompt_trainer
 from trainers.modules import checkpoints, text
 
 TRAIN = '''"""The shape of CoOp's command line, as far as the scripts use it."""
@@ -525,6 +525,6 @@ def test_schedulers_of_old_dassl():
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     before = parent.__init__
-    with base.schedulers_taking_verbose():
+    with prompt_trainer.schedulers_taking_verbose():
         assert Warmup(optimizer).get_last_lr() == [0.5]
     assert parent.__init__ is before

@@ -131,3 +131,32 @@ def test_tokens_are_clips():
     for text in ("a photo of a dog.", "Striped_Texture", "naïve café", ""):
         tokens = clip.tokenize(text.replace("_", " "))[0]
         assert loading.tokenize(text) == tokens[: tokens.argmax() + 1].tolist()
+
+
+def test_maples_package_is_asked_for_the_plain_clip(small_clip, clip_files, monkeypatch):
+    """Its `build_model` takes what the encoders hold of prompts besides, and builds CLIP's own for none."""
+    asked = []
+
+    def build_model(state_dict, design_details):
+        asked.append(design_details)
+        return plain(state_dict)
+
+    plain = loading.build_model
+    monkeypatch.setattr(loading, "build_model", build_model)
+    model = loading.load_clip(str(clip_files["plain"]))
+    assert asked == [{"trainer": "CoOp", "vision_depth": 0, "language_depth": 0, "vision_ctx": 0, "language_ctx": 0}]
+    assert model.state_dict().keys() == small_clip.state_dict().keys()
+
+
+def test_parts_that_a_package_leaves_at_random_are_told(small_clip, tmp_path, monkeypatch):
+    """MaPLe's package passes over what a file lacks: half a CLIP would be tested with random weights."""
+
+    def build_model(state_dict, design_details):
+        return plain({**small_clip.state_dict(), **state_dict})
+
+    plain = loading.build_model
+    monkeypatch.setattr(loading, "build_model", build_model)
+    state = {name: value for name, value in small_clip.state_dict().items() if name != "visual.ln_post.bias"}
+    torch.save(state, tmp_path / "half.pt")
+    with pytest.raises(ValueError, match=r"half\.pt is not a whole CLIP file: .* visual\.ln_post\.bias$"):
+        loading.load_clip(str(tmp_path / "half.pt"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 
 from tools.common.paths import ROOT
 from tools.study import methods
-from tools.study.page import write_page
+from tools.study.__main__ import main
+from tools.study.page import PAGE, SEARCHES, searches, write_page
 from tools.study.plan import full, quick
-from tools.study.run import run_group, write_data_sets
+from tools.study.run import run_all, run_group, write_data_sets
 from tools.sweep.experiment import Experiment, execute
 
 PLANS = [full, quick]
@@ -114,6 +116,14 @@ def test_failed_run_is_named_and_others_go_on(tmp_path, digits, monkeypatch):
     assert right.finished
 
 
+def test_groups_run_in_processes_and_their_failures_come_back(tmp_path, digits):
+    wrong = experiment(tmp_path, folder=tmp_path / "wrong", settings={"TRAINER.CDC.BETA": -1.0})
+    right = experiment(tmp_path, train=False)
+    failures = run_all([[wrong], [right]], digits, workers=1)
+    assert [failure.split(":")[0] for failure in failures] == [str(tmp_path / "wrong")]
+    assert right.finished
+
+
 @pytest.fixture
 def finished(tmp_path):
     """The quick plan with made-up results: 50% everywhere, 60% for the new classes, and 80% for CDC on new classes."""
@@ -161,15 +171,76 @@ def test_page_says_what_the_results_say(finished, tmp_path):
 def test_page_keeps_what_was_written_by_hand(finished, tmp_path):
     page = tmp_path / "study.md"
     write_page(finished, page)
-    page.write_text(page.read_text().replace("Nothing has been written yet.", "CDC wins.\n\nOr not."))
+    page.write_text(page.read_text().replace("## Base to new\n", "## Base to new\n\nCDC wins.\n\nOr not.\n"))
     write_page(finished, page)
-    assert "-->\nCDC wins.\n\nOr not.\n<!--" in page.read_text()
-    page.write_text("# Something else\n")
-    with pytest.raises(ValueError, match="must have the generated blocks overview, results, once each, but has none"):
+    assert "## Base to new\n\nCDC wins.\n\nOr not.\n" in page.read_text()
+    page.write_text(page.read_text().replace("<!-- made: parts -->", "<!-- made: pieces -->"))
+    with pytest.raises(ValueError, match=r"must hold each of the blocks .*parts.* got .*pieces"):
         write_page(finished, page)
+
+
+def test_new_page_makes_no_claims(finished, tmp_path):
+    """What is written by hand on the study's page is about the full study, and not about a trial of it."""
+    page = tmp_path / "study.md"
+    write_page(finished, page)
+    text = page.read_text()
+    assert [line for line in PAGE.read_text().splitlines() if line.startswith("#")] == [
+        line for line in text.splitlines() if line.startswith("#")
+    ]
+    assert "In short" in PAGE.read_text()
+    assert "In short" not in text
+    assert "- seeds 1, 2; 2 training images per class;" in text
+
+
+def test_searches_on_the_page_are_those_that_are_kept():
+    text = PAGE.read_text()
+    assert f"<!-- made: searches -->\n{searches()}\n<!-- end -->" in text
+    assert len(list(SEARCHES.glob("*.json"))) == text.count("<code>docs/search/") == 10
+
+
+def test_configs_name_searches_that_are_kept():
+    found = [
+        name for path in ROOT.glob("configs/**/*.yaml") for name in re.findall(r"docs/search/\S+json", path.read_text())
+    ]
+    assert len(found) >= 6
+    assert [name for name in found if not list(ROOT.glob(name))] == []
 
 
 def test_page_of_an_unfinished_study_is_refused(finished, tmp_path):
     next(iter(finished.output.glob("base2new/test_new/*/*/CDC/tiny+dstc/seed2/results.json"))).unlink()
     with pytest.raises(FileNotFoundError, match=r"dstc/seed2/results.json is missing: the study is not finished"):
         write_page(finished, tmp_path / "study.md")
+
+
+def test_command_writes_the_page_of_finished_runs(finished, tmp_path, monkeypatch, capsys):
+    arguments = [
+        "--quick",
+        "--seeds",
+        "1",
+        "2",
+        "--output",
+        str(tmp_path / "runs"),
+        "--page",
+        str(tmp_path / "page.md"),
+    ]
+    monkeypatch.setattr("sys.argv", ["study", *arguments, "--page-only"])
+    main()
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'page.md'} is written")
+    write_page(finished, tmp_path / "expected.md")
+    assert rows_of(tmp_path / "page.md", "CDC") == rows_of(tmp_path / "expected.md", "CDC") != []
+
+
+def test_command_tells_what_is_missing_and_what_failed(tmp_path, monkeypatch, capsys):
+    arguments = ["study", "--quick", "--output", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", [*arguments, "--page-only"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err.startswith("tools.study: ")
+
+    monkeypatch.setattr("tools.study.run.write_data_sets", lambda names, data: None)
+    monkeypatch.setattr("tools.study.run.run_all", lambda groups, data, workers: ["seed1: OSError: disk is full"])
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert "seed1: OSError: disk is full" in capsys.readouterr().err
+    assert not (tmp_path / "study.md").exists()

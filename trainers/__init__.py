@@ -1,5 +1,11 @@
-"""One file, one method, one registered trainer. `import trainers` registers them all."""
+"""One file, one method, one registered trainer. `import trainers` registers them all.
 
-from . import cdc, clip_icm, cocoop, coop, maple, zsclip
+Where there is no Dassl there is no registry; `trainers.modules`, which needs none, can then be imported by itself.
+"""
 
-__all__ = ["cdc", "clip_icm", "cocoop", "coop", "maple", "zsclip"]
+import importlib.util
+
+if importlib.util.find_spec("dassl"):
+    from . import cdc, clip_icm, cocoop, coop, maple, zsclip
+
+    __all__ = ["cdc", "clip_icm", "cocoop", "coop", "maple", "zsclip"]

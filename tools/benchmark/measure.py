@@ -21,6 +21,7 @@ from tools.benchmark.page import read_page, render, target_table, unexplained
 from tools.benchmark.subjects import Settings, Subject, serve
 from tools.common.machine import cores, processor
 from tools.common.paths import ROOT
+from trainers.modules.files import atomic_write
 
 SLOW = 20.0  # seconds from which on a step is repeated less often
 
@@ -289,9 +290,8 @@ def read(path: Path, described: dict, again: bool) -> dict:
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def run(arguments: argparse.Namespace) -> dict:

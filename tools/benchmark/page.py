@@ -12,8 +12,8 @@ from statistics import median, quantiles
 
 from tabulate import tabulate
 
+from tools.common.blocks import fill
 from tools.common.choices import SECTIONS
-from tools.common.page import fill
 from tools.common.paths import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -235,7 +235,7 @@ def render(results: dict, text: str) -> str:
     for section in SECTIONS:
         of_section = [m for m in measurements.values() if m["section"] == section]
         blocks[section] = _table(section, of_section) if of_section else "Not measured here."
-    return fill(text, blocks, "the page")
+    return fill(text, blocks)
 
 
 def _table(section: str, measurements: list[dict]) -> str:

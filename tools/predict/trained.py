@@ -29,8 +29,9 @@ import trainers  # noqa: F401  registers the trainers
 from datasets.files import describe_nearest
 from tools.common.choices import DEVICES
 from tools.common.paths import ROOT
-from trainers.base import ClipTrainer, PromptTrainer
-from trainers.feature_bank import kept_random_states, seed_all
+from trainers.base import ClipTrainer, build_without_data
+from trainers.modules.random_state import kept_random_states, seed_all
+from trainers.prompt_trainer import PromptTrainer
 
 
 def read_run(run: str | Path) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def load_trained(
     """
     method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if not issubclass(method, PromptTrainer):
-        trainer = method(cfg, class_names)
+        trainer = build_without_data(cfg, class_names)
         _check_weights(run, results, trainer)
         return trainer
     folder = Path(run, method.checkpoint_folder)
@@ -138,7 +139,7 @@ def load_trained(
             f"{run} has no folder {method.checkpoint_folder} of checkpoints; if it is a test, give the folder of the "
             "training that it tested"
         )
-    trainer = method(cfg, class_names)
+    trainer = build_without_data(cfg, class_names)
     _check_weights(run, results, trainer)
     wanted = results["epoch"] if epoch is None else epoch
     # Where the best epoch was tested, it may be kept under that name alone.

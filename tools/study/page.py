@@ -1,13 +1,13 @@
 """The page of the study and its figures, from the `results.json` files of its runs alone.
 
-What is written by hand on the page, what the results mean, stays as it is; everything else is made again.
+docs/study.md is written by hand; its tables are generated blocks (`tools.common.blocks`), which are made again here.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import mean, median, stdev
 
@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from tools.common.blocks import fill, skeleton
 from tools.common.machine import cores, processor
-from tools.common.page import fill
 from tools.common.paths import ROOT
 from tools.results.published import display_name
 from tools.results.runs import read_results
@@ -38,61 +38,50 @@ from tools.study.methods import (
 )
 from tools.study.plan import Plan
 
-NEW_PAGE = """<!-- generated: overview -->
-<!-- written by hand -->
-Nothing has been written yet.
-<!-- generated: results -->
-"""
-SEARCHES = "search_*.json"  # in docs, as `tools.sweep.search --save` writes them
+PAGE = ROOT / "docs" / "study.md"
+SEARCHES = PAGE.parent / "search"  # tables as `tools.sweep.search --save` writes them
 BySeed = dict[int, float]
 
 
 def write_page(plan: Plan, page: Path) -> None:
-    """Write the page, and its figures beside it.
+    """Write the page's blocks, and its figures beside it. A page that is not there yet gets headings and blocks alone.
 
     Raises:
         FileNotFoundError: a run's results are missing.
-        ValueError: a file of results is broken, or the page that is there lacks marks of its blocks.
+        ValueError: a file of results is broken, or the page that is there lacks a block.
     """
-    text = page.read_text(encoding="utf-8") if page.is_file() else NEW_PAGE
-    fill(text, {"overview": "", "results": ""}, page)  # fails before anything is drawn
+    text = page.read_text(encoding="utf-8") if page.is_file() else skeleton(PAGE.read_text(encoding="utf-8"))
     page.parent.mkdir(parents=True, exist_ok=True)
     pictures = [page.with_name(f"{page.stem}_{name}.png") for name in ("epochs", "templates")]
     draw_epochs(plan, pictures[0])
     draw_numbers(plan, pictures[1])
-    overview = ["# The study", _how_it_was_made(plan), "## What it shows", _parts(plan)]
-    results = [
-        "## Base to new",
-        _base_to_new(plan),
-        "## Other data sets, other domains",
-        _cross_data_set(plan),
-        "## What each part of CDC brings",
-        _ablation(plan),
-        "## How many templates",
-        _numbers(plan) + f"\n\n![Accuracy and training time over the number of templates]({pictures[1].name})",
-        "## Over the epochs",
-        _epochs(plan) + f"\n\n![Base and new accuracy over the epochs]({pictures[0].name})",
-        "## Do the templates decouple?",
-        _diversity(plan),
-        "## A known confounder",
-        _confounded(plan),
-        "## How the settings were chosen",
-        _choice(),
-    ]
-    blocks = {"overview": "\n\n".join(overview), "results": "\n\n".join(results)}
-    page.write_text(fill(text, blocks, page), encoding="utf-8")
+    picture = "![{}]({})".format
+    contents = {
+        "runs": _runs(plan),
+        "parts": _parts(plan),
+        "base to new": _base_to_new(plan),
+        "base to new, each set": _each_set(plan),
+        "other sets": _elsewhere(plan, plan.sets[1:]),
+        "variants": _elsewhere(plan, plan.variants),
+        "ablation": _ablation(plan),
+        "templates": _numbers(plan),
+        "templates, drawn": picture("Accuracy and training time by number of templates", pictures[1].name),
+        "epochs, drawn": picture("Base and new accuracy over the epochs", pictures[0].name),
+        "diversity": _diversity(plan),
+        "confounder": _confounded(plan),
+        "searches": searches(),
+    }
+    page.write_text(fill(text, contents), encoding="utf-8")
 
 
-def _how_it_was_made(plan: Plan) -> str:
-    versions = f"PyTorch {torch.__version__.split('+')[0]}, {cores()} cores of {processor()}"
-    return (
-        f"Made by `make study` ({versions}) from the results of its runs; every figure is a mean over the seeds "
-        f"{', '.join(map(str, plan.seeds))}, with their standard deviation where a method depends on the seed: a "
-        "difference within it shows nothing, one up to twice it is a hint. "
-        "All methods see the same embedded data sets ([data.md](data.md)), the same small CLIP, "
-        f"{plan.shots} images a class, and test images that nothing was chosen on. CoOp, CoCoOp and MaPLe train on "
-        "pictures as they are, CDC's templates on four kinds of views, encoded once with text templates, as many of a "
-        "picture as there are epochs. The figures say nothing about ViT-B/16."
+def _runs(plan: Plan) -> str:
+    """What the figures are of."""
+    return "\n".join(
+        [
+            f"- PyTorch {torch.__version__.split('+')[0]}, {cores()} cores of {processor()};",
+            f"- seeds {', '.join(map(str, plan.seeds))}; {plan.shots} training images per class;",
+            f"- base to new: {_names(plan.sets)}; parts of CDC, number of templates and times: {_names(plan.ablated)}.",
+        ]
     )
 
 
@@ -171,29 +160,23 @@ def _parts(plan: Plan) -> str:
         seconds = [training_seconds(plan, method) for method in methods]
         cost = median(seconds[0][seed] / seconds[1][seed] for seed in plan.seeds)
         rows.append([title, *map(_gain, *halves), _gain(*means), f"{cost:.1f}"])
-    text = (
-        "VSD, the paper's semantic decoupling: each template has views of its own and losses that keep it apart from "
-        "the others (2) and near the hand-written one (3). DSTC, its trusted classification: each template gives an "
-        "opinion, Dempster's rule fuses them, loss (7) trains them.\n\nWhat each part changes, in points (mean and "
-        f"standard deviation of the seeds' differences, average of {_names(plan.ablated)}), and by what factor it "
-        "makes training longer, without encoding the pictures (a factor below 1.2 is within what the machine varies):"
-    )
-    return text + "\n\n" + table(rows, ["", "Base", "New", "HM", "time"])
+    return table(rows, ["", "Base", "New", "HM", "time"])
 
 
 def _base_to_new(plan: Plan) -> str:
-    """The paper's Table 1: on average, and for each data set."""
+    """The average row of the paper's Table 1."""
     rows = []
     for method in METHODS:
         base, new = (half(plan, method, plan.sets, part) for part in ("base", "new"))
         seconds = _seconds(plan, method) if method.train else ""
         rows.append([method.title, show(base), show(new), f"{hm(base, new):.2f}", seconds])
-    text = [
-        f"Average of {len(plan.sets)} data sets. Seconds are of a training, average of {_names(plan.ablated)}; those "
-        "of MaPLe and coupled CDC, with prompts in the image encoder too, include encoding the pictures.",
-        table(rows, ["", "Base", "New", "HM", "seconds"]),
-    ]
+    return table(rows, ["", "Base", "New", "HM", "seconds"])
+
+
+def _each_set(plan: Plan) -> str:
+    """The rows of the paper's Table 1 for each data set."""
     header = ["", *map(display_name, plan.sets)]
+    text = []
     for part in ("base", "new"):
         rows = [[m.title, *(show(half(plan, m, [d], part)) for d in plan.sets)] for m in METHODS]
         text += [f"Accuracy on {part} classes:", table(rows, header)]
@@ -204,23 +187,15 @@ def _base_to_new(plan: Plan) -> str:
     return "\n\n".join([*text, "Harmonic mean:", table(rows, header)])
 
 
-def _cross_data_set(plan: Plan) -> str:
-    """The paper's Tables 2 and 3."""
-    source, *targets = plan.sets
-    text = []
-    for title, names in (("the other data sets", targets), ("its variants", plan.variants)):
-        rows = []
-        for method in (*METHODS, START):
-            cells = [elsewhere(plan, method, [d]) for d in (source, *names)] + [elsewhere(plan, method, names)]
-            rows.append([method.title, *map(show, cells)])
-        header = ["", f"{display_name(source)} (source)", *map(display_name, names), f"average of {len(names)}"]
-        text += [f"Trained on all classes of `{source}`, tested on {title}:", table(rows, header)]
-    text.append(
-        "Zero-shot CLIP has a hand-written template for each set, as in CoOp's code; what was trained on the source "
-        "brings its own words, which CDC before training has too. The pictures of `shapes_a` are those that zero-shot "
-        "CLIP gets wrong most surely."
-    )
-    return "\n\n".join(text)
+def _elsewhere(plan: Plan, names: Sequence[str]) -> str:
+    """The paper's Tables 2 and 3: trained on the source, tested on other data sets."""
+    source = plan.sets[0]
+    rows = []
+    for method in (*METHODS, START):
+        cells = [elsewhere(plan, method, [d]) for d in (source, *names)] + [elsewhere(plan, method, names)]
+        rows.append([method.title, *map(show, cells)])
+    header = ["", f"{display_name(source)} (source)", *map(display_name, names), f"average of {len(names)}"]
+    return table(rows, header)
 
 
 def _ablation(plan: Plan) -> str:
@@ -231,12 +206,7 @@ def _ablation(plan: Plan) -> str:
         rows.append(
             [method.title, show(base), show(new), f"{hm(base, new):.2f}", f"{unsure:.3f}", _seconds(plan, method)]
         )
-    text = (
-        f"Average of {_names(plan.ablated)}. Without DSTC templates learn by plain cross-entropy and predict by the "
-        "mean of their logits (`TRAINER.CDC.DECISION mean`). Uncertainty is that of the prediction on new "
-        "classes, from 0 to 1, (5). Seconds are of a training, without encoding its views."
-    )
-    return text + "\n\n" + table(rows, ["", "Base", "New", "HM", "uncertainty", "seconds"])
+    return table(rows, ["", "Base", "New", "HM", "uncertainty", "seconds"])
 
 
 def _numbers(plan: Plan) -> str:
@@ -245,11 +215,7 @@ def _numbers(plan: Plan) -> str:
         method = templates(number)
         base, new = (half(plan, method, plan.ablated, part) for part in ("base", "new"))
         rows.append([str(number), show(base), show(new), f"{hm(base, new):.2f}", _seconds(plan, method)])
-    text = (
-        f"CDC with M text templates, average of {_names(plan.ablated)}; seconds as above. With M grow the wordings "
-        "that templates start from and, up to four, the kinds of views; one template sees plain pictures."
-    )
-    return text + "\n\n" + table(rows, ["M", "Base", "New", "HM", "seconds"])
+    return table(rows, ["M", "Base", "New", "HM", "seconds"])
 
 
 def draw_numbers(plan: Plan, path: Path) -> None:
@@ -284,14 +250,6 @@ def _curve(axis: Axes, x: Iterable[int], values: list[BySeed], colour: str, labe
 def _style(axis: Axes) -> None:
     axis.grid(color="0.9")
     axis.set_axisbelow(True)
-
-
-def _epochs(plan: Plan) -> str:
-    return (
-        "Base (solid) and new accuracy (dashed) of CoOp and CDC, each trained for "
-        f"{plan.curve_epochs[-1]} epochs (in all other tables CoOp has its published 50, CDC 10) at its own learning "
-        "rate, as in the paper's Figure 1b; dotted: zero-shot CLIP, thin on base and thick on new classes."
-    )
 
 
 def draw_epochs(plan: Plan, path: Path) -> None:
@@ -340,13 +298,8 @@ def _diversity(plan: Plan) -> str:
                 f"{mean(half(plan, method, plan.ablated, part).values()):.2f}",
             ]
         rows.append(row)
-    text = (
-        "Similarity is the mean cosine of a class's embeddings under two templates; beside it stand the mean of the "
-        "four templates' own accuracies, that of the template which turned out best in each run (known only after the "
-        f"test), and that of the fused prediction. Average of {_names(plan.ablated)}."
-    )
     names = ("similarity", "mean template", "best template", "fused")
-    return text + "\n\n" + table(rows, ["beta", *(f"{part}: {name}" for part in ("base", "new") for name in names)])
+    return table(rows, ["beta", *(f"{part}: {name}" for part in ("base", "new") for name in names)])
 
 
 def _confounded_figure(plan: Plan, method: Method, name: str, seed: int) -> float:
@@ -359,27 +312,15 @@ def _confounded(plan: Plan) -> str:
     for method in (*(method for method in METHODS if method != CDC), *ABLATION):
         cells = [_by_seed(plan, method, functools.partial(_confounded_figure, plan, method, name)) for name in names]
         rows.append([method.title, *map(show, cells)])
-    text = (
-        "`confounded`, all classes: in training the background of nine in ten images follows the class, in the test it "
-        "is independent. *Aligned* test images have the background that their class had in training, *conflicting* "
-        "ones another; the groups are the pairs of these two backgrounds."
-    )
-    return text + "\n\n" + table(rows, ["", "accuracy", "aligned", "conflicting", "worst group"])
+    return table(rows, ["", "accuracy", "aligned", "conflicting", "worst group"])
 
 
-def _choice() -> str:
-    """The grids that the settings were chosen from."""
-    text = [
-        "On further pictures of base classes that are in no part of a set, with half of these classes as *pseudo-new* "
-        "ones (`tools.sweep.search`); never on new classes or test images. CoOp, CoCoOp and MaPLe have the published "
-        "settings but for the crops, without which they are better here, and for MaPLe's learning rate and epochs; of "
-        "learning rates only CoOp's, MaPLe's and those of CDC were searched. CDC has the most settings, and the most "
-        "were tried for it. Of what the tables below put first not all is used: CDC's views differ from template to "
-        "template, as the method has them, where plain pictures are better; GAMMA is 1, which is steadier; coupled CDC "
-        "keeps the published rate and epochs, as all that were tried are level."
-    ]
-    for path in sorted((ROOT / "docs").glob(SEARCHES)):
-        search = json.loads(path.read_text())
+def searches() -> str:
+    """The grids that the settings were chosen from, each folded away under its command."""
+    text = []
+    for path in sorted(SEARCHES.glob("*.json")):
+        search = json.loads(path.read_text(encoding="utf-8"))
         rows = [[cell if isinstance(cell, str) else f"{cell:.2f}" for cell in row] for row in search["rows"]]
-        text += [f"`{search['command']}`:", table(rows, search["header"])]
+        title = f"<summary><code>docs/search/{path.name}</code></summary>"
+        text += [f"<details>{title}", f"```\n{search['command']}\n```", table(rows, search["header"]), "</details>"]
     return "\n\n".join(text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from clip.model import CLIP, build_model
 
 from tools.tiny_clip.model import ARCHITECTURE
 from tools.tiny_clip.vocabulary import CLIP_TOKENS, Vocabulary
+from trainers.modules.files import atomic_write
 
 
 def full_state(model: CLIP, vocabulary: Vocabulary) -> dict[str, torch.Tensor]:
@@ -32,9 +32,8 @@ def full_state(model: CLIP, vocabulary: Vocabulary) -> dict[str, torch.Tensor]:
 
 def write_beside(path: Path, content: bytes) -> None:
     """Write a file so that a reader finds the old or the new one, never half of it."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_bytes(content)
-    os.replace(beside, path)
+    with atomic_write(path) as part:
+        part.write_bytes(content)
 
 
 def write_weights(folder: Path, state: dict[str, torch.Tensor], record: dict[str, Any]) -> None:

@@ -197,7 +197,7 @@ class InvariantMap(nn.Module):
         """`(..., D)` -> `(..., k)`."""
         return x @ self.directions[:, : self.dimension]
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """What to report of the map."""
         energy = self.energy.item()
         return {

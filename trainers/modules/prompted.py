@@ -6,7 +6,7 @@ Legend: M templates, B images, C classes, S image size in pixels, D embedding wi
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -24,11 +24,14 @@ class PromptedCLIP(nn.Module):
     Args:
         clip_model: frozen CLIP.
         prompt_learner: gives the prompts of all templates and classes.
-        autocast: context in which the encoders compute.
+        autocast: context in which the encoders compute; by default none, so in CLIP's own precision.
     """
 
     def __init__(
-        self, clip_model: CLIP, prompt_learner: Learner, autocast: Callable[[], AbstractContextManager[object]]
+        self,
+        clip_model: CLIP,
+        prompt_learner: Learner,
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         super().__init__()
         self.prompt_learner = prompt_learner
@@ -57,7 +60,15 @@ class PromptedCLIP(nn.Module):
             features = self.text_encoder(prompt)
         return F.normalize(features.float(), dim=-1)
 
+    def project(self, features: Tensor) -> Tensor:
+        """Where cosines are taken, of L2-normalised features `(..., D)`: here CLIP's own space."""
+        return features
+
     def image_features(self, images: Tensor) -> Tensor:
+        """As `encode_images`, in the space where cosines are taken."""
+        return self.project(self.encode_images(images))
+
+    def encode_images(self, images: Tensor) -> Tensor:
         """L2-normalised image embeddings, float32.
 
         Args:
