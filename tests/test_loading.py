@@ -98,7 +98,7 @@ def test_file_that_runs_code_is_refused(tmp_path):
             return (open, (str(tmp_path / "harm"), "w"))
 
     torch.save({"text_projection": Harm()}, tmp_path / "harmful.pt")
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match=r"is not a CLIP file: .*text_projection \(an object of io\.open\)"):
         loading.load_clip(str(tmp_path / "harmful.pt"))
     assert not (tmp_path / "harm").exists()
 
@@ -144,7 +144,9 @@ def test_maples_package_is_asked_for_the_plain_clip(small_clip, clip_files, monk
     plain = loading.build_model
     monkeypatch.setattr(loading, "build_model", build_model)
     model = loading.load_clip(str(clip_files["plain"]))
-    assert asked == [{"trainer": "CoOp", "vision_depth": 0, "language_depth": 0, "vision_ctx": 0, "language_ctx": 0}]
+    none = {"trainer": "CoOp", "vision_depth": 0, "language_depth": 0, "vision_ctx": 0, "language_ctx": 0}
+    assert asked
+    assert all(details == none for details in asked)
     assert model.state_dict().keys() == small_clip.state_dict().keys()
 
 
