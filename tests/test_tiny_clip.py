@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tools.tiny_clip.__main__ import main, parse
 from tools.tiny_clip.evaluation import handwritten_digits, probes
 from tools.tiny_clip.losses import Heads, contrastive_loss
 from tools.tiny_clip.model import encode_image, encode_text, make_model, patches, whiten_
-from tools.tiny_clip.optimisers import Muon, make_optimisers
+from tools.tiny_clip.optimisers import make_muon, make_optimisers
 from tools.tiny_clip.pairs import Batches, Factors
 from tools.tiny_clip.pictures import render_pictures, to_input
 from tools.tiny_clip.schedule import fall_begins, rate_at, steps_in_time
@@ -27,6 +28,7 @@ from tools.tiny_clip.vocabulary import Vocabulary
 from trainers.modules.loading import load_clip
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this PyTorch has no Muon")
 
 
 @pytest.fixture(scope="module")
@@ -139,13 +141,14 @@ def test_patches_and_whitening_fit_clips_convolution(vocabulary):
     assert torch.allclose(covariance, torch.eye(128), atol=0.05)
 
 
+@needs_muon
 def test_muon_steps_are_orthogonal_and_leave_what_has_no_gradient():
     generator = torch.Generator().manual_seed(0)
     square, tall, joint, idle = (
         torch.randn(*shape, generator=generator) for shape in ((8, 8), (32, 8), (24, 8), (8, 8))
     )
     before = [matrix.clone() for matrix in (square, tall, joint, idle)]
-    optimiser = Muon([square, tall, joint, idle], decay=0.0)
+    optimiser = make_muon([square, tall, joint, idle], decay=0.0)
     optimiser.param_groups[0]["lr"] = 0.1
     for matrix in (square, tall, joint):
         matrix.grad = torch.randn(matrix.shape, generator=generator)
@@ -204,6 +207,35 @@ def test_a_true_pair_that_is_not_the_pictures_own_does_not_count():
     assert torch.allclose(contrastive_loss(image, text, torch.tensor(5.0), true), by_hand)
 
 
+@needs_muon
+def test_muon_has_momentum_and_weight_decay():
+    """A second step goes along both gradients, ahead by the momentum, from matrices that have shrunk."""
+    generator = torch.Generator().manual_seed(0)
+    joint, *gradients = torch.randn(3, 24, 8, generator=generator)
+    optimiser = make_muon([joint], decay=0.5)
+    optimiser.param_groups[0]["lr"] = 0.1
+    for gradient in gradients:
+        before, joint.grad = joint.clone(), gradient
+        optimiser.step()
+    step = (0.95 * before - joint) / 0.1
+    ahead = gradients[1] + 0.95 * (gradients[1] + 0.95 * gradients[0])
+    for part, towards in zip(step.chunk(3), ahead.chunk(3)):
+        u, _, v = torch.linalg.svd(towards)
+        assert torch.linalg.matrix_norm(part - u @ v) < 0.3 * torch.linalg.matrix_norm(u @ v)  # five iterations
+
+
+def test_older_pytorch_is_told(monkeypatch, small_tool, tmp_path, capsys):
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
+    with pytest.raises(SystemExit) as stopped:
+        small_tool(tmp_path)
+    assert stopped.value.code == 2
+    assert f"needs PyTorch 2.9 or newer, which has torch.optim.Muon; here is {torch.__version__}" in (
+        capsys.readouterr().err
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_muon
 @pytest.mark.parametrize("alone", [0, 1])
 def test_the_step_in_two_threads_has_the_plain_gradient(vocabulary, monkeypatch, alone):
     monkeypatch.setattr("tools.tiny_clip.pictures.CHUNK", 16)
@@ -289,6 +321,7 @@ def small_tool(monkeypatch, vocabulary):
     torch.set_num_threads(threads)
 
 
+@needs_muon
 def test_a_run_is_deterministic_and_a_cut_one_ends_as_if_it_had_not_been(small_tool, tmp_path, monkeypatch):
     small_tool(tmp_path / "whole")
     small_tool(tmp_path / "other_seed", "--seed", "1")
@@ -317,10 +350,25 @@ def test_a_run_is_deterministic_and_a_cut_one_ends_as_if_it_had_not_been(small_t
     assert load_clip(str(tmp_path / "cut" / "weights" / "tiny_clip.pt.gz")).vocab_size == 49408
 
 
-def test_a_checkpoint_of_another_run_is_refused(small_tool, tmp_path):
+@needs_muon
+def test_a_checkpoint_of_another_run_is_refused(small_tool, tmp_path, capsys):
     small_tool(tmp_path)
-    with pytest.raises(ValueError, match=r"holds 2 steps of a run with steps 2.*but this run has steps 2.*'seed': 1"):
+    path = tmp_path / "checkpoint.pt"
+    before = path.read_bytes()
+    with pytest.raises(SystemExit) as stopped:
         small_tool(tmp_path, "--seed", "1")
+    assert stopped.value.code == 2
+    told = rf"{path} holds 2 steps of a run with steps 2.*but this run has steps 2.*'seed': 1"
+    assert re.search(told, capsys.readouterr().err)
+
+    saved = torch.load(path, weights_only=True)
+    saved["optimisers"][0] = {"state": {}, "param_groups": [{"lr": 0.0, "decay": 0.1, "momentum": 0.95, "params": []}]}
+    torch.save(saved, path)
+    with pytest.raises(SystemExit):
+        small_tool(tmp_path)
+    assert f"{path} was written by an older version" in capsys.readouterr().err
+    path.write_bytes(before)
+    small_tool(tmp_path)
 
 
 def test_arguments_out_of_range_are_refused(capsys):

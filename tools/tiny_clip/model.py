@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 
+import compat  # noqa: F401  (makes `dassl`, which the trainers need, importable)
+
 from trainers.modules import loading  # noqa: F401  (imports `clip` without its warning)
 
 # isort: split

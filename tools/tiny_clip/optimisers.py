@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import compat  # noqa: F401  (makes `dassl`, which the trainers need, importable)
+
 from trainers.modules import loading  # noqa: F401  (imports `clip` without its warning)
 
 # isort: split
@@ -9,55 +15,49 @@ import torch
 from clip.model import CLIP
 
 from tools.tiny_clip.losses import Heads
-from tools.tiny_clip.model import FAST
+
+Optimisers = tuple[torch.optim.Optimizer, torch.optim.AdamW]
 
 
-class Muon(torch.optim.Optimizer):
-    """Momentum whose steps are made orthogonal matrices (Jordan et al., 2024), by five Newton-Schulz iterations."""
+def make_muon(matrices: Sequence[torch.Tensor], decay: float) -> torch.optim.Optimizer:
+    """PyTorch's Muon, for parameters some of which are three matrices in one.
 
-    def __init__(self, matrices: list[torch.Tensor], decay: float, momentum: float = 0.95) -> None:
-        super().__init__(matrices, {"lr": 0.0, "decay": decay, "momentum": momentum})
+    Queries, keys and values of CLIP's attention are one parameter, and each must be made orthogonal by itself. So the
+    optimiser gets views of the parameters, and before every step their gradients.
 
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # it never computes the loss again
-        """One step along the gradients; matrices of one shape are made orthogonal together."""
-        for group in self.param_groups:
-            alike: dict[torch.Size, list[tuple[torch.Tensor, torch.Tensor]]] = {}
-            for matrix in group["params"]:
-                if matrix.grad is None:
-                    continue
-                state = self.state[matrix]
-                if "speed" not in state:
-                    state["speed"] = torch.zeros_like(matrix)
-                speed = state["speed"].mul_(group["momentum"]).add_(matrix.grad)
-                ahead = matrix.grad + group["momentum"] * speed
-                # Queries, keys and values are three square matrices in one.
-                pieces = 3 if len(matrix) == 3 * matrix.shape[1] else 1
-                for part, towards in zip(matrix.chunk(pieces), ahead.chunk(pieces)):
-                    alike.setdefault(part.shape, []).append((part, towards))
-            for parts in alike.values():
-                steps = orthogonalised(torch.stack([towards for _, towards in parts]))
-                for (part, _), towards in zip(parts, steps):
-                    part.mul_(1 - group["lr"] * group["decay"]).add_(towards, alpha=-group["lr"])
+    Args:
+        matrices: the parameters, ``(R, C)`` each; one with R = 3 C is taken for queries, keys and values.
+        decay: weight decay.
+
+    Raises:
+        ImportError: this PyTorch is older than its Muon.
+    """
+    if not hasattr(torch.optim, "Muon"):
+        raise ImportError(
+            f"pre-training needs PyTorch 2.9 or newer, which has torch.optim.Muon; here is {torch.__version__}"
+        )
+    views = [matrix.detach().chunk(3 if len(matrix) == 3 * matrix.shape[1] else 1) for matrix in matrices]
+    optimiser = torch.optim.Muon([part for parts in views for part in parts], lr=0.0, weight_decay=decay)
+    optimiser.register_step_pre_hook(functools.partial(_hand_over_gradients, matrices, views))
+    return optimiser
 
 
-def orthogonalised(matrices: torch.Tensor) -> torch.Tensor:
-    """``(N, R, C)`` matrices with singular values of about 1, times the root of R / C where that is above 1."""
-    _, rows, columns = matrices.shape
-    x = (matrices.mT if rows > columns else matrices).to(FAST)
-    x = x / (x.flatten(1).float().norm(dim=1).to(FAST)[:, None, None] + 1e-7)
-    for _ in range(5):
-        square = x @ x.mT
-        x = 3.4445 * x + (2.0315 * (square @ square) - 4.775 * square) @ x
-    x = x.mT if rows > columns else x
-    return x.to(matrices.dtype) * max(1.0, rows / columns) ** 0.5
+def _hand_over_gradients(matrices: Sequence[torch.Tensor], views: Sequence[Sequence[torch.Tensor]], *_: Any) -> None:
+    for matrix, parts in zip(matrices, views):
+        gradients = [None] * len(parts) if matrix.grad is None else matrix.grad.chunk(len(parts))
+        for part, gradient in zip(parts, gradients):
+            part.grad = gradient
 
 
-def make_optimisers(model: CLIP, heads: Heads, decay: float) -> tuple[Muon, torch.optim.AdamW]:
-    """Muon for the matrices of the blocks, AdamW for the rest, with weight decay on matrices alone."""
+def make_optimisers(model: CLIP, heads: Heads, decay: float) -> Optimisers:
+    """Muon for the matrices of the blocks, AdamW for the rest, with weight decay on matrices alone.
+
+    Raises:
+        ImportError: this PyTorch has no Muon.
+    """
     blocks = [p for n, p in model.named_parameters() if "resblocks" in n and p.ndim == 2]
     rest = [(n, p) for n, p in model.named_parameters() if not ("resblocks" in n and p.ndim == 2)]
     matrices = [p for n, p in rest if p.ndim >= 2 and "embedding" not in n]
     others = [p for n, p in rest if p.ndim < 2 or "embedding" in n] + list(heads.parameters())
     groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-    return Muon(blocks, decay), torch.optim.AdamW(groups, betas=(0.9, 0.98))
+    return make_muon(blocks, decay), torch.optim.AdamW(groups, betas=(0.9, 0.98))

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import compat  # noqa: F401  (makes `dassl`, which the trainers need, importable)
+
 from trainers.modules import loading  # noqa: F401  (imports `clip` without its warning)
 
 # isort: split
@@ -15,14 +17,14 @@ from torch import nn
 
 from tools.tiny_clip.losses import Heads, contrastive_loss
 from tools.tiny_clip.model import encode_image, encode_text
-from tools.tiny_clip.optimisers import Muon
+from tools.tiny_clip.optimisers import Optimisers
 from tools.tiny_clip.pairs import Batch
 
 
 def train_step(
     model: CLIP,
     heads: Heads,
-    optimisers: tuple[Muon, torch.optim.AdamW],
+    optimisers: Optimisers,
     rate: float,
     batch: Batch,
     pool: ThreadPoolExecutor,

@@ -86,9 +86,14 @@ class Training:
             by_the_clock: the clock chooses the number of steps; where it has done so already, that one stays.
 
         Raises:
-            ValueError: the checkpoint is one of another run.
+            ValueError: the checkpoint is one of another run, or of an older version.
         """
         saved = torch.load(path, weights_only=True)
+        if "decay" in saved["optimisers"][0]["param_groups"][0]:
+            raise ValueError(
+                f"{path} was written by an older version of this tool, which had a Muon of its own: give another "
+                "--checkpoint, or delete the file"
+            )
         if by_the_clock and saved["done"] > fall_begins(saved["steps"]):
             self.steps = saved["steps"]
         is_open = saved["done"] <= min(fall_begins(self.steps), fall_begins(saved["steps"]))

@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import compat  # noqa: F401  (makes `dassl`, which the trainers need, importable)
+
 from trainers.modules import loading  # noqa: F401  (imports `clip` without its warning)
 
 # isort: split
