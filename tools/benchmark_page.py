@@ -65,7 +65,8 @@ whatever the name is. Memory is the peak of the whole process, on CUDA what PyTo
 at which the same process multiplies matrices of {rows} rows, of the text transformer's widths. Its share is that of the
 floating-point operations that the step needs, as PyTorch counts them (attention's in full, where half of it is masked).
 What is computed again is no part of it and stands in the tables on its own: by gradient checkpoints, and by attention
-kernels, which keep no scores for the gradient. So neither depends on the kernel that ran or on PyTorch's version.
+kernels, which keep no scores for the gradient. So the share depends neither on the kernel that runs nor on PyTorch's
+version.
 
 ## Why it is exact
 
