@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import compat  # noqa: F401  (makes `dassl`, which the readers beside the world need, importable)
@@ -123,7 +124,7 @@ def zero_shot(model: CLIP, probe: Probe, tokens: torch.Tensor) -> float:
     return 100 * hits / len(probe.labels)
 
 
-def zero_shot_metrics(model: CLIP, vocabulary: Vocabulary, tasks: dict[str, Probe]) -> dict[str, dict[str, float]]:
+def zero_shot_metrics(model: CLIP, vocabulary: Vocabulary, tasks: Mapping[str, Probe]) -> dict[str, dict[str, float]]:
     """Zero-shot accuracy and chance, in percent, of each task."""
     model.eval()
     table = {
