@@ -53,9 +53,10 @@ test-newest:
 	SUITE_VERSIONS=newest $(NEWEST)/bin/python -m pytest
 
 # The environment of a lock. What an older lock left is cleared, in an environment that was made here.
-# The setuptools of the lock builds what pip writes down of setup.py.
+# A pip as old as its Python does not know the wheels of today. The setuptools of the lock builds what pip writes down of setup.py.
 define install
 $(PYTHON) -m venv $(if $(wildcard $@),--clear) $(@D)
+$(@D)/bin/pip install --quiet --upgrade pip
 $(@D)/bin/pip install --quiet -r $<
 $(@D)/bin/pip install --quiet --no-deps --no-build-isolation -e .
 touch $@

@@ -30,6 +30,7 @@ setup(
         "numpy>=1.23",
         "packaging>=22",
         "pillow>=9.4",
+        "pyyaml>=6.0.3",
         "scikit-learn>=1.1",  # macro F1, and the handwritten digits
         "scipy>=1.8",  # the labels of Stanford Cars and Oxford Flowers, MATLAB files
         "tabulate>=0.8.10",

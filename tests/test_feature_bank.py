@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import shutil
@@ -188,6 +189,23 @@ def test_options_that_a_transform_reads_count(name):
             continue  # read by the summary that is printed
         changed = tuple(map(other, value)) if isinstance(value, (tuple, list)) else other(value)
         assert described(**{key: changed}) != found, key
+
+
+def own_transform(shift):
+    return lambda image: image + shift
+
+
+def halved(image):
+    return image / 2
+
+
+def test_transforms_that_cannot_be_told_apart_are_refused():
+    assert describe(halved) != describe(other)
+    assert describe(functools.partial(halved, 1)) != describe(functools.partial(halved, 2))
+    assert describe(np.float64(2.0)) != describe(np.float64(3.0))
+    for part in (own_transform(1), lambda image: image, object()):
+        with pytest.raises(ValueError, match="FEATURE_BANK cannot tell views of"):
+            describe(part)
 
 
 @pytest.mark.parametrize(

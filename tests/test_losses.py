@@ -97,7 +97,7 @@ def test_dirichlet_kl_is_torchs():
     torch.testing.assert_close(dirichlet_kl(logs, target), expected.sum(0).mean())
 
 
-def test_decoupling_is_equation_2():
+def test_diversity_is_equation_2():
     features, scale = random_features(3, 4, 6), 10.0
     expected = 0.0
     for m in range(3):
@@ -109,7 +109,7 @@ def test_decoupling_is_equation_2():
     torch.testing.assert_close(diversity_loss(features, scale), expected)
 
 
-def test_decoupling_limits():
+def test_diversity_limits():
     assert diversity_loss(random_features(1, 5, 8), 100.0).item() == 0.0
     same_everywhere = torch.ones(4, 5, 8)  # no template can tell another's classes
     assert diversity_loss(same_everywhere, 100.0).item() == pytest.approx(-4 * math.log(5), rel=1e-6)
@@ -118,7 +118,7 @@ def test_decoupling_limits():
 
 
 @pytest.mark.parametrize("at_once", [1, 12, 40])
-def test_decoupling_in_parts_equals_the_whole(monkeypatch, at_once):
+def test_diversity_in_parts_equals_the_whole(monkeypatch, at_once):
     features = random_features(3, 5, 8).double()
     found = []
     for most in (losses.LOGITS_AT_ONCE, at_once):
@@ -131,7 +131,7 @@ def test_decoupling_in_parts_equals_the_whole(monkeypatch, at_once):
         torch.testing.assert_close(part, whole)
 
 
-def test_decoupling_does_not_depend_on_the_order():
+def test_diversity_does_not_depend_on_the_order():
     features = random_features(4, 5, 8)
     expected = diversity_loss(features, 20.0)
     torch.testing.assert_close(diversity_loss(features[[2, 0, 3, 1]], 20.0), expected)

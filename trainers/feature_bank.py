@@ -10,6 +10,7 @@ width.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -226,6 +227,9 @@ def describe(part: object) -> object:
     """What a transform is made of, as plain data: the class and the attributes of each of its steps.
 
     Two transforms that do the same have one description, whatever other options their configs have.
+
+    Raises:
+        ValueError: a part is of a kind that cannot be told from others of its kind, such as a function with a closure.
     """
     if part is None or isinstance(part, (bool, int, float, str)):
         return part
@@ -237,8 +241,16 @@ def describe(part: object) -> object:
         return part.tolist()
     if isinstance(part, Enum):
         return part.name
-    if isinstance(part, FunctionType):
-        return part.__qualname__
+    if isinstance(part, (np.ndarray, np.generic)):
+        return part.tolist()
+    if isinstance(part, type):
+        return f"{part.__module__}.{part.__qualname__}"
+    if isinstance(part, functools.partial):
+        return ["partial", describe([part.func, part.args, part.keywords])]
+    if isinstance(part, FunctionType) and part.__closure__ is None and part.__name__ != "<lambda>":
+        return f"{part.__module__}.{part.__qualname__}"
+    if hasattr(part, "__qualname__") or not hasattr(part, "__dict__"):  # another function, or who knows what
+        raise ValueError(f"FEATURE_BANK cannot tell views of {part!r} from others: write it as a class or a function")
     own = {key: value for key, value in vars(part).items() if not key.startswith("_") and key != "training"}
     return [type(part).__qualname__, describe({**own, **vars(part).get("_modules", {})})]
 

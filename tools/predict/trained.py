@@ -26,7 +26,7 @@ from yacs.config import CfgNode
 from yaml import YAMLError
 
 import datasets  # noqa: F401  registers the data sets, whose config keys a run's config has
-import trainers  # noqa: F401  registers the trainers
+import trainers
 from datasets.files import describe_nearest
 from tools.common.choices import DEVICES
 from tools.common.paths import ROOT
@@ -34,6 +34,8 @@ from trainers.base import ClipTrainer, build_without_data
 from trainers.modules.loading import OtherWeights
 from trainers.modules.random_state import kept_random_states, seed_all
 from trainers.prompt_trainer import PromptTrainer
+
+trainers.register()
 
 
 def read_run(run: str | Path) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ABANDONED_AFTER = 24 * 3600  # seconds after which a half-written file cannot belong to a running process
@@ -16,10 +17,10 @@ ABANDONED_AFTER = 24 * 3600  # seconds after which a half-written file cannot be
 def atomic_write(path: str | Path, replace: bool = True) -> Iterator[Path]:
     """A path beside `path` to write to. Its file takes the place of `path` once the block is done.
 
-    A reader finds the old file or the new one, never half of it, also after a power failure: the data are on the disk
-    before the name is, and the name before this returns. An error in the block leaves the old file. Several processes
-    may write the same path at once, and the last one to finish is kept. What a killed process left behind is removed
-    by a later call for the same path once it is a day old.
+    A reader finds the old file or the new one, never half of it. That holds after a power failure too, where the file
+    system can: the data are on the disk before the name is, and the name before this returns. An error in the block
+    leaves the old file. Several processes may write the same path at once, and the last one to finish is kept. What a
+    killed process left behind is removed by a later call for the same path once it is a day old.
 
     Args:
         path: of the file; its folder exists.
@@ -33,9 +34,9 @@ def atomic_write(path: str | Path, replace: bool = True) -> Iterator[Path]:
     part = part_of(path)
     try:
         yield part
-        with part.open("rb") as file:
+        with part.open("r+b") as file:
             os.fsync(file.fileno())
-        if replace or not _linked(part, path):
+        if replace or not _settled(part, path):
             os.replace(part, path)
         _sync_folder(path.parent)
     finally:
@@ -49,33 +50,35 @@ def part_of(path: Path) -> Path:
 
 def abandoned(path: Path) -> Iterator[Path]:
     """What calls of `part_of` for this path have left behind for a day."""
-    for part in path.parent.glob(f".{path.name}-*.part"):
-        try:
+    for part in path.parent.glob(f".{glob.escape(path.name)}-*.part"):
+        with suppress(FileNotFoundError):  # its process has just finished
             if time.time() - part.stat().st_mtime > ABANDONED_AFTER:
                 yield part
-        except FileNotFoundError:  # its process has just finished
-            continue
 
 
 def remove_abandoned(path: Path) -> None:
     """Remove the files that `abandoned` finds."""
     for part in abandoned(path):
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # of another user, say; that is no reason not to write
+            part.unlink()
 
 
-def _linked(part: Path, path: Path) -> bool:
-    """Give the file its name unless there is one of that name; False on a file system without links."""
+def _settled(part: Path, path: Path) -> bool:
+    """Give the file its name unless a file has it already; False where the file system has no links and none has it."""
     try:
         os.link(part, path)  # unlike a rename, this fails if the file exists
     except FileExistsError:
         return True
     except OSError:
-        return False
+        return path.exists()
     return True
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":
+    """Bring a folder's names to the disk, where the file system can: some network mounts refuse."""
+    if os.name != "posix":
+        return
+    with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 import pickletools
-from collections.abc import Callable
-from typing import IO, Any, NamedTuple, Protocol, cast
+from typing import IO, Any, Callable, NamedTuple, Protocol, cast
 
 import torch
 

@@ -13,7 +13,7 @@ import os
 import urllib.error
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -127,10 +127,10 @@ def _build(state_dict: dict[str, Tensor], path: Path) -> CLIP:
 
 @contextmanager
 def _without_memory() -> Iterator[None]:
-    """The context in which modules are made without their values; before PyTorch 2.0, with them."""
+    """The context in which modules are made without their values; before PyTorch 2.0 with values, drawn for nothing."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*meta parameter")  # which takes no values
-        with torch.device("meta") if torch.__version__ >= "2" else nullcontext():
+        with torch.device("meta") if torch.__version__ >= "2" else torch.random.fork_rng(devices=[]):
             yield
 
 
