@@ -53,7 +53,7 @@ class SplitDataset(DatasetBase):
     dataset_dir: str = ""  # folder under DATASET.ROOT
     image_dir: str = "images"  # folder under `dataset_dir` that the split's paths start from
     image_folders: ClassVar[Sequence[str]] = ()  # folders under `image_dir` that must be there, where it is not one
-    split_file: str = ""  # file under `dataset_dir`; a set without one makes its split anew each time
+    split_file: str = ""  # file under `dataset_dir`; a set without one makes its split each time
     required_files: ClassVar[Sequence[str]] = ()  # under `dataset_dir`, to make the split where no split file lies
     ignored_folders: ClassVar[Sequence[str]] = ()  # names under `image_dir` that are no class
     renamed_classes: ClassVar[Mapping[str, str]] = {}  # folder -> class name, where they differ
@@ -133,7 +133,7 @@ class SplitDataset(DatasetBase):
             )
 
     def make_split(self) -> Split:
-        """Make the split where no split file exists: here from one folder a class, drawn from the global `random`."""
+        """Make the split where no split file exists: here from one folder per class, drawn from the global `random`."""
         return split_folders(self.image_dir, ignored=self.ignored_folders, renamed=self.renamed_classes)
 
     def arrange(self, split: Split, cfg) -> Split:
@@ -204,7 +204,7 @@ class GeneratedDataset(SplitDataset):
             reason = f"which differs in {', '.join(differing)}" if found else f"from before there was a {GENERATOR}"
             raise ValueError(
                 f"the images in {self.dataset_dir} were made by another version of {type(self).__name__}, {reason}: "
-                f"delete the folder {self.dataset_dir}, and they are made anew"
+                f"delete the folder {self.dataset_dir}, and they are made again"
             )
 
     def write_images(self, folder: str) -> None:

@@ -1,4 +1,4 @@
-"""Files and folders of data sets: listed, read and written, with a sentence for what is wrong in them."""
+"""Files and folders of data sets: listed, read and written, with an error for what is wrong in them."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def list_classes(image_dir: str, ignored: Sequence[str] = ()) -> tuple[list[str]
     """
     folders, files = ([name for name in names if name not in ignored] for names in list_visible(image_dir))
     if not folders:
-        raise ValueError(f"{image_dir} must hold one folder a class, but {describe_nearest(image_dir)}")
+        raise ValueError(f"{image_dir} must hold one folder per class, but {describe_nearest(image_dir)}")
     return folders, files
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import run_archive, save_harmful_archive
 from torch import nn
 
 from trainers.modules import archives, inert_pickle, loading, weights
@@ -290,42 +291,16 @@ class Harmful:
         return self.call
 
 
-class Writing(nn.Module):
-    """A TorchScript module that writes a file, or never ends, as soon as it is loaded."""
-
-    def __init__(self, path: str, loops: bool):
-        super().__init__()
-        self.path, self.loops, self.written = path, loops, torch.zeros(4)
-
-    def forward(self):
-        return 0
-
-    @torch.jit.export
-    def __getstate__(self):
-        return self.path, self.loops, self.training
-
-    @torch.jit.export
-    def __setstate__(self, state: tuple[str, bool, bool]):
-        self.path, self.loops, self.training = state
-        self.written = torch.from_file(self.path, True, 4)
-        while self.loops:
-            pass
-
-
 @pytest.mark.parametrize("reader", [weights.read_state_dict, read_checkpoint])
 def test_code_of_an_archive_does_not_run(tmp_path, reader):
     trap = tmp_path / "trap"
     for loops in (False, True):
         path = tmp_path / f"{loops}.pt"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.jit.script(Writing(str(trap), loops)).save(str(path))
+        save_harmful_archive(path, trap, loops)
         with pytest.raises(ValueError, match="not a"):
             reader(path)
     assert not trap.exists()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.load(str(tmp_path / "False.pt"))
+    run_archive(tmp_path / "False.pt")
     assert trap.exists()
 
 

@@ -21,6 +21,7 @@ import compat
 import numpy as np
 import pytest
 import torch
+from conftest import run_archive, save_harmful_archive
 from PIL import Image
 from torch import nn
 
@@ -209,6 +210,21 @@ def test_checkpoint_runs_no_foreign_code(tmp_path):
     torch.save({"state_dict": {}, "epoch": 1, "scheduler": Alien()}, tmp_path / "alien")
     with pytest.raises(ValueError, match=r"alien .* more than tensors and plain data"):
         load_checkpoint(str(tmp_path / "alien"))
+
+
+@embedded
+@pytest.mark.filterwarnings("ignore:.*TorchScript archive")
+def test_checkpoint_runs_no_torchscript(tmp_path):
+    """PyTorch before 2.6 hands an archive to `torch.jit.load`, even where it is asked for weights alone."""
+    from dassl.utils import load_checkpoint
+
+    trap, archive = tmp_path / "trap", tmp_path / "archive"
+    save_harmful_archive(archive, trap)
+    with pytest.raises(ValueError, match=r"archive .* more than tensors and plain data"):
+        load_checkpoint(str(archive))
+    assert not trap.exists()
+    run_archive(archive)
+    assert trap.exists()
 
 
 # Checkpoints that go wrong

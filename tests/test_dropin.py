@@ -21,7 +21,7 @@ from conftest import ROOT, SIZE, results_of
 
 from tools import dropin
 from trainers import prompt_trainer
-from trainers.modules import checkpoints, text
+from trainers.modules import text
 
 TRAIN = '''"""The shape of CoOp's command line, as far as the scripts use it."""
 import argparse
@@ -486,30 +486,6 @@ def test_attention_of_old_pytorch(kind):
     mask = torch.ones(5, 5, dtype=torch.bool).tril(1) if kind == "masked" else None
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, is_causal=kind == "causal")
     torch.testing.assert_close(text._plain_attention(q, k, v, mask, is_causal=kind == "causal"), expected)
-
-
-def test_checkpoints_of_old_pytorch(tmp_path, monkeypatch):
-    """Where floats cannot be read they are written as tensors, and read as floats."""
-    content = {
-        "state_dict": {"one": torch.tensor(1.0, dtype=torch.float64)},
-        "epoch": 3,
-        "optimizer": {"groups": [{"lr": 0.1, "betas": (0.9, 0.99)}], "step": torch.tensor(2.0)},
-    }
-    monkeypatch.setattr(torch, "__version__", "1.13.1")
-    stored = checkpoints.storable(content)
-    assert b"lr" in _saved(stored, tmp_path / "old")
-    assert not any(isinstance(value, float) for value in stored["optimizer"]["groups"][0]["betas"])
-    monkeypatch.undo()
-    assert checkpoints.storable(content) == content
-    read = checkpoints.read_checkpoint(tmp_path / "old")
-    assert read["optimizer"] == content["optimizer"]
-    assert isinstance(read["optimizer"]["groups"][0]["lr"], float)
-    assert isinstance(read["state_dict"]["one"], torch.Tensor)
-
-
-def _saved(content, path) -> bytes:
-    torch.save(content, path)
-    return path.read_bytes()
 
 
 def test_schedulers_of_old_dassl():

@@ -26,7 +26,8 @@ from tools.sweep import grid
 from tools.sweep.search import without
 from tools.tiny_clip.choose_hard import OUT, WEIGHTS
 from tools.tiny_clip.hard_scenes import fingerprint, hardest
-from tools.tiny_clip.pretrain import read_weights, to_input
+from tools.tiny_clip.pictures import to_input
+from tools.tiny_clip.weights import read_weights
 from trainers.modules.templates import format_template
 
 VARIANTS = (shapes.ShapesV2, shapes.ShapesSketch, shapes.ShapesA, shapes.ShapesR)

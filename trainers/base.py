@@ -32,12 +32,14 @@ class ClipTrainer(TrainerX):
     Attributes:
         class_names: C class names.
         backbone_sha256: digest of CLIP's weights (`modules.loading.weights_digest`).
+        wanted_sha256: the digest that they must have; None for any.
         scale: what CLIP multiplies cosines by.
         model_dir: folder of the run whose checkpoint was loaded for testing; None where there is none.
         trained_on: what the tested parameters were trained on (dataset, classes, shots, seed); None where nothing is
             trained, or the checkpoint does not tell.
     """
 
+    wanted_sha256: str | None = None
     model_dir: str | None = None
     trained_on: dict | None = None
 
@@ -78,7 +80,7 @@ class ClipTrainer(TrainerX):
     def build_model(self) -> None:
         cfg = self.cfg
         print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME})")
-        clip_model = load_clip(cfg.MODEL.BACKBONE.NAME, self.options.PREC)
+        clip_model = load_clip(cfg.MODEL.BACKBONE.NAME, self.options.PREC, sha256=self.wanted_sha256)
         size = clip_model.visual.input_resolution
         if tuple(cfg.INPUT.SIZE) != (size, size):
             raise ValueError(f"INPUT.SIZE must be ({size}, {size}) for this CLIP, got {tuple(cfg.INPUT.SIZE)}")
@@ -235,7 +237,7 @@ class ClipTrainer(TrainerX):
         return None
 
 
-def build_without_data(cfg, class_names: Sequence[str]) -> ClipTrainer:
+def build_without_data(cfg, class_names: Sequence[str], sha256: str | None = None) -> ClipTrainer:
     """A trainer's model for given classes, without any data set.
 
     What comes back can load a checkpoint and classify, but neither train nor test.
@@ -243,9 +245,11 @@ def build_without_data(cfg, class_names: Sequence[str]) -> ClipTrainer:
     Args:
         cfg: the whole config; `TRAINER.NAME` is one of this project's trainers.
         class_names: C class names.
+        sha256: the digest that CLIP's weights must have, checked before anything is computed with them; None for any.
 
     Raises:
         FileNotFoundError, ValueError: as building the trainer.
+        OtherWeights: CLIP's weights have another digest.
     """
     method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
 
@@ -253,7 +257,7 @@ def build_without_data(cfg, class_names: Sequence[str]) -> ClipTrainer:
         self.class_names = list(class_names)
         self.num_classes, self.lab2cname = len(class_names), dict(enumerate(class_names))
 
-    return type(method.__name__, (method,), {"build_data_loader": take_classes})(cfg)
+    return type(method.__name__, (method,), {"build_data_loader": take_classes, "wanted_sha256": sha256})(cfg)
 
 
 def _totals(records: dict[str, Tensor], label: Tensor) -> dict[str, float]:

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import _LRScheduler
 
 from .base import ClipTrainer
 from .feature_bank import bank_problems, choose_source
-from .modules.checkpoints import read_checkpoint, storable
+from .modules.checkpoints import read_checkpoint
 from .modules.files import atomic_write
 from .modules.prompted import PromptedCLIP
 from .modules.random_state import get_random_state, set_random_state
@@ -199,7 +199,7 @@ class PromptTrainer(ClipTrainer):
         for name in names:
             try:
                 with atomic_write(folder / name) as path:
-                    torch.save(storable(state), path)
+                    torch.save(state, path)
             except (OSError, RuntimeError) as error:  # PyTorch tells of a full disk by a RuntimeError
                 raise OSError(f"{folder / name} cannot be written, older checkpoints are kept: {error}") from error
             print(f"Checkpoint saved to {folder / name}")

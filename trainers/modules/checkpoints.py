@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,39 +11,12 @@ from .archives import kind, opened, shortened
 from .inert_pickle import Unreadable
 
 
-def storable(content: object) -> object:
-    """Content that `read_checkpoint` can read back: before PyTorch 2.0 it reads no floats, so they become tensors."""
-    if torch.__version__ >= "2":
-        return content
-    if isinstance(content, float):
-        return torch.tensor(content, dtype=torch.float64)
-    return _each(storable, content)
-
-
-def _restored(content: object) -> object:
-    """What was given to `storable`."""
-    if isinstance(content, torch.Tensor) and content.ndim == 0 and content.dtype == torch.float64:
-        return content.item()
-    return _each(_restored, content)
-
-
-def _each(function: Callable[[object], object], content: object) -> object:
-    """Plain containers with a function of what is in them; all else as it is."""
-    if type(content) is dict:
-        return {key: function(value) for key, value in content.items()}
-    if type(content) is list:
-        return [function(value) for value in content]
-    if type(content) is tuple:
-        return tuple(function(value) for value in content)
-    return content
-
-
 def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *needed: str) -> dict[str, Any]:
     """Read a checkpoint, tensors and plain data only.
 
-    Published checkpoints keep the scheduler behind the warm-up as an object, with its optimizer, and the validation
-    result as a NumPy scalar. In the place of these and of whatever else a file names stands an `archives.Foreign`; the
-    classes and functions themselves are never called.
+    Published checkpoints keep the scheduler that follows the warm-up as an object, with its optimizer, and the
+    validation result as a NumPy scalar. In the place of these and of whatever else a file names stands a
+    `inert_pickle.Foreign`; the classes and functions themselves are never called.
 
     Args:
         path: a file of `torch.save`.
@@ -74,4 +46,4 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *neede
     no_tensors = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)]
     if no_tensors:
         raise ValueError(f"{path} is not a whole checkpoint: {shortened(no_tensors)} should be tensors")
-    return {key: value if key == "state_dict" else _restored(value) for key, value in checkpoint.items()}
+    return checkpoint

@@ -34,10 +34,13 @@ PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "amp": torch.float3
 
 
 class OtherWeights(ValueError):
-    """A file's weights are not those that something was made with."""
+    """Something was made with other weights than a file's: a sentence without its subject."""
 
     def __init__(self, path: Path, sha256: str, wanted: str) -> None:
-        super().__init__(f"the weights in {path} have the SHA-256 {sha256[:12]}..., not {wanted[:12]!r}...")
+        super().__init__(
+            f"was made with other weights of CLIP (SHA-256 {printable(wanted, 12)}...) than those in {path} "
+            f"({sha256[:12]}...)"
+        )
 
 
 def load_clip(name: str, precision: str = "fp32", cache: str = CACHE, sha256: str | None = None) -> CLIP:
