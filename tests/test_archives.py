@@ -354,6 +354,7 @@ def long_size(**changes) -> bytes:
     return stored(**{"key": "0", "length": 4, "size": (4,), "stride": (1,), **changes})
 
 
+STORAGE = b"(" + text("storage") + b"ctorch\nHalfStorage\n" + text("0") + text("cpu") + number(4) + b"tQ"
 BOMBS = {
     "a billion values that are not there": long_size(length=10**9, size=(10**9,)),
     "a billion values of one": long_size(size=(10**9,), stride=(0,)),
@@ -367,6 +368,13 @@ BOMBS = {
     "negative size": long_size(size=(-4,)),
     "negative number": long_size(length=-4),
     "no stride": long_size(stride=()),
+    "a size that is true": b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\x00(\x88t(K\x01ttR",
+    "a size between numbers": b"ctorch._utils\n_rebuild_tensor_v2\n("
+    + STORAGE
+    + b"K\x00(G?\xf8"
+    + bytes(6)
+    + b"t(K\x01ttR",
+    "a view of a storage": STORAGE[:-2] + b"K\x01tQ",
     "key outside": long_size(key="../data/0"),
     "key of another record": long_size(key="../data.pkl"),
     "no such record": long_size(key="1"),
@@ -428,6 +436,15 @@ def test_places_of_what_is_kept_take_no_memory(tmp_path):
     tracemalloc.start()
     assert read(path) is None
     assert tracemalloc.get_traced_memory()[1] < 10e6
+    tracemalloc.stop()
+
+
+def test_objects_that_share_their_attributes_take_no_memory(tmp_path):
+    attributes = b"}(" + b"".join(number(n) + b"N" for n in range(3000)) + b"u"
+    path = write_pickle(tmp_path / "f", attributes + b"q\x00(" + b"c__torch__\nM\n)\x81h\x00b" * 3000 + b"t")
+    tracemalloc.start()
+    assert len(read(path)) == 3000
+    assert tracemalloc.get_traced_memory()[1] < 50e6
     tracemalloc.stop()
 
 
