@@ -13,6 +13,7 @@ from setuptools import setup
 setup(
     name="cdc-dassl",
     version="0.1.0",
+    license="MIT",
     description="Causality-guided semantic Decoupling and Classification (CDC) for Dassl and CoOp",
     python_requires=">=3.9",
     packages=[],
@@ -29,6 +30,7 @@ setup(
         "numpy>=1.23",
         "packaging>=22",
         "pillow>=9.4",
+        "pyyaml>=6.0.3",
         "scikit-learn>=1.1",  # macro F1, and the handwritten digits
         "scipy>=1.8",  # the labels of Stanford Cars and Oxford Flowers, MATLAB files
         "tabulate>=0.8.10",
@@ -36,5 +38,15 @@ setup(
         "tqdm>=4.62",
         "yacs>=0.1.8",
     ],
-    extras_require={"test": ["pytest>=7", "ruff>=0.12"]},
+    extras_require={
+        "test": [
+            "mypy>=1.19",
+            "pytest>=7",
+            "pytest-cov>=7",
+            "ruff>=0.12",
+            "types-PyYAML>=6.0.12",
+            "types-tabulate>=0.9",
+            "types-tqdm>=4.66",
+        ]
+    },
 )

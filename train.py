@@ -62,8 +62,9 @@ def setup_cfg(args: argparse.Namespace):
     from dassl.config import clean_cfg, get_cfg_default
 
     import datasets  # noqa: F401  registers the data sets
-    import trainers  # noqa: F401  registers the trainers, and their config keys
+    import trainers
 
+    trainers.register()  # the trainers and their config keys
     cfg = get_cfg_default()
     for path in files:
         _merge(path, cfg.merge_from_file, path)

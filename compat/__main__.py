@@ -15,16 +15,17 @@ import importlib.util
 import os.path as osp
 import runpy
 import sys
+from typing import Any
 
 _PROJECT = osp.dirname(osp.dirname(osp.realpath(__file__)))
 
 
 def _import_clip() -> None:
-    """Import the script's `clip` ahead of it where there is no pkg_resources, which some copies of CLIP want."""
-    if importlib.util.find_spec("clip") is None or importlib.util.find_spec("pkg_resources") is not None:
+    """Import the script's `clip` ahead of it, with what some copies of CLIP want of pkg_resources where that is not."""
+    if importlib.util.find_spec("clip") is None:
         return
     # From its file: `trainers` are the script's own.
-    spec = importlib.util.spec_from_file_location(
+    spec: Any = importlib.util.spec_from_file_location(
         "clip_import", osp.join(_PROJECT, "trainers", "modules", "clip_import.py")
     )
     module = importlib.util.module_from_spec(spec)

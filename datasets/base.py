@@ -14,19 +14,18 @@ with two names: each is an error that names it, for none could be left out witho
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from dassl.config import cfg_default
 from dassl.data.datasets import DatasetBase, Datum
 
-from .fewshot import VAL_SHOTS, check_selection, fingerprint, keep_selection, read_selection
+from .fewshot import FewShotSelector
 from .files import describe_nearest, generate_once, read_json, shorten, write_json
-from .pickles import read_pickled
 from .splits import (
     Item,
     Split,
@@ -54,7 +53,7 @@ class SplitDataset(DatasetBase):
     dataset_dir: str = ""  # folder under DATASET.ROOT
     image_dir: str = "images"  # folder under `dataset_dir` that the split's paths start from
     image_folders: ClassVar[Sequence[str]] = ()  # folders under `image_dir` that must be there, where it is not one
-    split_file: str = ""  # file under `dataset_dir`; a set without one makes its split anew each time
+    split_file: str = ""  # file under `dataset_dir`; a set without one makes its split each time
     required_files: ClassVar[Sequence[str]] = ()  # under `dataset_dir`, to make the split where no split file lies
     ignored_folders: ClassVar[Sequence[str]] = ()  # names under `image_dir` that are no class
     renamed_classes: ClassVar[Mapping[str, str]] = {}  # folder -> class name, where they differ
@@ -81,10 +80,11 @@ class SplitDataset(DatasetBase):
         self.split_path = os.path.join(self.dataset_dir, self.split_file)
 
         self.find_images()
-        train, val, test = self.arrange(self.load_split(), cfg)
-        self.check_content({item.path for part in (train, val, test) for item in part})
-        datums = {id(part): self.to_datums(part) for part in (train, val, test)}  # lists may be one and the same
-        super().__init__(train_x=datums[id(train)], val=datums[id(val)], test=datums[id(test)])
+        parts = self.arrange(self.load_split(), cfg)
+        self.check_content({item.path for part in parts for item in part})
+        to_datum = functools.cache(self.to_datum)  # asks the file system once for an image of two parts
+        train, val, test = ([to_datum(item) for item in part] for part in parts)
+        super().__init__(train_x=train, val=val, test=test)
 
     def find_images(self) -> None:
         """Raise FileNotFoundError unless the image folders exist."""
@@ -133,78 +133,16 @@ class SplitDataset(DatasetBase):
             )
 
     def make_split(self) -> Split:
-        """Make the split where no split file exists: here from one folder a class, drawn from the global `random`."""
+        """Make the split where no split file exists: here from one folder per class, drawn from the global `random`."""
         return split_folders(self.image_dir, ignored=self.ignored_folders, renamed=self.renamed_classes)
 
     def arrange(self, split: Split, cfg) -> Split:
         """Return what the config asks for: so many shots, of these classes."""
-        train, val = self.select_shots(split.train, split.val, cfg.DATASET.NUM_SHOTS, cfg.SEED)
+        selector = FewShotSelector(cfg.DATASET.NUM_SHOTS, cfg.SEED, self.dataset_dir, self.image_suffix)
+        few = selector.select(split.train, split.val)
         return Split(
-            *subsample_classes(
-                train, val, split.test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES, name=type(self).__name__
-            )
+            *subsample_classes(*few, split.test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES, name=type(self).__name__)
         )
-
-    def select_shots(
-        self, train: list[Item], val: list[Item], num_shots: int, seed: int
-    ) -> tuple[list[Item], list[Item]]:
-        """Select `num_shots` training and at most four validation images a class.
-
-        In this order, as soon as there is one:
-        - the selection that CoOp's reader pickled in this folder (`split_fewshot/shot_<n>-seed_<k>.pkl`). As there, the
-          global `random` state stays as it is;
-        - the selection that an earlier run kept here in `split_fewshot/shot_<n>-seed_<k>.json`, if it was drawn from
-          the same split. Such a file decides, as CoOp's does, so that all methods train on the same images, and where
-          others would be drawn now, a note says so. The `random` state goes on as if they were drawn: a run gives the
-          same numbers with the file and without;
-        - a draw from the global `random` state, the images that CoOp draws for the seed, which is then kept.
-
-        The last two only where the `random` state is the one that the seed gives, as in every run of `train.py`. Where
-        it is another one, as in a notebook that has not called `set_random_seed`, a file for the seed would hold images
-        that are not the seed's: they are drawn, a note says so, and nothing is kept or taken from a file. Runs without
-        a fixed seed (below 0) keep and share nothing either.
-
-        Raises:
-            ValueError: a kept selection does not fit the split.
-        """
-        if num_shots < 1:
-            return train, val
-        counts = Counter(item.label for item in train)
-        short = sorted((count, label) for label, count in counts.items() if count < num_shots)
-        if short:
-            name = next(item.classname for item in train if item.label == short[0][1])
-            print(
-                f"Note: {len(short)} of {len(counts)} classes have fewer than {num_shots} training images "
-                f"(fewest: {name}, {short[0][0]}), all of which are taken"
-            )
-        name = os.path.join(self.dataset_dir, "split_fewshot", f"shot_{num_shots}-seed_{seed}")
-        if os.path.exists(f"{name}.pkl"):
-            lists = read_pickled(f"{name}.pkl", self.image_suffix)
-            chosen, chosen_val = ([Item(*entry) for entry in lists.get(part, [])] for part in ("train", "val"))
-            check_selection((chosen, chosen_val), (train, val), num_shots, f"{name}.pkl")
-            print(f"Taking the few-shot images that CoOp's reader kept in {name}.pkl")
-            return chosen, chosen_val
-
-        seeded = seed >= 0 and random.getstate() == random.Random(seed).getstate()
-        draw: Any = self.generate_fewshot_dataset  # on items in place of Dassl's Datum: it asks for labels alone
-        drawn = draw(train, num_shots=num_shots), draw(val, num_shots=min(num_shots, VAL_SHOTS)) if val else val
-        if not seeded:
-            if seed >= 0:
-                print(
-                    f"Note: the few-shot images are not those of seed {seed}, as Python's random numbers are not as "
-                    f"set_random_seed({seed}) leaves them; they are not kept"
-                )
-            return drawn
-        depends_on = {"num_shots": num_shots, "seed": seed, "split": fingerprint(train, val)}
-        selected = read_selection(f"{name}.json", depends_on)
-        if selected is None:
-            keep_selection(f"{name}.json", depends_on, drawn)
-            return drawn
-        check_selection(selected, (train, val), num_shots, f"{name}.json")
-        print(f"Taking the few-shot images of earlier runs from {name}.json")
-        if selected != drawn:
-            print("Note: others would be drawn for this seed now")
-        return selected
 
     def check_content(self, paths: Iterable[str]) -> None:
         """Raise ValueError if images are empty files, on which a run would stop only when it comes to them."""
@@ -215,12 +153,9 @@ class SplitDataset(DatasetBase):
                 f"as a broken copy leaves them, under {self.image_dir}: {shorten(empty)}"
             )
 
-    def to_datums(self, items: Iterable[Item]) -> list[Datum]:
-        """Return Dassl's `Datum` for each item, with the full path."""
-        return [
-            Datum(impath=os.path.join(self.image_dir, item.path), label=item.label, classname=item.classname)
-            for item in items
-        ]
+    def to_datum(self, item: Item) -> Datum:
+        """Return Dassl's `Datum` for an item, with the full path."""
+        return Datum(impath=os.path.join(self.image_dir, item.path), label=item.label, classname=item.classname)
 
 
 class GeneratedDataset(SplitDataset):
@@ -269,7 +204,7 @@ class GeneratedDataset(SplitDataset):
             reason = f"which differs in {', '.join(differing)}" if found else f"from before there was a {GENERATOR}"
             raise ValueError(
                 f"the images in {self.dataset_dir} were made by another version of {type(self).__name__}, {reason}: "
-                f"delete the folder {self.dataset_dir}, and they are made anew"
+                f"delete the folder {self.dataset_dir}, and they are made again"
             )
 
     def write_images(self, folder: str) -> None:

@@ -17,7 +17,6 @@ classes and the new ones too, for the accuracy of the worst group.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -135,10 +134,7 @@ class Confounded(RenderedDataset):
         background = self.domains[self.domain(label, number)].replace(" ", "_")
         return f"{self.class_folders[label]}/{background}/{number:03d}.png"
 
-    def to_datums(self, items: Iterable[Item]) -> list[Datum]:
+    def to_datum(self, item: Item) -> Datum:
         """As for every set, with the background as domain."""
-        numbers = {name.replace(" ", "_"): number for number, name in enumerate(self.domains)}
-        return [
-            Datum(os.path.join(self.image_dir, item.path), item.label, numbers[item.path.split("/")[1]], item.classname)
-            for item in items
-        ]
+        domain = self.domains.index(item.path.split("/")[1].replace("_", " "))
+        return Datum(os.path.join(self.image_dir, item.path), item.label, domain, item.classname)

@@ -1,4 +1,4 @@
-"""Files and folders of data sets: listed, read and written, with a sentence for what is wrong in them."""
+"""Files and folders of data sets: listed, read and written, with an error for what is wrong in them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 import os
 import re
 import shutil
-import time
-import uuid
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Callable
 
+from trainers.modules.files import abandoned, atomic_write, part_of
+
 IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-ABANDONED_AFTER = 24 * 3600  # seconds after which a half-written folder cannot belong to a running process
 
 
 def generate_once(folder: str, build: Callable[[str], None]) -> None:
@@ -28,18 +28,11 @@ def generate_once(folder: str, build: Callable[[str], None]) -> None:
     """
     if os.path.isdir(folder) and os.listdir(folder):
         return
-    parent, name = os.path.split(os.path.abspath(folder))
-    os.makedirs(parent, exist_ok=True)
-    for entry in os.listdir(parent):
-        path = os.path.join(parent, entry)
-        if (
-            entry.startswith(f".{name}-")
-            and entry.endswith(".part")
-            and time.time() - os.path.getmtime(path) > ABANDONED_AFTER
-        ):
-            shutil.rmtree(path, ignore_errors=True)
-
-    part = os.path.join(parent, f".{name}-{uuid.uuid4().hex}.part")
+    place = Path(folder).absolute()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for left in abandoned(place):
+        shutil.rmtree(left, ignore_errors=True)
+    part = str(part_of(place))
     os.mkdir(part)
     print(f"Writing {folder} (once)")
     try:
@@ -65,22 +58,8 @@ def write_json(content: Any, path: str, replace: bool = True, indent: int | None
     Raises:
         OSError: the folder is not writable or the disk is full.
     """
-    part = f"{path}.{uuid.uuid4().hex}.part"
-    try:
-        with open(part, "x", encoding="utf-8") as file:
-            json.dump(content, file, indent=indent)
-        if replace:
-            os.replace(part, path)
-            return
-        try:
-            os.link(part, path)  # unlike a rename, this fails if the file exists
-        except FileExistsError:
-            return
-        except OSError:  # a file system without links
-            os.replace(part, path)
-    finally:
-        if os.path.exists(part):
-            os.remove(part)
+    with atomic_write(path, replace) as part, part.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=indent)
 
 
 def read_json(path: str, role: str) -> Any:
@@ -165,7 +144,7 @@ def list_classes(image_dir: str, ignored: Sequence[str] = ()) -> tuple[list[str]
     """
     folders, files = ([name for name in names if name not in ignored] for names in list_visible(image_dir))
     if not folders:
-        raise ValueError(f"{image_dir} must hold one folder a class, but {describe_nearest(image_dir)}")
+        raise ValueError(f"{image_dir} must hold one folder per class, but {describe_nearest(image_dir)}")
     return folders, files
 
 

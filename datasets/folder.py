@@ -1,6 +1,6 @@
 """A folder of one's own, for which no Python is written: `DATASET=folder`.
 
-$DATA/<DATASET.FOLDER>/train/<class>/*.jpg     either the parts, each with one folder a class; val/ may be left out,
+$DATA/<DATASET.FOLDER>/train/<class>/*.jpg     either the parts, each with one folder per class; val/ may be left out,
                        val/<class>/*.jpg       and is then taken from train/
                        test/<class>/*.jpg
 $DATA/<DATASET.FOLDER>/<class>/*.jpg           or only the classes, which are then split once for all runs, in
@@ -8,7 +8,7 @@ $DATA/<DATASET.FOLDER>/split.json              (CoOp's format; where there is on
 $DATA/<DATASET.FOLDER>/classnames.txt          if wanted: lines of a folder's name, a blank (or a tab, for folders with
                                                blanks in their names) and the class name, in the order of the labels
 
-Without `classnames.txt`, labels are in the alphabetical order of the folders, and a class is called as its folder is,
+Without `classnames.txt`, labels are in the alphabetical order of the folders, and a class has the name of its folder,
 with blanks for underscores.
 """
 
@@ -83,7 +83,7 @@ class Folder(SplitDataset):
 
 
 def has_parts(folder: str) -> bool:
-    """Whether the folder holds train/ and test/ with one folder a class in each.
+    """Whether the folder holds train/ and test/ with one folder per class in each.
 
     A folder of these names that holds images and no folders is a class (of vehicles, say).
 
@@ -113,7 +113,7 @@ def read_folders(folder: str) -> Split:
 
     Raises:
         ValueError: no class, only one, one that is too small or has no training images, or one in another part that
-            training lacks; names that are not a name a class.
+            training lacks; names that are not one name per class.
     """
     if has_parts(folder):
         return read_parts(folder)
@@ -242,5 +242,5 @@ def note_unlisted(split: Split, folder: str, source: str) -> None:
     if unlisted:
         print(
             f"Note: {len(unlisted)} images are not in {source} and are not used: {shorten(unlisted)}; remove that file "
-            "to have all images split anew, with other figures"
+            "to have all images split again, with other results"
         )

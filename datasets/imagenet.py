@@ -45,7 +45,9 @@ class ImageNet(SplitDataset):
         print(f"Reading the lists of images that CoOp's reader kept in {path}")
         lists = read_pickled(path, self.image_suffix)
         if not {"train", "test"} <= set(lists):
-            raise ValueError(f"{path} must hold the lists train and test, got {shorten(lists)}; remove it to list anew")
+            raise ValueError(
+                f"{path} must hold the lists train and test, got {shorten(lists)}; remove it to list the images"
+            )
         split = Split([Item(*entry) for entry in lists["train"]], [], [Item(*entry) for entry in lists["test"]])
         check_split(split, path, equal_names=True)
         check_images(split, self.image_dir, path)

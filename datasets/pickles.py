@@ -40,7 +40,7 @@ def read_pickled(path: str, image_dir: str) -> dict[str, list[tuple[str, int, st
     Args:
         path: of the pickle.
         image_dir: the end of the image folder's path on every machine, such as `caltech-101/101_ObjectCategories`; a
-            path is cut behind its last occurrence.
+            path is cut after its last occurrence.
 
     Returns:
         The lists by their names, of (path relative to the image folder, label, class name).

@@ -1,4 +1,4 @@
-"""What the painted sets of the embedded world share: so many pictures a class for each part, painted on first use.
+"""What the painted sets of the embedded world share: so many pictures per class for each part, painted on first use.
 
 $DATA/<dataset_dir>/images/<class folder>/<number>.png
 $DATA/<dataset_dir>/<split_file>

@@ -112,7 +112,7 @@ class Shapes(RenderedDataset):
 
 
 # ------------------------------------------------------------------------------------------------ shifted variants
-# One training picture a class, as Dassl takes the classes from them; nobody trains on it.
+# One training picture per class, as Dassl takes the classes from them; nobody trains on it.
 VARIANT = Parts(1, 0, 25)
 
 

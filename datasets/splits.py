@@ -39,14 +39,14 @@ def split_folders(
     p_val: float = 0.2,
     shuffle: Callable[[list], None] = random.shuffle,
 ) -> Split:
-    """Split one folder a class into train, val and test, as CoOp's readers of DTD, Caltech101, EuroSAT and Food101 do.
+    """Split one folder per class into train, val and test.
 
-    Departs from them in two points. Images are sorted before the shuffle, where CoOp takes them in the order in which
-    the file system happens to list them: so a seed gives one split on all machines. And files that are no images are
-    left out and counted, where CoOp takes every file that is not hidden.
+    CoOp's readers of DTD, Caltech101, EuroSAT and Food101 do this, and two points differ. Images are sorted before the
+    shuffle, where CoOp takes them in the order in which the file system happens to list them, so a seed gives one split
+    on all machines. Files that are no images are left out and counted, where CoOp takes every file that is not hidden.
 
     Args:
-        image_dir: folder that holds one folder a class.
+        image_dir: folder that holds one folder per class.
         folders: the class folders in the order of their labels; None takes all that are there, sorted.
         ignored: folders that are no class.
         renamed: folder -> class name, where they differ.
@@ -203,10 +203,10 @@ def check_split(split: Split, source: str, equal_names: bool = False) -> None:
         labels.setdefault(names[label], []).append(label)
     for name, shared in labels.items():
         if len(shared) > 1:
-            sentence = f"{source} gives the labels {shorten(shared)} the same class name {name!r}"
+            problem = f"{source} gives the labels {shorten(shared)} the same class name {name!r}"
             if not equal_names:
-                raise ValueError(sentence)
-            print(f"Note: {sentence}, so no text tells them apart")
+                raise ValueError(problem)
+            print(f"Note: {problem}, so no text tells them apart")
     trained = {item.label for item in split.train}
     untrained = sorted(set(names) - trained)
     if untrained:
@@ -225,7 +225,7 @@ def check_split(split: Split, source: str, equal_names: bool = False) -> None:
             f"Note: {source} has no test image of {len(untested)} of {len(trained)} classes: "
             f"{shorten([names[label] for label in untested])}"
         )
-    parts = {id(part): part for part in split}.values()  # a set for testing only has one list as train and test
+    parts = split[:2] if split.test is split.train else split  # a set for testing only has one list as both
     repeated = [path for path, n in Counter(item.path for part in parts for item in part).items() if n > 1]
     if repeated:
         print(f"Note: {source} names {len(repeated)} images more than once: {shorten(repeated)}")

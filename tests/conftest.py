@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from typing import Tuple  # noqa: UP035
 
 import compat  # noqa: F401  makes `import dassl` work
 
@@ -36,9 +37,6 @@ def _has_half_on_cpu() -> bool:
 # The precision fp16, as a parameter of tests that run on the CPU.
 HALF = pytest.param(
     "fp16", marks=pytest.mark.skipif(not _has_half_on_cpu(), reason="this PyTorch has no half precision on the CPU")
-)
-reads_objects = pytest.mark.skipif(
-    torch.__version__ < "2.6", reason="this PyTorch refuses checkpoints that hold objects, as published ones do"
 )
 
 
@@ -107,6 +105,42 @@ def save_archive(clip_model, path) -> None:
         warnings.simplefilter("ignore")
         size = clip_model.visual.input_resolution
         torch.jit.trace(_Archive(clip_model).eval(), torch.zeros(1, 3, size, size)).save(str(path))
+
+
+class _Harmful(torch.nn.Module):
+    """Writes a file, or never ends, as soon as its archive is loaded by PyTorch."""
+
+    def __init__(self, path: str, loops: bool):
+        super().__init__()
+        self.path, self.loops, self.written = path, loops, torch.zeros(4)
+
+    def forward(self):
+        return 0
+
+    @torch.jit.export
+    def __getstate__(self):
+        return self.path, self.loops, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: Tuple[str, bool, bool]):  # noqa: UP006  TorchScript of PyTorch 2.0 knows no other
+        self.path, self.loops, self.training = state
+        self.written = torch.from_file(self.path, True, 4)
+        while self.loops:
+            pass
+
+
+def save_harmful_archive(path, trap, loops: bool = False) -> None:
+    """A TorchScript archive that writes the file `trap` when PyTorch loads it, and then ends or does not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(_Harmful(str(trap), loops)).save(str(path))
+
+
+def run_archive(path) -> None:
+    """Load an archive as PyTorch does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.load(str(path))
 
 
 @pytest.fixture(scope="session")

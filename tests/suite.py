@@ -37,7 +37,7 @@ def suite_row(outcomes: dict[str, list]) -> dict[str, str]:
         "numpy": np.__version__,
         "pillow": PIL.__version__,
         "device": "GPU" if torch.cuda.is_available() else "CPU",
-        "passed": str(len(outcomes.get("passed", []))),
+        **{outcome: str(len(outcomes.get(outcome, []))) for outcome in ("passed", "skipped")},
     }
 
 

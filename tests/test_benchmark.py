@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 
 import pytest
@@ -16,9 +17,9 @@ pytest.importorskip("torch.utils.flop_counter", reason="PyTorch counts operation
 from tools.benchmark import __main__ as command
 from tools.benchmark import measure
 from tools.benchmark import page as benchmark_page
-from tools.benchmark.page import Value, figures, render
+from tools.benchmark.page import PAGE, TARGETS, Value, read_page, render, target_table, unexplained
 from tools.benchmark.plain import PlainTextEncoder
-from tools.benchmark.subjects import IMAGENET_LENGTHS, Settings, Subject, class_names
+from tools.benchmark.subjects import IMAGENET_LENGTHS, RATE_ROWS, Settings, Subject, class_names
 from trainers.modules.loading import tokenize
 from trainers.modules.prompts import TextTemplates
 from trainers.modules.text import TextEncoder, TextPrompt
@@ -43,7 +44,7 @@ def test_plain_encoder_equals_the_fast_one(small_clip):
     found = []
     for encoder in (TextEncoder(small_clip), PlainTextEncoder(small_clip)):
         prefix, suffix, deep = leaves = [tensor.detach().clone().requires_grad_() for tensor in given]
-        features = encoder(TextPrompt(prefix, suffix, prompt.end, [deep]))
+        features = encoder(TextPrompt(prefix, suffix, prompt.eot_index, [deep]))
         (features * torch.linspace(-1, 1, features.numel()).view_as(features)).sum().backward()
         found.append([features, *(leaf.grad for leaf in leaves)])
     assert all(relative(fast, plain) < 1e-5 for fast, plain in zip(*found))
@@ -92,8 +93,8 @@ def test_ratios_are_of_processor_time():
     assert benchmark_page._shares(fast) == [0.5, 1.0]  # 2e9 of 3e9 operations are needed, at a rate of 4e9
 
 
-def test_figures_of_known_results():
-    lines = {line.split("  ")[0].strip(): line for line in figures(RESULTS).splitlines()}
+def test_targets_of_known_results():
+    lines = {line.split("  ")[0].strip(): line for line in target_table(RESULTS).splitlines()}
     line = lines["text forward and backward, 1000 names, a template of M = 1"]
     assert "20.00x (15.00 to 20.00)" in line
     assert line.endswith("yes")
@@ -109,33 +110,66 @@ def test_figures_of_known_results():
     assert len(lines) == 2 + 6  # and nothing of what was not measured
 
 
-def test_page_gives_reasons_for_what_falls_short_alone(monkeypatch):
-    monkeypatch.setattr(benchmark_page, "REASONS", {"memory": "so much is kept", "text 1000, m1": "not to be seen"})
-    page = render(RESULTS)
-    assert "- CDC M = 4 peak memory, C = 1000, batch 4, with bank: so much is kept" in page
-    assert "not to be seen" not in page
+def test_page_has_the_tables_and_keeps_its_text():
+    text = PAGE.read_text()
+    page = render(RESULTS, text)
     assert "2 cores of Some Processor, 2 threads" in page
     assert "compiled 0.50x (0.50 to 0.50)" in page
     assert "90.0 s" in page
-    assert "| 25.0%" in page.split("## Training from files")[1]  # 0.75 of 3 s
+    assert "| 25.0%" in page.split("## Training from files")[1].split("## ")[0]  # 0.75 of 3 s
+    assert "Not measured here." in page.split("## ViT-L/14")[1].split("## ")[0]
+    assert "sizes that say nothing" not in page
+    by_hand = [re.sub(r"(?s)<!-- made: .*?<!-- end -->", "", each) for each in (text, page)]
+    assert by_hand[0] == by_hand[1]
+    assert render(RESULTS, page) == page
 
 
-def test_every_reason_has_its_figure():
-    assert set(benchmark_page.REASONS) <= {figure.name for figure in benchmark_page.FIGURES}
+def test_page_that_is_not_there_begins_as_the_committed_one(tmp_path):
+    assert read_page(tmp_path / "page.md") == PAGE.read_text()
+    (tmp_path / "page.md").write_text("# Mine\n")
+    with pytest.raises(ValueError, match=r"page.md must hold each of the blocks machine, targets.*got none"):
+        read_page(tmp_path / "page.md")
+
+
+def test_page_without_marks_is_refused_before_anything_is_measured(tmp_path):
+    (tmp_path / "page.md").write_text("# Mine\n")
+    with pytest.raises(ValueError, match="must hold each of the blocks"):
+        measure.run(arguments(tmp_path, "--only", "text"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.md"]
+
+
+def test_missed_targets_without_a_reason_are_named():
+    assert unexplained(RESULTS, "") == [
+        "CDC M = 4 training step without bank, C = 200, batch 4",  # 1.00, of at least 3
+        "CDC M = 4 peak memory, C = 1000, batch 4, with bank",
+        "share of the matrix product limit, CDC M = 4 training step with bank, C = 1000",
+    ]
+    page = "Why:\n\n- CDC M = 4 peak memory, C = 1000, batch 4, with\n  bank: so much is kept.\n"
+    assert "CDC M = 4 peak memory, C = 1000, batch 4, with bank" not in unexplained(RESULTS, page)
+
+
+def test_committed_page_says_why_each_target_is_missed_and_names_real_ones():
+    text = PAGE.read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    missed = {row[0] for row in rows if row[-1] == "no"}
+    reasons = text.split("Why a target is missed, where the table says so:")[1].split("## ")[0].split("\n- ")[1:]
+    assert {" ".join(reason.split()).split(": ")[0] for reason in reasons} == missed
+    assert missed <= {target.what for target in TARGETS}
+    assert f"matrices of {RATE_ROWS:,} rows" in text
 
 
 def test_one_round_has_no_spread():
     assert Value.of([3.0]) == Value(3.0, 3.0, 3.0)
 
 
-def test_every_figure_has_its_measurement():
-    """Of a plan without upstream, all figures can be computed, whatever the numbers."""
+def test_every_target_has_its_measurement():
+    """Of a plan without upstream, all targets can be computed, whatever the numbers."""
     results = {"machine": MACHINE, "measurements": {}}
     for measurement in measure.plan():
         subjects = {name: subject(classes=s.classes) for name, s in measurement.subjects.items()}
         assert measurement.name not in results["measurements"]
         results["measurements"][measurement.name] = {"section": measurement.section, "subjects": subjects}
-    assert len(figures(results).splitlines()) == 2 + len(benchmark_page.FIGURES)
+    assert len(target_table(results).splitlines()) == 2 + len(TARGETS)
 
 
 def arguments(folder, *more):

@@ -179,8 +179,8 @@ def by_hand(encoder, prompt, plain=False, apart=False):
     `apart`: a class's own tokens attend without a kernel, which takes no five dimensions.
     """
     n_templates, n_prefix, width = prompt.prefix.shape
-    n_out, layers, n_classes = encoder.text_projection.shape[1], len(encoder.blocks), len(prompt.end)
-    lengths = [end + 1 for end in prompt.end]
+    n_out, layers, n_classes = encoder.text_projection.shape[1], len(encoder.blocks), len(prompt.eot_index)
+    lengths = [end + 1 for end in prompt.eot_index]
     if plain:  # a class and template at a time, all positions in all layers
         all_rows = last_rows = n_classes * 77
         full = last = kernel = n_classes * 77**2

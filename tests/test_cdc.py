@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HALF, results_of
+import yaml
+from conftest import HALF, ROOT, results_of
+from dassl.config import cfg_default
 
 from trainers.modules.loading import load_clip
 
@@ -253,7 +255,7 @@ def test_text_features_are_kept_and_never_stale(build, tmp_path):
 
 def test_every_template_sees_its_own_view(build, tmp_path):
     trainer = build(tmp_path, "TRAINER.CDC.TEST_VIEWS", True)
-    views = trainer._views(next(iter(trainer.train_loader_x)))
+    views = trainer.views(next(iter(trainer.train_loader_x)))
     assert views.shape == (2, 4, 3, 32, 32)
     assert not torch.equal(views[0], views[1])
     seen = []
@@ -274,7 +276,7 @@ def test_decision_by_the_mean_of_the_logits(build, tmp_path):
     none = ("TRAINER.CDC.BETA", 0.0, "TRAINER.CDC.GAMMA", 0.0)
     trainer = build(tmp_path, "TRAINER.CDC.DECISION", "mean", *none)
     batch = next(iter(trainer.train_loader_x))
-    views, label = trainer._views(batch), batch["label"]
+    views, label = trainer.views(batch), batch["label"]
     features, text = trainer.model.image_features(views), trainer.model.text_features()
     logits = 10.0 * features @ text.transpose(1, 2)
     by_hand = sum(torch.nn.functional.cross_entropy(own, label) for own in logits)
@@ -376,3 +378,20 @@ def test_zero_shot(build, tmp_path, small_clip):
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-2)  # weights went through half precision
     assert results_of(tmp_path)["trainer"] == "ZeroshotCLIP"
     assert results_of(tmp_path)["epoch"] == 0
+
+
+# What is no hyper-parameter of the method as the paper has it: a store of features, and CLIP-ICM's map in front of it.
+OPTIONAL = {"FEATURE_BANK", "FEATURE_BANK_DIR", "INVARIANT", "INTERVENTIONS", "K", "LAMBDA"}
+
+
+@pytest.mark.parametrize("name", ["vit_b16", "vit_b16_coupled"])
+def test_config_for_photographs_writes_out_every_hyper_parameter(name):
+    """With where it comes from, in a comment on its line or, for what has several lines, on the one before."""
+    text = (ROOT / f"configs/trainers/CDC/{name}.yaml").read_text()
+    options = yaml.safe_load(text)["TRAINER"]["CDC"]
+    unused = OPTIONAL if options["PROMPT"] == "coupled" else OPTIONAL | {"PROMPT_DEPTH"}
+    assert set(options) == set(cfg_default.TRAINER.CDC) - unused
+    lines = text.splitlines()
+    for key in options:
+        (number,) = (n for n, line in enumerate(lines) if line.startswith(f"    {key}:"))
+        assert "  # " in lines[number] or lines[number - 1].startswith("    # "), key

@@ -187,7 +187,7 @@ def test_map_is_the_identity_until_it_is_set(world):
     loaded = InvariantMap(8)
     loaded.load_state_dict(invariant.state_dict())
     assert torch.equal(loaded(world["images"]), invariant(world["images"]))
-    assert loaded.figures() == {
+    assert loaded.metrics() == {
         "subspace_dimension": 2,
         "lambda": 100,
         "energy_inside": 0.25,
@@ -286,7 +286,7 @@ def test_run_reports_and_its_map_serves_new_classes(build, tmp_path, capsys):
     results = results_of(tmp_path / "new")
     assert results["class_names"] == ["red", "yellow"]
     assert torch.equal(tested.learner.directions, trained.learner.directions)
-    assert {key: results["figures"][key] for key in tested.learner.figures()} == trained.learner.figures()
+    assert {key: results["figures"][key] for key in tested.learner.metrics()} == trained.learner.metrics()
     images = torch.randn(5, 3, 32, 32)
     a = tested.learner.directions[:, :12]
     expected = F.cosine_similarity(
@@ -316,6 +316,12 @@ def test_estimate_is_that_of_the_training_images_features(build, tmp_path, monke
     torch.testing.assert_close(ours @ ours.T, expected @ expected.T, rtol=0, atol=1e-3)
     energy = captured_energy(encoded[0], encoded[1:], directions.vectors[:, :k])
     assert trainer.learner.energy.item() == pytest.approx(energy, rel=1e-3)
+
+
+def test_images_without_a_transform_are_refused(build, tmp_path):
+    trainer = build(tmp_path, "INPUT.NO_TRANSFORM", True)
+    with pytest.raises(ValueError, match=r"INPUT\.NO_TRANSFORM must be False"):
+        trainer.run_epoch()
 
 
 def test_validation_images_that_are_the_test_images_are_left_alone(build, tmp_path, monkeypatch, capsys):

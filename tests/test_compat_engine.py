@@ -21,6 +21,7 @@ import compat
 import numpy as np
 import pytest
 import torch
+from conftest import run_archive, save_harmful_archive
 from PIL import Image
 from torch import nn
 
@@ -211,6 +212,21 @@ def test_checkpoint_runs_no_foreign_code(tmp_path):
         load_checkpoint(str(tmp_path / "alien"))
 
 
+@embedded
+@pytest.mark.filterwarnings("ignore:.*TorchScript archive")
+def test_checkpoint_runs_no_torchscript(tmp_path):
+    """PyTorch before 2.6 hands an archive to `torch.jit.load`, even where it is asked for weights alone."""
+    from dassl.utils import load_checkpoint
+
+    trap, archive = tmp_path / "trap", tmp_path / "archive"
+    save_harmful_archive(archive, trap)
+    with pytest.raises(ValueError, match=r"archive .* more than tensors and plain data"):
+        load_checkpoint(str(archive))
+    assert not trap.exists()
+    run_archive(archive)
+    assert trap.exists()
+
+
 # Checkpoints that go wrong
 
 
@@ -348,6 +364,15 @@ def trainer(tmp_path):
     cfg = golden_script.default_cfg(OUTPUT_DIR=str(tmp_path), OPTIM__MAX_EPOCH=2, OPTIM__LR=0.1)
     with golden_script.printed():
         return golden_script.make_trainers()["TrainerX"](cfg)
+
+
+@embedded
+def test_pairs_need_unlabelled_images(tmp_path):
+    with golden_script.printed():
+        trainer = golden_script.make_trainers()["TrainerXU"](golden_script.default_cfg(OUTPUT_DIR=str(tmp_path)))
+    trainer.train_loader_u = None  # as a data set without such images leaves it
+    with pytest.raises(ValueError, match="needs unlabelled images"):
+        trainer.run_epoch()
 
 
 @embedded

@@ -75,9 +75,9 @@ def test_suite_writes_a_row(part, status, versions, tmp_path, monkeypatch, read)
     config = SimpleNamespace(
         option=SimpleNamespace(**{**OPTIONS, **part}), getini={"addopts": ["-q", "-m", "not gpu"]}.get
     )
-    reporter = SimpleNamespace(stats={"passed": [1, 2, 3], "deselected": [4]})
+    reporter = SimpleNamespace(stats={"passed": [1, 2, 3], "skipped": [4, 5], "deselected": [6]})
     suite.pytest_terminal_summary(reporter, status, config)
     assert path.exists() == (not part and status == 0 and versions is not None)
     if path.exists():
         (row,), _ = read(*map(json.loads, path.read_text().splitlines()))
-        assert (row["versions"], row["passed"]) == ("lock", "3")
+        assert (row["versions"], row["passed"], row["skipped"]) == ("lock", "3", "2")

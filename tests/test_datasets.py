@@ -202,7 +202,7 @@ def test_class_folder_too_small_to_split(tmp_path):
 
 def test_no_class_folders(tmp_path):
     (tmp_path / "dtd" / "images").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"must hold one folder a class, but .*images is empty"):
+    with pytest.raises(ValueError, match=r"must hold one folder per class, but .*images is empty"):
         read(tmp_path)
 
 

@@ -20,8 +20,8 @@ import torch
 from conftest import ROOT, SIZE, results_of
 
 from tools import dropin
-from trainers import base
-from trainers.modules import checkpoints, text
+from trainers import prompt_trainer
+from trainers.modules import text
 
 TRAIN = '''"""The shape of CoOp's command line, as far as the scripts use it."""
 import argparse
@@ -488,30 +488,6 @@ def test_attention_of_old_pytorch(kind):
     torch.testing.assert_close(text._plain_attention(q, k, v, mask, is_causal=kind == "causal"), expected)
 
 
-def test_checkpoints_of_old_pytorch(tmp_path, monkeypatch):
-    """Where floats cannot be read they are written as tensors, and read as floats."""
-    content = {
-        "state_dict": {"one": torch.tensor(1.0, dtype=torch.float64)},
-        "epoch": 3,
-        "optimizer": {"groups": [{"lr": 0.1, "betas": (0.9, 0.99)}], "step": torch.tensor(2.0)},
-    }
-    monkeypatch.setattr(torch, "__version__", "1.13.1")
-    stored = checkpoints.storable(content)
-    assert b"lr" in _saved(stored, tmp_path / "old")
-    assert not any(isinstance(value, float) for value in stored["optimizer"]["groups"][0]["betas"])
-    monkeypatch.undo()
-    assert checkpoints.storable(content) == content
-    read = checkpoints.read_checkpoint(tmp_path / "old")
-    assert read["optimizer"] == content["optimizer"]
-    assert isinstance(read["optimizer"]["groups"][0]["lr"], float)
-    assert isinstance(read["state_dict"]["one"], torch.Tensor)
-
-
-def _saved(content, path) -> bytes:
-    torch.save(content, path)
-    return path.read_bytes()
-
-
 def test_schedulers_of_old_dassl():
     """A scheduler that hands on `verbose` can be built, and PyTorch's class is as it was."""
     parent = torch.optim.lr_scheduler._LRScheduler
@@ -525,6 +501,6 @@ def test_schedulers_of_old_dassl():
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     before = parent.__init__
-    with base.schedulers_taking_verbose():
+    with prompt_trainer.schedulers_taking_verbose():
         assert Warmup(optimizer).get_last_lr() == [0.5]
     assert parent.__init__ is before

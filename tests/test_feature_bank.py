@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import random
 import shutil
 
@@ -16,7 +18,7 @@ from dassl.utils import read_image
 from yacs.config import CfgNode
 
 from trainers import feature_bank
-from trainers.feature_bank import Views, input_options, view_seed
+from trainers.feature_bank import Views, describe, view_seed
 
 CROP, JITTER = ["random_resized_crop", "normalize"], ["random_flip", "colorjitter", "normalize"]
 
@@ -155,19 +157,55 @@ def test_methods_share_the_bank(build, build_other, files, monkeypatch):
         build_other(name, name).train()
 
 
-def test_options_that_a_transform_reads_count():
+def other(number):
+    """Another number that an option may be."""
+    return number + 2 if isinstance(number, int) else number / 2 or 0.1
+
+
+@pytest.mark.parametrize("name", AVAI_CHOICES)
+def test_options_that_a_transform_reads_count(name):
+    """A transform has one description until an option that it reads changes."""
+
     class Noted(CfgNode):
         def __getattr__(self, key):
             read.add(key)
             return super().__getattr__(key)
 
-    cfg = get_cfg_default()
-    cfg.INPUT = Noted(cfg.INPUT)
-    for name in AVAI_CHOICES:
-        read = set()
-        build_transform(cfg, is_train=True, choices=[name])
-        assert read - {"NO_TRANSFORM"} <= set(input_options(cfg, [name]))
-        assert "GB_K" not in input_options(cfg, [name]) or name == "gaussian_blur"
+    def described(**changed):
+        cfg = get_cfg_default()
+        cfg.INPUT.update(changed)
+        cfg.INPUT = Noted(cfg.INPUT)
+        return describe(build_transform(cfg, is_train=True, choices=[name]))
+
+    read = set()
+    found = described()
+    options = {key: get_cfg_default().INPUT[key] for key in read - {"NO_TRANSFORM", "INTERPOLATION", "TRANSFORMS"}}
+    assert described() == found
+    json.dumps(found)
+    unread = "GN_MEAN" if name != "gaussian_noise" else "CUTOUT_N"
+    assert described(**{unread: 7}) == found
+    for key, value in options.items():
+        if key.startswith("PIXEL_") and name != "normalize":
+            continue  # read by the summary that is printed
+        changed = tuple(map(other, value)) if isinstance(value, (tuple, list)) else other(value)
+        assert described(**{key: changed}) != found, key
+
+
+def own_transform(shift):
+    return lambda image: image + shift
+
+
+def halved(image):
+    return image / 2
+
+
+def test_transforms_that_cannot_be_told_apart_are_refused():
+    assert describe(halved) != describe(other)
+    assert describe(functools.partial(halved, 1)) != describe(functools.partial(halved, 2))
+    assert describe(np.float64(2.0)) != describe(np.float64(3.0))
+    for part in (own_transform(1), lambda image: image, object()):
+        with pytest.raises(ValueError, match="FEATURE_BANK cannot tell views of"):
+            describe(part)
 
 
 @pytest.mark.parametrize(

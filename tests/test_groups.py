@@ -6,11 +6,11 @@ import pytest
 import torch
 from conftest import results_of
 
-from trainers.base import Groups
+from trainers.modules.group_accuracy import GroupAccuracy
 
 
 def test_by_hand():
-    groups = Groups([0, 1])
+    groups = GroupAccuracy([0, 1])
     groups.process(torch.tensor([True, False, True]), torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]))
     groups.process(torch.tensor([False, True]), torch.tensor([0, 0]), torch.tensor([0, 1]))
     # own and found domain: (0, 0) 1 of 2, (0, 1) 1 of 2, (1, 1) 1 of 1
@@ -20,7 +20,7 @@ def test_by_hand():
 
 
 def test_without_conflict():
-    groups = Groups([0])
+    groups = GroupAccuracy([0])
     groups.process(torch.tensor([True]), torch.tensor([0]), torch.tensor([0]))
     assert groups.evaluate() == {"worst_group_accuracy": 100.0, "aligned_accuracy": 100.0}
 

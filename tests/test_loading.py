@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import urllib.error
 
+import numpy as np
 import pytest
 import torch
 from clip import clip
+from torch import nn
 
 from trainers.modules import loading
 
@@ -98,9 +102,151 @@ def test_file_that_runs_code_is_refused(tmp_path):
             return (open, (str(tmp_path / "harm"), "w"))
 
     torch.save({"text_projection": Harm()}, tmp_path / "harmful.pt")
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(
+        ValueError, match=r"harmful\.pt is not a CLIP file: .*text_projection \(an object of io\.open\)"
+    ):
         loading.load_clip(str(tmp_path / "harmful.pt"))
     assert not (tmp_path / "harm").exists()
+
+
+def test_what_lies_beside_the_weights_is_passed_over(small_clip, tmp_path):
+    state = small_clip.state_dict()
+    beside = {"epoch": np.int64(3), "args": argparse.Namespace(model="ViT-B-16"), "optimizer": {0: torch.ones(2)}}
+    torch.save({"state_dict": state, **beside}, tmp_path / "wrapped.pt")
+    torch.save({**state, **beside}, tmp_path / "mixed.pt")
+    digest = loading.weights_digest(state)
+    assert loading.load_clip(str(tmp_path / "wrapped.pt")).sha256 == digest
+    assert loading.load_clip(str(tmp_path / "mixed.pt")).sha256 == digest
+
+
+def test_two_positional_embeddings_of_longclip(small_clip, tmp_path):
+    """The text encoder takes the first 20 positions of one and the others of the other; here by its two masks."""
+    state = {name: value.clone() for name, value in small_clip.state_dict().items()}
+    first, rest = torch.randn(2, 248, 64)
+    torch.save({**state, "positional_embedding": first, "positional_embedding_res": rest}, tmp_path / "long.pt")
+    model = loading.load_clip(str(tmp_path / "long.pt"))
+    kept = (torch.arange(248) < 20).float()[:, None]
+    tokens = clip.tokenize(["a photo of a dog, " + "and " * 150 + "a cat"], context_length=248)
+    x = small_clip.token_embedding(tokens) + first * kept + rest * (1 - kept)
+    for block in small_clip.transformer.resblocks:
+        mask = torch.full((248, 248), float("-inf")).triu(1)
+        y = block.ln_1(x).transpose(0, 1)
+        x = x + block.attn(y, y, y, need_weights=False, attn_mask=mask)[0].transpose(0, 1)
+        x = x + block.mlp(block.ln_2(x))
+    expected = small_clip.ln_final(x)[0, tokens.argmax()] @ small_clip.text_projection
+    torch.testing.assert_close(model.encode_text(tokens)[0], expected)
+    torch.save({**state, "positional_embedding_res": rest}, tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match=r"odd\.pt is not a whole CLIP file.*positional_embedding_res"):
+        loading.load_clip(str(tmp_path / "odd.pt"))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"visual.proj": torch.zeros(64, 47)}, r"visual\.proj"),
+        ({"ln_final.weight": torch.zeros(10**6)}, "positional_embedding"),
+        ({"text_projection": torch.zeros(64, 10**6)}, "text_projection|visual.proj"),
+        ({"text_projection": torch.zeros(3)}, "IndexError"),
+        ({"positional_embedding": torch.zeros(10**5, 64)}, "more than 4,096 positions"),
+        ({"visual.conv1.weight": torch.zeros(64 * 1500, 3, 8, 8)}, r"visual\."),
+        ({"visual.transformer.resblocks.9.attn.in_proj_weight": torch.zeros(1)}, "visual.transformer.resblocks"),
+        ({"\x1b[31mred": torch.zeros(1)}, "x1b"),
+        ({f"visual.{n}": torch.zeros(1) for n in range(5000)}, "its 5,0.. weights claim"),
+        ({"visual.proj": torch.zeros(64, 48, dtype=torch.int8)}, r"weights are integers, .*: visual\.proj$"),
+        ({"visual.proj": "text"}, r"has no visual\.proj|visual\.proj|KeyError"),
+        ({"text_projection": [1.0]}, "its text_projection is a list"),
+        ({"text_projection": argparse.Namespace()}, r"its text_projection is an object of argparse\.Namespace"),
+    ],
+    ids=range(13),
+)
+def test_wrong_weights_are_told_before_memory_is_taken(small_clip, tmp_path, monkeypatch, change, match):
+    built = []
+
+    def build_model(state):
+        built.append(torch.empty(0).device.type)
+        return plain(state)
+
+    plain = loading.build_model
+    monkeypatch.setattr(loading, "build_model", build_model)
+    torch.save({**small_clip.state_dict(), **change}, tmp_path / "wrong.pt")
+    with pytest.raises(ValueError, match=match) as told:
+        loading.load_clip(str(tmp_path / "wrong.pt"))
+    assert str(told.value).isprintable()
+    assert f"{tmp_path / 'wrong.pt'} is not a " in str(told.value)
+    assert "cpu" not in built
+    torch.save(small_clip.state_dict(), tmp_path / "right.pt")
+    loading.load_clip(str(tmp_path / "right.pt"))
+    assert built[-1] == "cpu"
+
+
+def test_weights_that_claim_more_than_is_stored(small_clip, tmp_path):
+    """Every weight is a part of one storage: read as they are, a small file would become a large model."""
+    state = small_clip.state_dict()
+    values = torch.zeros(max(value.numel() for value in state.values()))
+    torch.save({name: values[: value.numel()].view(value.shape) for name, value in state.items()}, tmp_path / "one.pt")
+    assert loading.load_clip(str(tmp_path / "one.pt"))  # less than twice
+    huge = {name: value if value.ndim < 2 else values[: 10**6] for name, value in state.items()}
+    torch.save(huge, tmp_path / "shared.pt")
+    with pytest.raises(ValueError, match=r"shared\.pt is not a CLIP file: its \d+ weights claim [\d,]+ values where"):
+        loading.load_clip(str(tmp_path / "shared.pt"))
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ({"text_model.embeddings.weight": torch.zeros(1)}, "Hugging Face.* MODEL.BACKBONE.NAME takes OpenAI's file"),
+        ({"state_dict": {"prompt_learner.ctx": torch.zeros(1)}}, "a checkpoint of prompts, which --model-dir or"),
+        (
+            {f"layer{n}.weight": torch.zeros(1) for n in range(9)},
+            r"another model, with layer0.*layer4\.weight and 4 more;",
+        ),
+        ({"model": nn.Linear(1, 1)}, r"another model, with model \(an object of torch\.nn\.modules\.linear\.Linear\)"),
+        (nn.Linear(1, 1), r"it holds an object of torch\.nn\.modules\.linear\.Linear in place of weights; torch\.save"),
+        ([torch.zeros(1)], "it holds a list in place of weights"),
+        ({"state_dict": None}, "it holds a NoneType in place of weights"),
+        ({}, "with nothing"),
+        ({"\x1b[31m\n": torch.zeros(1)}, r"with '\\x1b\[31m\\n'"),
+    ],
+    ids=range(9),
+)
+def test_other_contents_are_told(tmp_path, content, match):
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=match) as told:
+        loading.load_clip(str(tmp_path / "other.pt"))
+    assert str(told.value).startswith(f"{tmp_path / 'other.pt'} ")
+    assert str(told.value).isprintable()
+
+
+def test_file_named_as_one_of_openais(monkeypatch, clip_files, tmp_path, capsys):
+    """Told where it is not that file, in the reason of a refusal or in a note."""
+    content = clip_files["plain"].read_bytes()
+    path = tmp_path / "small.pt"
+    path.write_bytes(content)
+    assert loading.is_published(path) is None
+    loading.load_clip(str(path))
+    assert capsys.readouterr().out == ""
+    monkeypatch.setitem(
+        clip._MODELS, "small", f"https://nowhere.invalid/{hashlib.sha256(content).hexdigest()}/small.pt"
+    )
+    assert loading.is_published(path) is True
+    loading.load_clip(str(path))
+    assert capsys.readouterr().out == ""
+    monkeypatch.setitem(clip._MODELS, "small", f"https://nowhere.invalid/{'0' * 64}/small.pt")
+    loading.load_clip(str(path))
+    assert capsys.readouterr().out == (
+        f"Note: {path} is named as one of OpenAI's files, and is not that file: its SHA-256 is another\n"
+    )
+    path.write_bytes(content[:-1000])
+    with pytest.raises(ValueError, match=r"cut off.* \(it is not OpenAI's small\.pt, whose SHA-256 is another\)"):
+        loading.load_clip(str(path))
+
+
+def test_weights_are_compared_before_a_model_is_made_of_them(monkeypatch, clip_files, other_clip):
+    digest = loading.load_clip(str(clip_files["plain"])).sha256
+    assert loading.load_clip(str(clip_files["archive"]), sha256=digest).sha256 == digest
+    monkeypatch.setattr(loading, "build_model", None)
+    with pytest.raises(loading.OtherWeights, match=rf"SHA-256 {digest[:12]}\.\.\.\) than those in {other_clip} \("):
+        loading.load_clip(str(other_clip), sha256=digest)
 
 
 def test_unknown_name():
@@ -131,3 +277,34 @@ def test_tokens_are_clips():
     for text in ("a photo of a dog.", "Striped_Texture", "naïve café", ""):
         tokens = clip.tokenize(text.replace("_", " "))[0]
         assert loading.tokenize(text) == tokens[: tokens.argmax() + 1].tolist()
+
+
+def test_maples_package_is_asked_for_the_plain_clip(small_clip, clip_files, monkeypatch):
+    """Its `build_model` takes what the encoders hold of prompts besides, and builds CLIP's own for none."""
+    asked = []
+
+    def build_model(state_dict, design_details):
+        asked.append(design_details)
+        return plain(state_dict)
+
+    plain = loading.build_model
+    monkeypatch.setattr(loading, "build_model", build_model)
+    model = loading.load_clip(str(clip_files["plain"]))
+    none = {"trainer": "CoOp", "vision_depth": 0, "language_depth": 0, "vision_ctx": 0, "language_ctx": 0}
+    assert asked
+    assert all(details == none for details in asked)
+    assert model.state_dict().keys() == small_clip.state_dict().keys()
+
+
+def test_parts_that_a_package_leaves_at_random_are_told(small_clip, tmp_path, monkeypatch):
+    """MaPLe's package passes over what a file lacks: half a CLIP would be tested with random weights."""
+
+    def build_model(state_dict, design_details):
+        return plain({**small_clip.state_dict(), **state_dict})
+
+    plain = loading.build_model
+    monkeypatch.setattr(loading, "build_model", build_model)
+    state = {name: value for name, value in small_clip.state_dict().items() if name != "visual.ln_post.bias"}
+    torch.save(state, tmp_path / "half.pt")
+    with pytest.raises(ValueError, match=r"half\.pt is not a whole CLIP file: .* visual\.ln_post\.bias$"):
+        loading.load_clip(str(tmp_path / "half.pt"))

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from trainers.modules import losses
 from trainers.modules.losses import (
     consistency_loss,
-    decoupling_loss,
     dirichlet_kl,
+    diversity_loss,
     template_similarity,
     trusted_cross_entropy,
 )
@@ -97,7 +97,7 @@ def test_dirichlet_kl_is_torchs():
     torch.testing.assert_close(dirichlet_kl(logs, target), expected.sum(0).mean())
 
 
-def test_decoupling_is_equation_2():
+def test_diversity_is_equation_2():
     features, scale = random_features(3, 4, 6), 10.0
     expected = 0.0
     for m in range(3):
@@ -106,37 +106,37 @@ def test_decoupling_is_equation_2():
                 for c in range(4):
                     p = torch.softmax(scale * features[other] @ features[m, c], dim=0)
                     expected += (p * p.log()).sum() / 4 / 2
-    torch.testing.assert_close(decoupling_loss(features, scale), expected)
+    torch.testing.assert_close(diversity_loss(features, scale), expected)
 
 
-def test_decoupling_limits():
-    assert decoupling_loss(random_features(1, 5, 8), 100.0).item() == 0.0
+def test_diversity_limits():
+    assert diversity_loss(random_features(1, 5, 8), 100.0).item() == 0.0
     same_everywhere = torch.ones(4, 5, 8)  # no template can tell another's classes
-    assert decoupling_loss(same_everywhere, 100.0).item() == pytest.approx(-4 * math.log(5), rel=1e-6)
+    assert diversity_loss(same_everywhere, 100.0).item() == pytest.approx(-4 * math.log(5), rel=1e-6)
     one_hot = torch.eye(5).expand(4, 5, 5)  # every template tells all of another's classes
-    assert decoupling_loss(one_hot, 1000.0).item() == pytest.approx(0.0, abs=1e-6)
+    assert diversity_loss(one_hot, 1000.0).item() == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("at_once", [1, 12, 40])
-def test_decoupling_in_parts_equals_the_whole(monkeypatch, at_once):
+def test_diversity_in_parts_equals_the_whole(monkeypatch, at_once):
     features = random_features(3, 5, 8).double()
     found = []
     for most in (losses.LOGITS_AT_ONCE, at_once):
         monkeypatch.setattr(losses, "LOGITS_AT_ONCE", most)
         leaf = features.clone().requires_grad_()
-        loss = decoupling_loss(leaf, 20.0)
+        loss = diversity_loss(leaf, 20.0)
         loss.backward()
         found.append((loss, leaf.grad))
     for whole, part in zip(*found):
         torch.testing.assert_close(part, whole)
 
 
-def test_decoupling_does_not_depend_on_the_order():
+def test_diversity_does_not_depend_on_the_order():
     features = random_features(4, 5, 8)
-    expected = decoupling_loss(features, 20.0)
-    torch.testing.assert_close(decoupling_loss(features[[2, 0, 3, 1]], 20.0), expected)
-    torch.testing.assert_close(decoupling_loss(features[:, [4, 2, 0, 1, 3]], 20.0), expected)
-    torch.testing.assert_close(decoupling_loss(7 * features, 20.0), expected)
+    expected = diversity_loss(features, 20.0)
+    torch.testing.assert_close(diversity_loss(features[[2, 0, 3, 1]], 20.0), expected)
+    torch.testing.assert_close(diversity_loss(features[:, [4, 2, 0, 1, 3]], 20.0), expected)
+    torch.testing.assert_close(diversity_loss(7 * features, 20.0), expected)
 
 
 def test_consistency_is_equation_3():
@@ -156,21 +156,21 @@ def test_consistency_limits():
 
 def test_gradients_of_the_text_losses():
     features, anchor = random_features(3, 4, 6).requires_grad_(), random_features(4, 6)
-    assert torch.autograd.gradcheck(lambda x: decoupling_loss(x, 5.0), features)
+    assert torch.autograd.gradcheck(lambda x: diversity_loss(x, 5.0), features)
     assert torch.autograd.gradcheck(lambda x: consistency_loss(x, anchor, 5.0), features)
 
 
 def test_half_precision_is_computed_in_float32():
     features = random_features(2, 300, 64).half()
-    assert decoupling_loss(features, 100.0).dtype == torch.float32
-    torch.testing.assert_close(decoupling_loss(features, 100.0), decoupling_loss(features.float(), 100.0))
+    assert diversity_loss(features, 100.0).dtype == torch.float32
+    torch.testing.assert_close(diversity_loss(features, 100.0), diversity_loss(features.float(), 100.0))
 
 
 def test_wrong_shapes_are_told():
     with pytest.raises(ValueError, match="target"):
         trusted_cross_entropy(torch.zeros(2, 3, 4), torch.zeros(4, dtype=torch.long))
     with pytest.raises(ValueError, match="3 dimensions"):
-        decoupling_loss(torch.zeros(3, 4), 1.0)
+        diversity_loss(torch.zeros(3, 4), 1.0)
     with pytest.raises(ValueError, match="anchor"):
         consistency_loss(torch.zeros(2, 3, 4), torch.zeros(5, 4), 1.0)
 

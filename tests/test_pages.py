@@ -77,8 +77,8 @@ def test_readme_has_the_figures_of_the_study():
 
 def test_readme_has_the_figures_of_the_page_on_tables():
     """The runs are the same: those of the demo."""
-    found = [re.search(r"^shapes  .*$", TEXTS[name], re.MULTILINE)[0].split() for name in ("README.md", "docs/tables.md")]
-    assert found[0] == found[1]
+    readme, tables = (re.search(r"^shapes  .*$", TEXTS[name], re.M)[0] for name in ("README.md", "docs/tables.md"))
+    assert readme.split() == tables.split()
 
 
 def test_readme_has_the_figures_of_the_page_on_uncertainty():

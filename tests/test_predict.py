@@ -22,6 +22,7 @@ from tools.predict import Predictor, Skipped, trained
 from tools.predict import predictor as module
 from tools.predict.__main__ import main
 from tools.predict.classify import short
+from trainers.modules import loading
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ("TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.EVIDENCE_SCALE", 10.0)
@@ -516,6 +517,20 @@ def test_other_weights_of_clip_are_refused(run_of, pictures, other_clip, tmp_pat
             Predictor(older, backbone=str(other_clip))
     else:
         Predictor(older, backbone=str(other_clip))
+    note = f"Note: {older / 'results.json'} does not say which weights of CLIP the run was made with; those of "
+    assert capsys.readouterr().err == f"{note}{other_clip} are taken\n"
+
+
+@pytest.mark.parametrize("name", ["CoOp", "ZeroshotCLIP"])
+@pytest.mark.parametrize("sha256", ["0" * 64, "", 7, ["\x1b[31m"]])
+def test_nothing_is_computed_with_other_weights(run_of, tmp_path, monkeypatch, name, sha256):
+    run = tmp_path / "run"
+    shutil.copytree(run_of(name).folder, run)
+    (run / "results.json").write_text(json.dumps({**results_of(run), "backbone_sha256": sha256}))
+    monkeypatch.setattr(loading, "build_model", None)
+    with pytest.raises(ValueError, match="run was made with other weights of CLIP") as told:
+        Predictor(run)
+    assert str(told.value).isprintable()
 
 
 def test_building_says_nothing_on_stdout(run_of, pictures, capsys):

@@ -23,7 +23,9 @@ from scipy.io import savemat
 from trees import MODULES, TEST_ONLY, WRITERS, write_images, write_text
 
 from datasets.base import SplitDataset
+from datasets.fewshot import FewShotSelector, draw_per_class
 from datasets.pickles import read_pickled
+from datasets.splits import Item
 
 GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("coop_readers.json").read_text())
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "datasets"
@@ -160,6 +162,29 @@ def test_variants_are_tested_among_their_own_classes(trees, capsys):
         assert f"{name} is for testing on all its images and classes" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("shots", [1, 3, 50])
+def test_draw_is_dassls(trees, capsys, shots):
+    """The same images, the same random state afterwards and the same printed line as of Dassl's own function."""
+    reader = read(trees, "OxfordPets")
+    train = [Item(*entry) for entry in listed(reader, "train_x")]
+    random.seed(3)
+    capsys.readouterr()
+    expected = reader.generate_fewshot_dataset(reader.train_x, num_shots=shots)
+    printed, state = capsys.readouterr().out, random.getstate()
+    random.seed(3)
+    drawn = draw_per_class(train, shots)
+    assert [os.path.join(reader.image_dir, item.path) for item in drawn] == [item.impath for item in expected]
+    assert random.getstate() == state
+    FewShotSelector(shots, -1, "no folder", "").select(train, [])
+    assert printed in capsys.readouterr().out
+
+
+def test_image_of_two_parts_is_one_datum(trees):
+    reader = read(trees, "ImageNet")
+    assert all(one is other for one, other in zip(reader.val, reader.test))
+    assert len(reader.val) == len(reader.test)
+
+
 # ---- selections kept as JSON
 
 
@@ -224,15 +249,15 @@ def test_draw_from_another_random_state_is_neither_kept_nor_taken_from_a_file(pe
     assert listed(read(pets, "OxfordPets", seed=seed, shots=2), "train_x") == listed(own, "train_x")
 
 
-def test_selection_from_another_split_is_drawn_anew(pets, capsys):
+def test_selection_from_another_split_is_drawn_again(pets, capsys):
     reader = read(pets, "OxfordPets", shots=2)
     split = json.loads(Path(reader.split_path).read_text())
     split["train"].reverse()
     Path(reader.split_path).write_text(json.dumps(split))
     capsys.readouterr()
-    anew = read(pets, "OxfordPets", shots=2)
+    again = read(pets, "OxfordPets", shots=2)
     assert f"{kept(reader)} were drawn from another split" in capsys.readouterr().out
-    assert listed(anew, "train_x") != listed(reader, "train_x")
+    assert listed(again, "train_x") != listed(reader, "train_x")
     read(pets, "OxfordPets", shots=2)
     assert "another split" not in capsys.readouterr().out
 

@@ -26,8 +26,9 @@ from tools.sweep import grid
 from tools.sweep.search import without
 from tools.tiny_clip.choose_hard import OUT, WEIGHTS
 from tools.tiny_clip.hard_scenes import fingerprint, hardest
-from tools.tiny_clip.pretrain import read_weights, to_input
-from trainers.modules.templates import fill
+from tools.tiny_clip.pictures import to_input
+from tools.tiny_clip.weights import read_weights
+from trainers.modules.templates import format_template
 
 VARIANTS = (shapes.ShapesV2, shapes.ShapesSketch, shapes.ShapesA, shapes.ShapesR)
 SETS = (
@@ -365,7 +366,7 @@ def test_zero_shot_is_neither_chance_nor_saturated(tiny, reader):
     each = max(2, 144 // count)
     pictures = [np.array(dataset.paint(label, 1000 + k)) for label in range(count) for k in range(each)]
     with torch.no_grad():
-        text = functional.normalize(tiny.encode_text(tokenize(fill(names, reader.__name__))), dim=-1)
+        text = functional.normalize(tiny.encode_text(tokenize(format_template(names, reader.__name__))), dim=-1)
         images = to_input(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
         scores = functional.normalize(tiny.encode_image(images), dim=-1) @ text.T
     labels = torch.arange(count).repeat_interleave(each)

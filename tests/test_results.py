@@ -22,6 +22,7 @@ from dassl.config import get_cfg_default
 from dassl.evaluation import build_evaluator
 from PIL import Image
 
+from tools.data.check import public_names
 from tools.results import published, table_of, tables, text_table
 from tools.results.__main__ import main
 from tools.results.runs import Run, find_runs, place_of, read_logs, read_runs
@@ -635,6 +636,42 @@ def test_paper_agrees_with_itself(protocol):
             if "HM" in figures and abs(tables.harmonic_mean(figures["Base"], figures["New"]) - figures["HM"]) > 0.0075:
                 wrong.add((trainer, name, "HM"))
         assert wrong == {misprint for misprint in misprints if misprint[0] == trainer and protocol == "base2new"}
+
+
+def test_paper_has_every_number():
+    assert set(published.DATASETS) == set(public_names())
+    assert set(published.TRAINERS) == {"ZeroshotCLIP", "ZeroshotCLIP2", "CoOp", "CoCoOp", "MaPLe", "CDC"}
+    trained = ["CoOp", "CoCoOp", "MaPLe", "CDC"]
+    assert list(published.numbers("base2new")) == list(published.numbers("xd")) == trained
+    assert list(published.numbers("dg")) == ["ZeroshotCLIP", *trained]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        ("shots: 16", "shots: few", "shots must be a number from 1 on, got 'few'"),
+        ("backbone: ViT-B/16", "backbone: 16", "backbone must be text, got 16"),
+        ("backbone: ViT-B/16", "", "it must have backbone"),
+        ("  dtd: DTD", "  dtd: 47", "datasets must map config files to names"),
+        ("[ZeroshotCLIP, ", "[1, ", "trainers must be a list of names"),
+        ("  dg:", "  dgs:", "tables must have dg"),
+        ("    MaPLe:", "    MaPle:", "base2new has the unknown key 'MaPle'"),
+        ("[76.47, 67.88, 71.92]", "[76.47, 67.88]", "base2new: CoOp: imagenet must have so many percentages: 3"),
+        ("[76.47, 67.88, 71.92]", "[76.47, 6788.0, 71.92]", "base2new: CoOp: imagenet must have so many percentages"),
+        ("[76.47, 67.88, 71.92]", "76.47", "base2new: CoOp: imagenet must have so many percentages"),
+        ("      food101:         [90.70, 91.29, 90.99]\n", "", "base2new: CoCoOp must map data sets"),
+        ("      food101:         [90.70", "      dtd:         [90.70", "a key stands here twice"),
+        ("    MaPLe:\n", "    MaPLe: none\n    ZeroshotCLIP:\n", "base2new: MaPLe must map data sets"),
+    ],
+)
+def test_file_of_the_papers_numbers_is_checked(tmp_path, old, new, error):
+    text = published.FILE.read_text()
+    assert old in text
+    path = tmp_path / "published.yaml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(ValueError, match=re.escape(error)) as caught:
+        published.read_published(path)
+    assert str(path) in str(caught.value)
 
 
 def test_paper_beside(tmp_path):

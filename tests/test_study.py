@@ -11,9 +11,10 @@ import pytest
 
 from tools.common.paths import ROOT
 from tools.study import methods
+from tools.study.__main__ import main
 from tools.study.page import PAGE, SEARCHES, searches, write_page
 from tools.study.plan import full, quick
-from tools.study.run import run_group, write_data_sets
+from tools.study.run import run_all, run_group, write_data_sets
 from tools.sweep.experiment import Experiment, execute
 
 PLANS = [full, quick]
@@ -115,6 +116,14 @@ def test_failed_run_is_named_and_others_go_on(tmp_path, digits, monkeypatch):
     assert right.finished
 
 
+def test_groups_run_in_processes_and_their_failures_come_back(tmp_path, digits):
+    wrong = experiment(tmp_path, folder=tmp_path / "wrong", settings={"TRAINER.CDC.BETA": -1.0})
+    right = experiment(tmp_path, train=False)
+    failures = run_all([[wrong], [right]], digits, workers=1)
+    assert [failure.split(":")[0] for failure in failures] == [str(tmp_path / "wrong")]
+    assert right.finished
+
+
 @pytest.fixture
 def finished(tmp_path):
     """The quick plan with made-up results: 50% everywhere, 60% for the new classes, and 80% for CDC on new classes."""
@@ -201,3 +210,37 @@ def test_page_of_an_unfinished_study_is_refused(finished, tmp_path):
     next(iter(finished.output.glob("base2new/test_new/*/*/CDC/tiny+dstc/seed2/results.json"))).unlink()
     with pytest.raises(FileNotFoundError, match=r"dstc/seed2/results.json is missing: the study is not finished"):
         write_page(finished, tmp_path / "study.md")
+
+
+def test_command_writes_the_page_of_finished_runs(finished, tmp_path, monkeypatch, capsys):
+    arguments = [
+        "--quick",
+        "--seeds",
+        "1",
+        "2",
+        "--output",
+        str(tmp_path / "runs"),
+        "--page",
+        str(tmp_path / "page.md"),
+    ]
+    monkeypatch.setattr("sys.argv", ["study", *arguments, "--page-only"])
+    main()
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'page.md'} is written")
+    write_page(finished, tmp_path / "expected.md")
+    assert rows_of(tmp_path / "page.md", "CDC") == rows_of(tmp_path / "expected.md", "CDC") != []
+
+
+def test_command_tells_what_is_missing_and_what_failed(tmp_path, monkeypatch, capsys):
+    arguments = ["study", "--quick", "--output", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", [*arguments, "--page-only"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err.startswith("tools.study: ")
+
+    monkeypatch.setattr("tools.study.run.write_data_sets", lambda names, data: None)
+    monkeypatch.setattr("tools.study.run.run_all", lambda groups, data, workers: ["seed1: OSError: disk is full"])
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert "seed1: OSError: disk is full" in capsys.readouterr().err
+    assert not (tmp_path / "study.md").exists()

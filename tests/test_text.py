@@ -70,7 +70,9 @@ def test_suffix_of_its_own_for_each_template(encoder):
     """Where suffixes differ between templates, each template is as if it were alone."""
     names = (["dog", "cat"], ["red", "blue"])  # as long as each other
     first, second = (TextTemplates(encoder, name, 1, 2, std=0.5)() for name in names)
-    both = TextPrompt(torch.cat([first.prefix, second.prefix]), torch.stack([first.suffix, second.suffix]), first.end)
+    both = TextPrompt(
+        torch.cat([first.prefix, second.prefix]), torch.stack([first.suffix, second.suffix]), first.eot_index
+    )
     features = encoder(both)
     assert relative(features[0], encoder(first)[0]) < 1e-5
     assert relative(features[1], encoder(second)[0]) < 1e-5
@@ -94,10 +96,10 @@ def test_classes_in_parts_equal_the_whole(encoder, monkeypatch, at_once, class_s
     for most in (text.TOKENS_AT_ONCE, at_once):
         bound_tokens(monkeypatch, most)
         prefix, suffix, deep = leaves = [tensor.detach().clone().requires_grad_() for tensor in given]
-        features = encoder(TextPrompt(prefix, suffix, prompt.end, [deep]))
+        features = encoder(TextPrompt(prefix, suffix, prompt.eot_index, [deep]))
         (features * torch.linspace(-1, 1, features.numel()).view_as(features)).sum().backward()
         with torch.no_grad():
-            assert relative(encoder(TextPrompt(prefix, suffix, prompt.end, [deep])), features) < 1e-5
+            assert relative(encoder(TextPrompt(prefix, suffix, prompt.eot_index, [deep])), features) < 1e-5
         found.append([features, *(leaf.grad for leaf in leaves)])
     assert all(relative(part, whole) < 1e-5 for whole, part in zip(*found))
 

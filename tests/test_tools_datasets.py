@@ -12,14 +12,15 @@ import pytest
 import torchvision
 import trees
 from PIL import Image
-from test_tools_download import Server, tree, write_archive
+from test_tools_archives import tree, write_archive
+from test_tools_download import Server
 from torchvision.datasets import Flowers102
 
 from tools.data import names as module
 from tools.data.__main__ import main
 from tools.data.check import check, public_names, reader_of
 from tools.data.prepare import held, prepare
-from tools.data.sources import SOURCES, Counts
+from tools.data.sources import FILE, SOURCES, Counts, read_sources
 
 SPLIT_FILE = "split_zhou_DescribableTextures.json"
 names_of_flowers = pytest.mark.skipif(
@@ -64,11 +65,56 @@ def status(*arguments):
     return stopped.value.code
 
 
-# ---- the table of facts
+# ---- the file of sources
 
 
 def test_every_public_set_has_a_source():
     assert set(public_names()) == set(SOURCES)
+    assert read_sources() == SOURCES
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        ("  section: dtd\n", "", "dtd must have section"),
+        ("  section: dtd\n", "  section:\n", "dtd: section must be text, got None"),
+        ("section: dtd", "section: dtd\n  licence: none", "dtd has the unknown key 'licence'"),
+        ("train: 2820", "train: many", "dtd: published must hold numbers from 1 on, got 'many'"),
+        ("train: 2820", "trian: 2820", "dtd: published has the unknown key 'trian'"),
+        ("{classes: 47, train: 2820, val: 1128, test: 1692}", "47", "dtd: published must be a mapping"),
+        ("fff73e5086", "xff73e5086", "dtd: dtd-r1.0.1.tar.gz: md5 must be 32 hexadecimal digits"),
+        ("md5: fff73e5086ae6bdbea199a49dfb8a4c1", "md5: 12", "dtd-r1.0.1.tar.gz: md5 must be text, got 12"),
+        ("https://www.robots.ox.ac.uk/~vgg/data/dtd", "/data/dtd", "url must be a whole http"),
+        ("{dtd/images: images}", "{dtd/../images: images}", "parts must map paths"),
+        ("{dtd/images: images}", "{dtd/images: /images}", "parts must map paths"),
+        ("{dtd/images: images}", "{dtd/images: 1}", "parts must map paths"),
+        ("file: dtd-r1.0.1.tar.gz", "file: ../dtd-r1.0.1.tar.gz", "file must be the name of a file"),
+        ("    - file: dtd-r1.0.1.tar.gz\n      url", "    - url", "dtd: an archive must have file"),
+        ("      by_hand: see https://github.com/Haohan", "      # ", "must have one of url, by_hand and holder"),
+        ("      member: caltech", "      # ", "101_ObjectCategories.tar.gz must have holder and member, or neither"),
+        ("        file: caltech-101.zip\n", "", "caltech101: an archive must have file"),
+        ("dtd:\n", "dtd: {}\n\nother:\n", "dtd must have section"),
+        ("eurosat:\n", "dtd:\n", "a key stands here twice"),
+        ("dtd:\n", "dtd: [\n", "is not readable as YAML"),
+    ],
+)
+def test_file_of_sources_is_checked(tmp_path, old, new, error):
+    text = FILE.read_text()
+    assert old in text
+    (tmp_path / "sources.yaml").write_text(text.replace(old, new, 1))
+    with pytest.raises(ValueError, match=re.escape(error)) as caught:
+        read_sources(tmp_path / "sources.yaml")
+    assert str(tmp_path / "sources.yaml") in str(caught.value)
+
+
+def test_all_errors_in_the_file_of_sources_are_named_at_once(tmp_path):
+    text = FILE.read_text().replace("  section: dtd\n", "").replace("test: 8100", "test: 0")
+    (tmp_path / "sources.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"(?s)dtd must have section\n  eurosat: published must hold numbers.*got 0$"):
+        read_sources(tmp_path / "sources.yaml")
+    (tmp_path / "sources.yaml").write_text("")
+    with pytest.raises(ValueError, match="it must map data sets to their sources"):
+        read_sources(tmp_path / "sources.yaml")
 
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if name != "imagenet"])

@@ -107,6 +107,8 @@ def test_wrong_arguments_are_refused():
         world.sample_scene(rng, world.FONTS, "digit", subject="circle")
     with pytest.raises(ValueError, match="but shape, tint is given"):
         world.sample_scene(rng, world.FONTS, "object", shape="circle", tint="red")
+    with pytest.raises(ValueError, match="printed letter needs a font"):
+        world.render(world.Scene("letter", "A", "black", writing="printed"), 48, rng)
 
 
 def test_a_characters_ink_stands_out_from_a_given_background():

@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -29,7 +30,8 @@ SUITE = {
     "numpy": "NumPy",
     "pillow": "Pillow",
     "device": "device",
-    "passed": "tests passed",
+    "passed": "passed",
+    "skipped": "skipped",
 }
 PUBLISHED = {
     "torch": "PyTorch",
@@ -50,9 +52,10 @@ run them again is in `tools/compatibility.py`.
 
 ## The tests
 
-The whole suite passed in these environments, without a skipped failure. `lock`: the versions of `requirements.lock`, by
-`make test`. `newest`: those that pip found on the day without it, by `make test-newest`. `lowest`: the lower bounds of
-`setup.py`, by `make test-lowest`. PyTorch before 2.3 needs NumPy 1, which pip does not know.
+The whole suite ran in these environments, and no test failed. `lock`: the versions of `requirements.lock`, by
+`make test`. `newest`: those that pip took without it when this was written, by `make test-newest`. `lowest`: the lower
+bounds of `setup.py`, by `make test-lowest`. Skipped are tests of what the versions or the machine lack; pytest's option
+`-rs` tells the reasons. PyTorch before 2.3 needs NumPy 1, which pip does not know.
 
 {suite}
 
@@ -80,28 +83,30 @@ def read_rows(paths: list[Path]) -> tuple[list[dict[str, str]], list[dict[str, s
     Raises:
         ValueError: a line is no row.
     """
-    suite, published = {}, {}
+    suite: dict[object, tuple[Any, dict[str, str]]] = {}
+    published: dict[object, tuple[Any, dict[str, str]]] = {}
     for path in paths:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             try:
                 row = json.loads(line)
                 if "versions" in row:
                     row = {key: row[key] for key in SUITE}
-                    order = (VERSIONS.index(row["versions"]), [-part for part in _release(row["python"])[:2]])
-                    suite[str(order)] = (order, row)
+                    rank = (VERSIONS.index(row["versions"]), [-part for part in _release(row["python"])[:2]])
+                    suite[str(rank)] = (rank, row)
                 else:
                     order = ([-part for part in _release(row["torch"])], row["checkout"], row["what"])
                     published[tuple(row[key] for key in PUBLISHED if key != "result")] = (order, row)
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{path}, line {number}, is no row that a test wrote: {error!r}") from error
-    return tuple([row for _, row in sorted(rows.values(), key=lambda pair: pair[0])] for rows in (suite, published))
+    by_order = [sorted(rows.values(), key=lambda pair: pair[0]) for rows in (suite, published)]
+    return [row for _, row in by_order[0]], [row for _, row in by_order[1]]
 
 
 def render(suite: list[dict[str, str]], published: list[dict[str, str]]) -> str:
     """The page."""
     tables = {
         name: tabulate(
-            [[row[key] for key in headings] for row in rows], headings.values(), "github", disable_numparse=True
+            [[row[key] for key in headings] for row in rows], list(headings.values()), "github", disable_numparse=True
         )
         for name, headings, rows in (("suite", SUITE, suite), ("published", PUBLISHED, published))
     }

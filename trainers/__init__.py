@@ -3,9 +3,21 @@
 Where there is no Dassl there is no registry; `trainers.modules`, which needs none, can then be imported by itself.
 """
 
+import importlib
 import importlib.util
 
-if importlib.util.find_spec("dassl"):
-    from . import cdc, clip_icm, cocoop, coop, maple, zsclip
+METHODS = ("cdc", "clip_icm", "cocoop", "coop", "maple", "zsclip")
 
-    __all__ = ["cdc", "clip_icm", "cocoop", "coop", "maple", "zsclip"]
+
+def register() -> None:
+    """Register all trainers, also where `trainers` was imported before there was a Dassl.
+
+    Raises:
+        ModuleNotFoundError: there is still none; `import compat` brings one.
+    """
+    for name in METHODS:
+        importlib.import_module(f"{__name__}.{name}")
+
+
+if importlib.util.find_spec("dassl"):
+    register()

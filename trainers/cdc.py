@@ -20,24 +20,24 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .base import told
-from .feature_bank import BankedTrainer
+from .base import collect_errors
 from .invariance import estimate_invariant_map
 from .modules.clip_types import CLIP
-from .modules.evidence import EVIDENCE_FUNCTIONS, Opinion, fuse, fused_log_evidence, log_evidence
+from .modules.evidence import EVIDENCE_FUNCTIONS, EvidenceFunction, Opinion, fuse, fused_log_evidence
 from .modules.invariant import InvariantMap, check_estimate, cosine
 from .modules.losses import (
     consistency_loss,
-    decoupling_loss,
     dirichlet_kl,
+    diversity_loss,
     template_similarity,
     trusted_cross_entropy,
 )
 from .modules.prompted import PromptedCLIP
 from .modules.prompts import CoupledTemplates, Learner, TextTemplates, check_coupled, check_start
-from .modules.templates import fill
+from .modules.templates import format_template
 from .modules.text import TextEncoder
 from .modules.vision import ImageEncoder
+from .prompt_trainer import PromptTrainer
 
 # The sources settle M = 4 and that every template has its own augmentation. Every other value here is our choice.
 cfg_default.TRAINER.CDC = CfgNode(
@@ -94,7 +94,7 @@ class CDCModel(PromptedCLIP):
     Args:
         clip_model, prompt_learner, autocast: see `PromptedCLIP`.
         anchor: `(C, D)`, L2-normalised class embeddings under the hand-written template.
-        evidence: evidence function, scale (0: CLIP's logit scale) and shift of `log_evidence`.
+        evidence: h of eq. (4).
     """
 
     anchor: Tensor
@@ -105,12 +105,11 @@ class CDCModel(PromptedCLIP):
         prompt_learner: Learner,
         autocast: Callable[[], AbstractContextManager[object]],
         anchor: Tensor,
-        evidence: tuple[str, float, float],
+        evidence: EvidenceFunction,
     ) -> None:
         super().__init__(clip_model, prompt_learner, autocast)
         self.register_buffer("anchor", anchor, persistent=False)
-        function, scale, shift = evidence
-        self.evidence = (function, scale or self.scale, shift)
+        self.evidence = evidence
 
     def project(self, features: Tensor) -> Tensor:
         """L2-normalised features `(..., k)` behind the invariant map, if there is one, of such features `(..., D)`."""
@@ -120,9 +119,6 @@ class CDCModel(PromptedCLIP):
 
     def text_features(self) -> Tensor:
         return self.project(super().text_features())
-
-    def image_features(self, images: Tensor) -> Tensor:
-        return self.project(super().image_features(images))
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-evidence `(M, B, C)`, eq. (4).
@@ -139,11 +135,11 @@ class CDCModel(PromptedCLIP):
             image_features: `(M, B, D)`, or `(B, D)` where they are one for all templates.
             text_features: `(M, C, D)`.
         """
-        return log_evidence(image_features @ text_features.transpose(1, 2), *self.evidence)
+        return self.evidence(image_features @ text_features.transpose(1, 2))
 
 
 @TRAINER_REGISTRY.register()
-class CDC(BankedTrainer):
+class CDC(PromptTrainer):
     """Trainer of CDC, eq. (8), with the prediction of eq. (6)."""
 
     model: CDCModel
@@ -164,10 +160,10 @@ class CDC(BankedTrainer):
         problems += [f"{key} must not be negative, got {options[key]}" for key in negative]
         start = (options.CTX_INIT, options.N_TEMPLATES, options.N_CTX, options.CTX_STD)
         coupled = options.PROMPT == "coupled"
-        problems += told(check_start, *start, coupled)
-        problems += told(check_coupled, options.PROMPT_DEPTH, cfg.MODEL.BACKBONE.NAME) if coupled else []
-        problems += told(fill, [], cfg.DATASET.NAME, options.ANCHOR)
-        problems += told(check_estimate, options.INTERVENTIONS, options.K, options.LAMBDA)
+        problems += collect_errors(check_start, *start, coupled)
+        problems += collect_errors(check_coupled, options.PROMPT_DEPTH, cfg.MODEL.BACKBONE.NAME) if coupled else []
+        problems += collect_errors(format_template, [], cfg.DATASET.NAME, options.ANCHOR)
+        problems += collect_errors(check_estimate, options.INTERVENTIONS, options.K, options.LAMBDA)
         if options.FEATURE_BANK and coupled:
             problems.append(f"FEATURE_BANK takes PROMPT text, got {options.PROMPT}")
         return problems + _augmentation_problems(options, cfg.INPUT.TRANSFORMS)
@@ -182,7 +178,7 @@ class CDC(BankedTrainer):
     def build_clip(self, clip_model: CLIP) -> None:
         options = self.options
         encoder = TextEncoder(clip_model)
-        texts = fill(self.class_names, self.cfg.DATASET.NAME, options.ANCHOR)
+        texts = format_template(self.class_names, self.cfg.DATASET.NAME, options.ANCHOR)
         print(f"Hand-written template: {texts[0]!r} ...")
         learner = self._learner(encoder, ImageEncoder(clip_model))
         clip_model.to(self.device)
@@ -191,7 +187,7 @@ class CDC(BankedTrainer):
         if options.INVARIANT:
             check_estimate(options.INTERVENTIONS, options.K, options.LAMBDA, anchor.shape[1])
             learner.invariant = InvariantMap(anchor.shape[1])  # part of the learner, so that checkpoints keep it
-        evidence = (options.EVIDENCE, options.EVIDENCE_SCALE, options.EVIDENCE_SHIFT)
+        evidence = EvidenceFunction(options.EVIDENCE, options.EVIDENCE_SCALE or self.scale, options.EVIDENCE_SHIFT)
         self.model = CDCModel(clip_model, learner, self.autocast, anchor, evidence).to(self.device)
 
     def _learner(self, text_encoder: TextEncoder, image_encoder: ImageEncoder) -> Learner:
@@ -210,8 +206,8 @@ class CDC(BankedTrainer):
             invariant = self.model.prompt_learner.invariant
             estimate_invariant_map(self, invariant, lambda a, features, labels, images: cosine(images @ a, anchor @ a))
 
-    def model_figures(self) -> dict[str, float]:
-        figures = self.model.prompt_learner.invariant.figures() if self.options.INVARIANT else {}
+    def model_metrics(self) -> dict[str, float]:
+        figures = self.model.prompt_learner.invariant.metrics() if self.options.INVARIANT else {}
         if self.options.N_TEMPLATES > 1:
             figures["template_similarity"] = template_similarity(self.model.text_features()).item()
         return figures
@@ -221,20 +217,20 @@ class CDC(BankedTrainer):
         options = self.options
         label = self.to_device(batch["label"])
         text_features = self.model.text_features()
-        evidence = self.model.log_evidence(self.train_features(batch), text_features)
+        log_evidence = self.model.log_evidence(self.train_features(batch), text_features)
 
-        loss_tce = self._classification_loss(evidence, label)
-        loss_de = decoupling_loss(text_features, self.model.scale)
+        loss_tce = self._classification_loss(log_evidence, label)
+        loss_de = diversity_loss(text_features, self.model.scale)
         loss_con = consistency_loss(text_features, self.model.project(self.model.anchor), self.model.scale)
         loss = loss_tce + options.BETA * loss_de + options.GAMMA * loss_con
         if options.FUSED_LOSS:
-            loss = loss + trusted_cross_entropy(fused_log_evidence(evidence)[None], label)
+            loss = loss + trusted_cross_entropy(fused_log_evidence(log_evidence)[None], label)
         if options.KL_WEIGHT:
             grown = min(1.0, self.epoch / options.KL_EPOCHS) if options.KL_EPOCHS else 1.0
-            loss = loss + options.KL_WEIGHT * grown * dirichlet_kl(evidence, label)
+            loss = loss + options.KL_WEIGHT * grown * dirichlet_kl(log_evidence, label)
 
         with torch.no_grad():
-            opinion = self._decide(evidence)
+            opinion = self._decide(log_evidence)
             accuracy = 100.0 * (opinion.log_prob.argmax(dim=1) == label).float().mean()
         return loss, {
             "loss_tce": loss_tce,
@@ -244,47 +240,42 @@ class CDC(BankedTrainer):
             "uncertainty": opinion.uncertainty.mean(),
         }
 
-    def _classification_loss(self, evidence: Tensor, label: Tensor) -> Tensor:
+    def _classification_loss(self, log_evidence: Tensor, label: Tensor) -> Tensor:
         """Eq. (7), or plain cross-entropy in its place, of log-evidence `(M, B, C)`: sum over templates."""
         if self.options.DECISION == "mean":
-            return torch.stack([F.cross_entropy(own, label) for own in evidence]).sum()
-        return trusted_cross_entropy(evidence, label)
+            return torch.stack([F.cross_entropy(own, label) for own in log_evidence]).sum()
+        return trusted_cross_entropy(log_evidence, label)
 
-    def _decide(self, evidence: Tensor) -> Opinion:
+    def _decide(self, log_evidence: Tensor) -> Opinion:
         """The opinion of all templates, eq. (5), or the one of their mean log-evidence, of `(M, B, C)`."""
-        return fuse(evidence.mean(dim=0, keepdim=True) if self.options.DECISION == "mean" else evidence)
+        return fuse(log_evidence.mean(dim=0, keepdim=True) if self.options.DECISION == "mean" else log_evidence)
 
-    def train_features(self, batch: dict) -> Tensor:
-        """Features `(M, B, D)` of each template's own view."""
-        if self.options.FEATURE_BANK:
-            return self.model.project(super().train_features(batch))
-        return self.model.image_features(self._views(batch))
-
-    def _views(self, batch: dict) -> Tensor:
+    def views(self, batch: dict) -> Tensor:
         """What each template sees, `(M, B, 3, S, S)`: Dassl gives the views as img, img2, img3, ..."""
         names = ["img"] + [f"img{m}" for m in range(2, self.options.N_TEMPLATES + 1)]
         return torch.stack([self.to_device(batch[name]) for name in names])
 
     def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
         images, label = super().parse_batch_test(batch)
-        return (self._views(batch) if self.options.TEST_VIEWS else images), label
+        return (self.views(batch) if self.options.TEST_VIEWS else images), label
 
     def model_inference(self, images: Tensor) -> Tensor:
         """Log-probabilities `(B, C)` of eq. (6); images as in `CDCModel.forward`."""
         return self._decide(self.model(images)).log_prob
 
     def opinions(self, images: Tensor) -> tuple[Opinion, list[Opinion]]:
-        evidence = self.model(images)
-        return self._decide(evidence), [fuse(own[None]) for own in evidence]
+        log_evidence = self.model(images)
+        return self._decide(log_evidence), [fuse(own[None]) for own in log_evidence]
 
-    def test_step(self, images: Tensor, label: Tensor) -> Tensor:
-        evidence = self.model(images)
-        opinion = self._decide(evidence)
-        self.totals["uncertainty"] += opinion.uncertainty.sum().item()
-        self.totals["conflict"] += opinion.conflict.sum().item()
-        for m, right in enumerate((evidence.argmax(dim=2) == label).sum(dim=1).tolist()):
-            self.totals[f"template{m + 1}_accuracy"] += 100.0 * right
-        return opinion.log_prob
+    def test_step(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        log_evidence = self.model(images)
+        opinion = self._decide(log_evidence)
+        records = {
+            "uncertainty": opinion.uncertainty,
+            "conflict": opinion.conflict,
+            "template_prediction": log_evidence.argmax(dim=2).T,
+        }
+        return opinion.log_prob, records
 
 
 def _augmentation_problems(options: CfgNode, transforms: list[str]) -> list[str]:

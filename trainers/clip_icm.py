@@ -23,13 +23,14 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .base import PromptTrainer, told
+from .base import collect_errors
 from .invariance import estimate_invariant_map, held_out
 from .modules.clip_types import CLIP
 from .modules.invariant import InvariantMap, LinearProbe, check_estimate, cosine
-from .modules.templates import fill
+from .modules.templates import format_template
 from .modules.text import TextEncoder
 from .modules.vision import ImageEncoder
+from .prompt_trainer import PromptTrainer
 
 PREDICTIONS = ("cosine", "probe")
 
@@ -93,7 +94,7 @@ class CLIPICM(PromptTrainer):
 
     def config_problems(self, cfg, options) -> list[str]:
         problems = super().config_problems(cfg, options)
-        problems += told(check_estimate, options.INTERVENTIONS, options.K, options.LAMBDA)
+        problems += collect_errors(check_estimate, options.INTERVENTIONS, options.K, options.LAMBDA)
         if options.PREDICTION not in PREDICTIONS:
             problems.append(f"PREDICTION must be one of {', '.join(PREDICTIONS)}, got {options.PREDICTION!r}")
         return problems
@@ -102,20 +103,27 @@ class CLIPICM(PromptTrainer):
     def learner(self) -> InvariantMap:
         return self.model.invariant
 
+    def build_data_loader(self) -> None:
+        super().build_data_loader()
+        options = self.options
+        given = options.K and options.LAMBDA
+        if options.PREDICTION == "probe" and not (given or held_out(self.dm.dataset)):
+            raise ValueError(
+                f"{self.cfg.DATASET.NAME} has no validation images of its own to choose a probe's K and LAMBDA on, "
+                f"and the training images fit it: give both, got {options.K} and {options.LAMBDA}"
+            )
+
     def build_clip(self, clip_model: CLIP) -> None:
         options = self.options
         clip_model.to(self.device)
         with self.autocast():
-            text_features = TextEncoder(clip_model).encode_texts(fill(self.class_names, self.cfg.DATASET.NAME))
+            text_features = TextEncoder(clip_model).encode_texts(
+                format_template(self.class_names, self.cfg.DATASET.NAME)
+            )
         n_classes, width = text_features.shape
         check_estimate(options.INTERVENTIONS, options.K, options.LAMBDA, width)
         invariant = InvariantMap(width)
         if options.PREDICTION == "probe":
-            if self.dm and not (held_out(self.dm.dataset) or (options.K and options.LAMBDA)):
-                raise ValueError(
-                    f"{self.cfg.DATASET.NAME} has no validation images of its own to choose a probe's K and LAMBDA on, "
-                    f"and the training images fit it: give both, got {options.K} and {options.LAMBDA}"
-                )
             invariant.probe = LinearProbe(n_classes, width)
         else:
             self.untrained_keys = ("probe.*",)  # the map of a run with a probe serves the cosine as well
@@ -155,5 +163,5 @@ class CLIPICM(PromptTrainer):
     def class_features(self) -> Tensor:
         return F.normalize(self.model.invariant(self.model.text_features), dim=-1)[None]
 
-    def model_figures(self) -> dict[str, float]:
-        return self.learner.figures()
+    def model_metrics(self) -> dict[str, float]:
+        return self.learner.metrics()

@@ -18,12 +18,12 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .base import LogitTrainer, told
-from .feature_bank import BankedTrainer
+from .base import collect_errors
 from .modules.clip_types import CLIP
 from .modules.prompted import PromptedCLIP
 from .modules.prompts import ConditionalContext, check_context
 from .modules.text import TextEncoder
+from .prompt_trainer import LogitTrainer
 
 cfg_default.TRAINER.COCOOP = CfgNode(
     {
@@ -45,7 +45,7 @@ class ConditionalCLIP(PromptedCLIP):
 
     def logits(self, image_features: Tensor) -> Tensor:
         """Logits `(B, C)` of image features `(B, D)`, float32."""
-        n_classes = len(self.prompt_learner.end)
+        n_classes = len(self.prompt_learner.eot_index)
         parts = image_features.split(max(1, PROMPTS_AT_ONCE // n_classes))
         return torch.cat([self._logits(part) for part in parts])
 
@@ -55,13 +55,13 @@ class ConditionalCLIP(PromptedCLIP):
 
 
 @TRAINER_REGISTRY.register()
-class CoCoOp(BankedTrainer, LogitTrainer):
+class CoCoOp(LogitTrainer):
     """Trainer of CoCoOp."""
 
     untrained_keys = ("token_prefix", "token_suffix")
 
     def config_problems(self, cfg, options) -> list[str]:
-        return super().config_problems(cfg, options) + told(check_context, options.N_CTX, options.CTX_INIT)
+        return super().config_problems(cfg, options) + collect_errors(check_context, options.N_CTX, options.CTX_INIT)
 
     def build_clip(self, clip_model: CLIP) -> None:
         options = self.options

@@ -13,12 +13,12 @@ from dassl.config import cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
-from .base import LogitTrainer, told
-from .feature_bank import BankedTrainer
+from .base import collect_errors
 from .modules.clip_types import CLIP
 from .modules.prompted import PromptedCLIP
 from .modules.prompts import TextContext, check_context
 from .modules.text import TextEncoder
+from .prompt_trainer import LogitTrainer
 
 cfg_default.TRAINER.COOP = CfgNode(
     {
@@ -34,14 +34,14 @@ cfg_default.TRAINER.COOP = CfgNode(
 
 
 @TRAINER_REGISTRY.register()
-class CoOp(BankedTrainer, LogitTrainer):
+class CoOp(LogitTrainer):
     """Trainer of CoOp."""
 
     untrained_keys = ("token_prefix", "token_suffix")
 
     def config_problems(self, cfg, options) -> list[str]:
         problems = super().config_problems(cfg, options)
-        return problems + told(check_context, options.N_CTX, options.CTX_INIT, options.CLASS_TOKEN_POSITION)
+        return problems + collect_errors(check_context, options.N_CTX, options.CTX_INIT, options.CLASS_TOKEN_POSITION)
 
     def build_clip(self, clip_model: CLIP) -> None:
         options = self.options

@@ -10,15 +10,15 @@ width.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
-import random
-import uuid
-from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
 
 import dassl
 import numpy as np
@@ -31,64 +31,95 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from .base import PromptTrainer
+from .modules.files import atomic_write
+from .modules.random_state import kept_random_states, seed_all
+
+if TYPE_CHECKING:
+    from .prompt_trainer import PromptTrainer
 
 VERSION = 2  # of the views that a seed gives; files of another one are not read
 IMAGES_AT_ONCE = 100  # views in one pass of the image encoder
 
-# How the options of INPUT begin that only some transforms read, by how these transforms' names begin.
-OWN_OPTIONS = {
-    "random_resized_crop": "RRCROP_",
-    "random_crop": "CROP_",
-    "randaugment": "RANDAUGMENT_",
-    "colorjitter": "COLORJITTER_",
-    "randomgrayscale": "RGS_",
-    "gaussian_blur": "GB_",
-    "cutout": "CUTOUT_",
-    "gaussian_noise": "GN_",
-}
 
+class EncodedViews:
+    """Training features from the views of each batch, encoded when they are due.
 
-class BankedTrainer(PromptTrainer):
-    """A PromptTrainer that trains on views or, with `FEATURE_BANK`, on a bank of their features.
-
-    For methods that leave the image encoder as it is; their options have `FEATURE_BANK` and `FEATURE_BANK_DIR`.
+    Args:
+        trainer: has the images, the model and, by its `views`, what the image encoder sees.
     """
 
-    def augmentations(self) -> list[Sequence[str]] | None:
-        """Each template's training transforms by name; None where one view, of `INPUT.TRANSFORMS`, is for all."""
-        return None
+    def __init__(self, trainer: PromptTrainer):
+        self.trainer = trainer
 
-    def config_problems(self, cfg, options) -> list[str]:
-        problems, n_views = super().config_problems(cfg, options), options.FEATURE_BANK
-        if n_views and (n_views < 0 or cfg.SEED < 0 or cfg.INPUT.NO_TRANSFORM):
-            problems.append(
-                f"FEATURE_BANK takes a number of views, a SEED from 0 on and INPUT.NO_TRANSFORM False, got {n_views}, "
-                f"{cfg.SEED} and {cfg.INPUT.NO_TRANSFORM}"
-            )
-        return problems
+    def loader(self) -> DataLoader:
+        """The batches of an epoch."""
+        return self.trainer.dm.train_loader_x
 
-    def build_data_loader(self) -> None:
-        super().build_data_loader()
-        if self.dm and self.options.FEATURE_BANK:
-            self.train_loader_x = numbered_loader(self.dm.train_loader_x, self.dm.dataset.train_x)
+    def prepare(self) -> None:
+        """There is nothing to prepare."""
 
-    def before_train(self) -> None:
-        if self.options.FEATURE_BANK:  # before the clock of training starts, as other runs may find it there
-            images: Any = self.dm.train_loader_x.dataset
-            transform, names = images.transform, self.augmentations()
-            if names is None:
-                transform, names = [transform], [self.cfg.INPUT.TRANSFORMS]
-            self.banks = feature_bank(self, transform, names, self.options.FEATURE_BANK)
-        super().before_train()
+    def features(self, batch: dict) -> Tensor:
+        """L2-normalised features `(B, D)` or `(M, B, D)` of a batch."""
+        return self.trainer.model.encode_images(self.trainer.views(batch))
 
-    def train_features(self, batch: dict) -> Tensor:
-        """L2-normalised features of a training batch: `(B, D)`, or `(M, B, D)` where there are `augmentations`."""
-        if not self.options.FEATURE_BANK:
-            return super().train_features(batch)
-        view = self.epoch % self.options.FEATURE_BANK
-        features = self.to_device(torch.stack([bank[view, batch["index"]] for bank in self.banks]))
-        return features[0] if self.augmentations() is None else features
+
+class FeatureBank:
+    """Training features from the bank: of epoch e, view e modulo n of each image.
+
+    Args:
+        trainer: has the images, the model, the templates' `augmentations`, and options FEATURE_BANK (n) and
+            FEATURE_BANK_DIR. Its method leaves the image encoder as it is.
+
+    Attributes:
+        banks: for each template `(n, N, D)`, on the CPU.
+    """
+
+    banks: list[Tensor]
+
+    def __init__(self, trainer: PromptTrainer):
+        self.trainer = trainer
+        self.n_views = trainer.options.FEATURE_BANK
+
+    def loader(self) -> DataLoader:
+        """Batches of numbers and labels, with the order and the random draws of the batches of images."""
+        loader = self.trainer.dm.train_loader_x
+        return DataLoader(
+            IndexDataset(self.trainer.dm.dataset.train_x),
+            batch_size=loader.batch_size,
+            sampler=loader.sampler,
+            drop_last=loader.drop_last,
+            pin_memory=loader.pin_memory,
+        )
+
+    def prepare(self) -> None:
+        """Read the bank or, the first time, make it."""
+        images: Any = self.trainer.dm.train_loader_x.dataset
+        transforms, names = images.transform, self.trainer.augmentations()
+        if names is None:
+            transforms, names = [transforms], [self.trainer.cfg.INPUT.TRANSFORMS]
+        self.banks = feature_bank(self.trainer, transforms, names, self.n_views)
+
+    def features(self, batch: dict) -> Tensor:
+        """L2-normalised features `(B, D)` of a batch, or `(M, B, D)` where there are `augmentations`."""
+        view = self.trainer.epoch % self.n_views
+        features = self.trainer.to_device(torch.stack([bank[view, batch["index"]] for bank in self.banks]))
+        return features[0] if self.trainer.augmentations() is None else features
+
+
+def choose_source(trainer: PromptTrainer) -> EncodedViews | FeatureBank:
+    """Where the features that a run trains on come from."""
+    return FeatureBank(trainer) if trainer.options.get("FEATURE_BANK", 0) else EncodedViews(trainer)
+
+
+def bank_problems(cfg: CfgNode, options: CfgNode) -> list[str]:
+    """What is wrong in a config with `FEATURE_BANK`, a sentence each."""
+    n_views = options.get("FEATURE_BANK", 0)
+    if n_views and (n_views < 0 or cfg.SEED < 0 or cfg.INPUT.NO_TRANSFORM):
+        return [
+            f"FEATURE_BANK takes a number of views, a SEED from 0 on and INPUT.NO_TRANSFORM False, got {n_views}, "
+            f"{cfg.SEED} and {cfg.INPUT.NO_TRANSFORM}"
+        ]
+    return []
 
 
 class Views(Dataset):
@@ -123,7 +154,7 @@ class Views(Dataset):
         return torch.stack(views).unflatten(0, (len(self.transforms), self.n_views))
 
 
-class Numbered(Dataset):
+class IndexDataset(Dataset):
     """Number and label of each training image, in place of the image."""
 
     def __init__(self, items: Sequence):
@@ -134,17 +165,6 @@ class Numbered(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, int]:
         return {"index": index, "label": self.items[index].label}
-
-
-def numbered_loader(loader: DataLoader, items: Sequence) -> DataLoader:
-    """A loader of `Numbered` items, in the batches and with the random draws of a loader of these items' images."""
-    return DataLoader(
-        Numbered(items),
-        batch_size=loader.batch_size,
-        sampler=loader.sampler,
-        drop_last=loader.drop_last,
-        pin_memory=loader.pin_memory,
-    )
 
 
 def feature_bank(
@@ -182,7 +202,7 @@ def feature_bank(
     files, missing = [], {}
     for m, transform in enumerate(transforms):
         copy = steps[:m].count(steps[m])  # templates with the same transform see different views
-        own = {"transform": steps[m], "input": input_options(cfg, steps[m]), "copy": copy}
+        own = {"transform": steps[m], "made_of": describe(transform), "copy": copy}
         key = json.dumps({**same_for_all, **own}, sort_keys=True)
         files.append(folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy")
         if not files[-1].is_file():
@@ -203,10 +223,36 @@ def view_seed(seed: int, names: Sequence[str], copy: int) -> str:
     return f"{seed} {' '.join(names)} {copy}"
 
 
-def input_options(cfg: CfgNode, names: Sequence[str]) -> dict:
-    """What of `cfg.INPUT` the training transforms of these names are made with, and perhaps more."""
-    others = [start for name, start in OWN_OPTIONS.items() if not any(own.startswith(name) for own in names)]
-    return {key: value for key, value in cfg.INPUT.items() if not key.startswith(("TRANSFORMS", *others))}
+def describe(part: object) -> object:
+    """What a transform is made of, as plain data: the class and the attributes of each of its steps.
+
+    Two transforms that do the same have one description, whatever other options their configs have.
+
+    Raises:
+        ValueError: a part is of a kind that cannot be told from others of its kind, such as a function with a closure.
+    """
+    if part is None or isinstance(part, (bool, int, float, str)):
+        return part
+    if isinstance(part, Mapping):
+        return {str(key): describe(value) for key, value in part.items()}
+    if isinstance(part, (list, tuple)):
+        return [describe(value) for value in part]
+    if isinstance(part, Tensor):
+        return part.tolist()
+    if isinstance(part, Enum):
+        return part.name
+    if isinstance(part, (np.ndarray, np.generic)):
+        return part.tolist()
+    if isinstance(part, type):
+        return f"{part.__module__}.{part.__qualname__}"
+    if isinstance(part, functools.partial):
+        return ["partial", describe([part.func, part.args, part.keywords])]
+    if isinstance(part, FunctionType) and part.__closure__ is None and part.__name__ != "<lambda>":
+        return f"{part.__module__}.{part.__qualname__}"
+    if hasattr(part, "__qualname__") or not hasattr(part, "__dict__"):  # another function, or who knows what
+        raise ValueError(f"FEATURE_BANK cannot tell views of {part!r} from others: write it as a class or a function")
+    own = {key: value for key, value in vars(part).items() if not key.startswith("_") and key != "training"}
+    return [type(part).__qualname__, describe({**own, **vars(part).get("_modules", {})})]
 
 
 def _encode(trainer: PromptTrainer, views: Views) -> np.ndarray:
@@ -240,42 +286,13 @@ def _read(file: Path, shape: tuple[int, int]) -> Tensor:
 
 
 def _write(path: Path, features: np.ndarray) -> None:
-    """Write a file of the bank whole or not at all; of runs that make the same one at once, any may win."""
+    """Write a file of the bank; of runs that make the same one at once, any may win."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.part")
-    try:
-        with part.open("wb") as file:
-            np.save(file, features)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_write(path) as part, part.open("wb") as file:
+        np.save(file, features)
 
 
 def _stamp(path: str) -> tuple[int, int]:
     """What tells that a file has been changed."""
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns
-
-
-@contextmanager
-def kept_random_states():
-    """Whatever is drawn inside, the random states from before stand behind."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-
-
-def seed_all(content: bytes) -> None:
-    """Seed all that a transform draws from, by the digest of some bytes.
-
-    `torch.manual_seed` seeds the accelerators too and, where one is not in use yet, keeps each call with the stack that
-    it came from for later: more time than most views take, and memory that grows.
-    """
-    seed = int.from_bytes(hashlib.sha256(content).digest()[:4], "little")
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.default_generator.manual_seed(seed)

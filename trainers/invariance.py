@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from .base import PromptTrainer
 from .modules.interventions import InterventionViews
 from .modules.invariant import InvariantMap, captured_energy, choose
+from .prompt_trainer import PromptTrainer
 
 
 def held_out(dataset: DatasetBase) -> list[Datum]:

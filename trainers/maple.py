@@ -14,12 +14,13 @@ from dassl.config import cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
-from .base import LogitTrainer, told
+from .base import collect_errors
 from .modules.clip_types import CLIP
 from .modules.prompted import PromptedCLIP
 from .modules.prompts import CoupledPrompt, check_coupled, check_start
 from .modules.text import TextEncoder
 from .modules.vision import ImageEncoder
+from .prompt_trainer import LogitTrainer
 
 cfg_default.TRAINER.MAPLE = CfgNode(
     {
@@ -50,8 +51,10 @@ class MaPLe(LogitTrainer):
 
     def config_problems(self, cfg, options) -> list[str]:
         words = [_words(options)] if _words(options) else []
-        problems = super().config_problems(cfg, options) + told(check_start, words, 1, options.N_CTX, 0.0, True)
-        return problems + told(check_coupled, options.PROMPT_DEPTH, cfg.MODEL.BACKBONE.NAME)
+        problems = super().config_problems(cfg, options) + collect_errors(
+            check_start, words, 1, options.N_CTX, 0.0, True
+        )
+        return problems + collect_errors(check_coupled, options.PROMPT_DEPTH, cfg.MODEL.BACKBONE.NAME)
 
     def build_clip(self, clip_model: CLIP) -> None:
         options, words = self.options, _words(self.options)

@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 
 from .base import ClipTrainer
 from .modules.clip_types import CLIP
-from .modules.templates import ENSEMBLE, fill
+from .modules.templates import ENSEMBLE, format_template
 from .modules.text import TextEncoder
 from .modules.vision import ImageEncoder
 
@@ -28,7 +28,7 @@ class ZeroshotCLIP(ClipTrainer):
 
     def prompts(self) -> list[list[str]]:
         """The texts of all classes under one template, for every template."""
-        texts = fill(self.class_names, self.cfg.DATASET.NAME)
+        texts = format_template(self.class_names, self.cfg.DATASET.NAME)
         print(f"Prompts: {texts}")
         return [texts]
 
@@ -66,4 +66,4 @@ class ZeroshotCLIP2(ZeroshotCLIP):
     def prompts(self) -> list[list[str]]:
         templates = list(ENSEMBLE) if self.cfg.DATASET.NAME == "ImageNet" else [*ENSEMBLE, ""]
         print(f"Prompt ensembling (n={len(templates)})")
-        return [fill(self.class_names, self.cfg.DATASET.NAME, template) for template in templates]
+        return [format_template(self.class_names, self.cfg.DATASET.NAME, template) for template in templates]

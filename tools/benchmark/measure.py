@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from tools.benchmark.page import figures, render
+from tools.benchmark.page import read_page, render, target_table, unexplained
 from tools.benchmark.subjects import Settings, Subject, serve
 from tools.common.machine import cores, processor
 from tools.common.paths import ROOT
+from trainers.modules.files import atomic_write
 
 SLOW = 20.0  # seconds from which on a step is repeated less often
 
@@ -289,21 +290,22 @@ def read(path: Path, described: dict, again: bool) -> dict:
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def run(arguments: argparse.Namespace) -> dict:
     """Take what is missing of the measurements asked for; write results and page.
 
     Raises:
-        ValueError: there is no GPU, or results are of another machine.
+        ValueError: there is no GPU, results are of another machine, or the page lacks marks of its blocks.
         FileNotFoundError: no published code at the paths given.
         RuntimeError: a measurement failed.
     """
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda needs a GPU that PyTorch can use, and there is none")
+    if arguments.page:
+        read_page(arguments.page)  # which may lack marks, and is read again when all is measured
     settings = Settings(arguments.device, arguments.threads, arguments.precision)
     measurements = plan([str(Path(path).resolve()) for path in arguments.upstream])
     measurements = small(measurements) if arguments.quick else measurements
@@ -319,8 +321,11 @@ def run(arguments: argparse.Namespace) -> dict:
         results["measurements"][measurement.name] = take(measurement, settings)
         write(path, json.dumps(results, indent=1) + "\n")
     print(f"{len(missing)} measurements in {time.time() - started:.0f} s, results in {path}\n")
-    print(figures(results))
+    print(target_table(results))
     if arguments.page:
-        write(arguments.page, render(results))
+        page = render(results, read_page(arguments.page))
+        write(arguments.page, page)
         print(f"\nPage: {arguments.page}")
+        for what in unexplained(results, page):
+            print(f"It does not say why this target is missed: {what}")
     return results

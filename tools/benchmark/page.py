@@ -1,104 +1,27 @@
-"""The benchmark's results as tables: the figures to reach, and the page docs/performance.md."""
+"""The benchmark's results as tables: the targets, and the generated blocks of docs/performance.md.
+
+The text of the page is written by hand, in the page itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median, quantiles
 
 from tabulate import tabulate
 
-# Why a figure is not reached, by the figure's name: shown on the page beside it, with the measurement that says so.
-REASONS: dict[str, str] = {
-    "text 24, m1": (
-        "24 names with their start are some 100 tokens, too few rows for matrix products at their full rate: see the "
-        "share of the limit, and M = 4, which has four times as many."
-    ),
-    "text 1000, m4": (
-        "of some 18,000 tokens 4,096 are kept for the gradient; the others go forward a second time (column *again*), "
-        "which holds the peak within a tenth of that of M = 1."
-    ),
-    "step without bank": (
-        "text features and their gradient are about half of its operations (column GFLOP, first table, 200 names, M ="
-        " 4); the rest is 16 images through the encoder, where CoOp's step has 4, and nothing makes an image cheaper."
-    ),
-    "memory of M, 200": (
-        "with M = 1 all 900 tokens are kept, with M = 8 the 4,096 that may be; then memory hardly grows (column "
-        "*GB peak*, 1000 classes). To keep fewer would cost time, as a second forward pass."
-    ),
-    "limit, M = 4": (
-        "three quarters of the forward pass are computed again to bound memory and are not counted here; the next row "
-        "counts them."
-    ),
-}
+from tools.common.blocks import fill
+from tools.common.choices import SECTIONS
+from tools.common.paths import ROOT
 
-HEADINGS = {
-    "text": "Text features and their gradient",
-    "train": "A training step",
-    "classes": "A CDC training step with many classes, features from the bank",
-    "test": "Classifying a batch",
-    "data": "Training from files",
-    "large": "ViT-L/14",
-    "upstream": "Beside the published trainers",
-    "compile": "With torch.compile, which nothing else here uses",
-}
-
-PREFACE = """# How fast and how small
-
-Made by `python -m tools.benchmark --page docs/performance.md`, which keeps measurements that are finished when it is
-called again; every number is measured on the machine below, on random weights of true size{quick}. *Plain* is the same
-trainer on the text encoder that the published trainers have: CLIP's own at all 77 positions, one template after the
-other, and in testing text features anew for every batch; *plain CoOp* is what the published CoOp computes. Trainers
-that are compared sat in a process each and took their steps in turn; a ratio is the median of the rounds' ratios, in
-brackets their quartiles. On a CPU ratios (column *time of others*: theirs over ours) and shares of the limit are of
-processor time, as other programs share the machine; seconds in the tables are the clock's.
-
-Machine: {machine}.
-
-## Figures to reach
-"""
-
-EXPLANATION = """
-Where it says *a template*, the time of M templates is divided by M. The plain path has no room for 1000 classes: it is
-timed on 100 names of the same lengths and compared by time a class, which is fair to it, as 77 positions are computed
-whatever the name is. Memory is the peak of the whole process, on CUDA what PyTorch had allocated. The limit is the rate
-at which the same process multiplies matrices of {rows} rows, of the text transformer's widths. Its share is that of the
-floating-point operations that the step needs, as PyTorch counts them (attention's in full, where half of it is masked).
-What is computed again is no part of it and stands in the tables on its own: by gradient checkpoints, and by attention
-kernels, which keep no scores for the gradient. So neither depends on the kernel that ran or on PyTorch's version.
-
-## Why it is exact
-
-None of what follows changes a result or a gradient beyond rounding; `tests/test_text.py`, `test_losses.py`,
-`test_evidence.py`, `test_feature_bank.py` and `test_cdc.py` compare with the plain computations.
-
-- CLIP's text transformer is causal and its feature is read at end-of-text: positions behind it are not computed, for
-  every class its own.
-- `[SOS][context tokens]` is the same for all classes of a template and is computed once; every class's own tokens
-  attend to its keys and values. Classes whose names have as many tokens are one batch, without padding, under all
-  templates at once; with few classes all tokens attend in one masked product. Deep prompts replace tokens of that
-  shared start alone, so coupled templates gain the same.
-- In the last layer only the end-of-text token is a query.
-- Where many tokens would have to be kept for the gradient, the classes go through in parts, each computed again when
-  its gradient is due. That bounds memory for any number of templates and classes, and costs one more forward pass.
-- Without gradient, text features are computed once and kept until a parameter changes.
-- The image encoder gets no gradient under text-only templates; the views of all templates are one batch. With a feature
-  bank (`TRAINER.CDC.FEATURE_BANK`) they are encoded once for all runs on the same views.
-- Evidence is fused in closed form, in O(M B C); the diversity loss is taken in parts where C is large.
-
-## What to expect
-
-The text side pays by own tokens, some 4 a class name and not 77; short names gain most, and the gain grows with
-the number of templates and classes until parts are computed again. A step without a bank pays for M views in the image
-encoder, which nothing here makes cheaper: with few classes that is most of it, and the bank what helps. CoCoOp has a
-template for every image. Coupled templates need the image encoder's gradient, M times. Class-specific context and a
-class name before the context share less of the start.
-"""
+PAGE = ROOT / "docs" / "performance.md"
 
 
 @dataclass(frozen=True)
 class Value:
-    """A figure that was measured: median and quartiles of its rounds."""
+    """What was measured: median and quartiles of its rounds."""
 
     middle: float
     low: float
@@ -111,18 +34,17 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure to reach.
+class Target:
+    """A number to reach.
 
     Attributes:
-        name: of its reason in `REASONS`.
-        what, against: shown.
+        what: is measured, as the table calls it.
+        against: what it is compared with.
         limit: to reach; `at_most` says on which side.
         unit: "x" for a ratio of times, "%" for a share, "" for any other.
         value: the rounds' values from the measurements; KeyError where one is missing.
     """
 
-    name: str
     what: str
     against: str
     limit: float
@@ -172,10 +94,9 @@ def _shares(subject: dict, again: bool = False) -> list[float]:
 
 
 PLAIN_COOP = ("train 200", "plain_coop")
-FIGURES = (
+TARGETS = (
     *(
-        Figure(
-            f"text {classes}, {subject}",
+        Target(
             f"text forward and backward, {names}, a template of M = {subject[1]}",
             "plain, 77 tokens",
             15.0,
@@ -185,24 +106,21 @@ FIGURES = (
         for classes, names in ((24, "DTD's 24 base names"), (200, "200 names"), (1000, "1000 names"))
         for subject in ("m1", "m4")
     ),
-    Figure(
-        "step with bank",
+    Target(
         "CDC M = 4 training step with bank, C = 24, batch 4",
         "plain CoOp, M = 1",
         5.0,
         "x",
         _pair("train 24", "plain_coop", "cdc_bank"),
     ),
-    Figure(
-        "step without bank",
+    Target(
         "CDC M = 4 training step without bank, C = 200, batch 4",
         "plain CoOp, M = 1",
         3.0,
         "x",
         _pair("train 200", "plain_coop", "cdc"),
     ),
-    Figure(
-        "memory",
+    Target(
         "CDC M = 4 peak memory, C = 1000, batch 4, with bank",
         "plain CoOp, M = 1, C = 200",
         0.5,
@@ -211,8 +129,7 @@ FIGURES = (
         at_most=True,
     ),
     *(
-        Figure(
-            f"memory of M, {classes}",
+        Target(
             f"CDC M = 8 peak memory, C = {classes}, with bank",
             "the same with M = 1",
             1.2,
@@ -225,8 +142,7 @@ FIGURES = (
             (1000, ("1000 classes, M = 8", "bank"), ("1000 classes, M = 1", "bank")),
         )
     ),
-    Figure(
-        "test",
+    Target(
         "test images a second, CDC M = 4, C = 1000, batch 32",
         "zero-shot CLIP",
         0.95,
@@ -234,8 +150,7 @@ FIGURES = (
         _pair("test 1000", "zero_shot", "cdc"),
     ),
     *(
-        Figure(
-            f"limit, M = {m}",
+        Target(
             f"share of the matrix product limit, CDC M = {m} training step with bank, C = 1000",
             "the machine's measured rate",
             60.0,
@@ -244,8 +159,7 @@ FIGURES = (
         )
         for m in (1, 4)
     ),
-    Figure(
-        "limit, all operations",
+    Target(
         "the same for M = 4, counting what is computed again",
         "the machine's measured rate",
         60.0,
@@ -255,61 +169,73 @@ FIGURES = (
 )
 
 
-def figures(results: dict, style: str = "simple") -> str:
-    """The table of figures to reach; without those that were not measured."""
+def target_table(results: dict, style: str = "simple") -> str:
+    """The table of targets; without those that were not measured."""
     rows = []
-    for figure in FIGURES:
-        try:
-            value = Value.of(figure.value(results["measurements"]))
-        except KeyError:
-            continue
-        reached = value.middle <= figure.limit if figure.at_most else value.middle >= figure.limit
-        reach = f"{'at most' if figure.at_most else 'at least'} {figure.limit:g}{figure.unit}"
-        shown = f"{value.middle:.2f}{figure.unit}"
+    for target, value in _measured(results):
+        reach = f"{'at most' if target.at_most else 'at least'} {target.limit:g}{target.unit}"
+        shown = f"{value.middle:.2f}{target.unit}"
         if value.low < value.high:
             shown += f" ({value.low:.2f} to {value.high:.2f})"
-        rows.append([figure.what, figure.against, reach, shown, "yes" if reached else "no"])
+        rows.append([target.what, target.against, reach, shown, "yes" if _is_reached(target, value) else "no"])
     headings = ["what", "against", "reach", "measured", "reached"]
     return tabulate(rows, headings, style, disable_numparse=True)
 
 
-def render(results: dict) -> str:
-    """The page."""
+def unexplained(results: dict, page: str) -> list[str]:
+    """Targets that are missed and with which no item of a list on the page begins."""
+    missed = [target.what for target, value in _measured(results) if not _is_reached(target, value)]
+    words = " ".join(page.split())
+    return [what for what in missed if f" - {what}:" not in words]
+
+
+def _measured(results: dict) -> list[tuple[Target, Value]]:
+    found = []
+    for target in TARGETS:
+        try:
+            rounds = target.value(results["measurements"])
+        except KeyError:
+            continue
+        found.append((target, Value.of(rounds)))
+    return found
+
+
+def _is_reached(target: Target, value: Value) -> bool:
+    return value.middle <= target.limit if target.at_most else value.middle >= target.limit
+
+
+def read_page(path: Path) -> str:
+    """The page as it is, or that of this project where there is none yet.
+
+    Raises:
+        ValueError: it lacks a mark of a generated block.
+    """
+    path = path if path.is_file() else PAGE
+    text = path.read_text(encoding="utf-8")
+    fill(text, dict.fromkeys(("machine", "targets", *SECTIONS), ""), path)
+    return text
+
+
+def render(results: dict, text: str) -> str:
+    """The page with the blocks of these results.
+
+    Args:
+        results: of the benchmark.
+        text: the page as it is, from `read_page`.
+    """
     measurements = results["measurements"]
     machine = results["machine"]
     place = machine.get("gpu") or f"{machine['cores']} cores of {machine['model']}"
     described = f"{place}, {machine['threads']} threads, {machine['precision']}, PyTorch {machine['torch']}"
     quick = any(s["backbone"] == "tiny" for m in measurements.values() for s in m["subjects"].values())
-    parts = [
-        PREFACE.format(machine=described, quick=" (here: of sizes that say nothing)" if quick else ""),
-        figures(results, "github"),
-        _reasons(results),
-        EXPLANATION.format(rows=4096),
-    ]
-    for section, heading in HEADINGS.items():
+    blocks = {
+        "machine": f"Machine: {described}{', of sizes that say nothing' if quick else ''}.",
+        "targets": target_table(results, "github"),
+    }
+    for section in SECTIONS:
         of_section = [m for m in measurements.values() if m["section"] == section]
-        if of_section:
-            parts.append(f"\n## {heading}\n\n{_table(section, of_section)}\n")
-    return "\n".join(parts)
-
-
-def unreached(results: dict) -> list[str]:
-    """Names of the figures that were measured and not reached."""
-    found = []
-    for figure in FIGURES:
-        try:
-            middle = median(figure.value(results["measurements"]))
-        except KeyError:
-            continue
-        if (middle > figure.limit) if figure.at_most else (middle < figure.limit):
-            found.append(figure.name)
-    return found
-
-
-def _reasons(results: dict) -> str:
-    names = {figure.name: figure.what for figure in FIGURES}
-    told = [f"- {names[name]}: {REASONS[name]}" for name in unreached(results) if name in REASONS]
-    return "\n".join(["\nWhat falls short, and why:\n", *told]) if told else ""
+        blocks[section] = _table(section, of_section) if of_section else "Not measured here."
+    return fill(text, blocks)
 
 
 def _table(section: str, measurements: list[dict]) -> str:

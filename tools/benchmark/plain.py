@@ -36,7 +36,9 @@ class PlainTextEncoder(nn.Module):
         features = []
         for m in range(len(prompt.prefix)):
             suffix = prompt.suffix[m] if prompt.suffix.ndim == 4 else prompt.suffix
-            features.append(self._encode(prompt.prefix[m], suffix, prompt.end, [tokens[m] for tokens in prompt.deep]))
+            features.append(
+                self._encode(prompt.prefix[m], suffix, prompt.eot_index, [tokens[m] for tokens in prompt.deep])
+            )
         return torch.stack(features)
 
     def _encode(self, prefix: Tensor, suffix: Tensor, end, deep: list[Tensor]) -> Tensor:

@@ -252,7 +252,7 @@ def _own(subject: Subject, settings: Settings, folder: Path):
     if subject.bank:
         n_images = len(trainer.dm.dataset.train_x)
         features = torch.nn.functional.normalize(torch.randn(1, n_images, clip_model.text_projection.shape[1]), dim=-1)
-        trainer.banks = [features] * subject.templates
+        trainer.feature_source.banks = [features] * subject.templates
     if subject.style == "plain":
         trainer.model.text_encoder = PlainTextEncoder(clip_model)
     if subject.style == "compiled":

@@ -17,19 +17,22 @@ def names(page: str) -> list[str]:
     return [found["name"] for found in BLOCK.finditer(page)]
 
 
-def fill(page: str, contents: Mapping[str, str]) -> str:
+def fill(page: str, contents: Mapping[str, str], source: object = "the page") -> str:
     """The page with these contents in its blocks.
 
     Args:
         page: the text of the page.
         contents: of each block by its name.
+        source: where the page comes from, for the error.
 
     Raises:
         ValueError: the page lacks a block, or has one without contents or twice.
     """
     found = names(page)
     if sorted(found) != sorted(contents):
-        raise ValueError(f"the page must hold each of the blocks {', '.join(contents)} once, got {', '.join(found)}")
+        raise ValueError(
+            f"{source} must hold each of the blocks {', '.join(contents)} once, got {', '.join(found) or 'none'}"
+        )
     return BLOCK.sub(lambda block: f"<!-- made: {block['name']} -->\n{contents[block['name']]}\n<!-- end -->", page)
 
 

@@ -6,8 +6,8 @@
     python -m tools.datasets prepare dtd                    download, or take from --archives, and arrange
 
 Data sets are named as in configs/datasets, and lie in --root, by default $DATA, else ./data. The exit status is 0 only
-if every set that was asked for can be used. `prepare` may be called again at any time: what is done stays, what was
-broken off goes on. See docs/data.md.
+if every set that was asked for can be used. `prepare` may be called again at any time: what is done stays, and what
+was broken off goes on. See docs/data.md.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def check(name: str, root: str, folder: str = "", images: bool = False) -> Repor
     notes = [f"note      {line[6:]}" for line in printed.getvalue().splitlines() if line.startswith("Note: ")]
     lines = [f"images    {dataset.image_dir}", *split_lines(dataset, source), *notes]
     broken = broken_images(dataset, name) if images else []
-    return Report(name, not broken, lines + [f"broken    {sentence}" for sentence in broken])
+    return Report(name, not broken, lines + [f"broken    {problem}" for problem in broken])
 
 
 def missing_paths(reader: type[SplitDataset], place: str) -> list[str]:
@@ -128,12 +128,12 @@ def where_to_get(name: str, root: str) -> list[str]:
 def split_lines(dataset: SplitDataset, source: Source | None) -> list[str]:
     """Lines on how many images and classes a set has, beside the published numbers."""
     counts = Counts(dataset.num_classes, len(dataset.train_x), len(dataset.val or ()), len(dataset.test or ()))
-    told = [f"{count:,} {name}" for name, count in zip(Counts._fields, counts)]
+    numbers = [f"{count:,} {name}" for name, count in zip(Counts._fields, counts)]
     if source is None:
-        return [f"split     {', '.join(told)}"]
+        return [f"split     {', '.join(numbers)}"]
     if dataset.split_file and not os.path.exists(dataset.split_path):
         return [
-            f"split     {', '.join(told)}, of the reader's own making: {dataset.split_file} is not there",
+            f"split     {', '.join(numbers)}, of the reader's own making: {dataset.split_file} is not there",
             "          figures on it are not comparable with published ones; get that file by the link in",
             f"          {COOP}#{source.section}",
         ]
@@ -143,15 +143,15 @@ def split_lines(dataset: SplitDataset, source: Source | None) -> list[str]:
         if published is not None and count != published
     ]
     if unlike:
-        return [f"split     {', '.join(told)}", f"differs   {', '.join(unlike)}: figures are not comparable"]
-    return [f"split     {', '.join(told)}: as many as published"]
+        return [f"split     {', '.join(numbers)}", f"differs   {', '.join(unlike)}: figures are not comparable"]
+    return [f"split     {', '.join(numbers)}: as many as published"]
 
 
 def broken_images(dataset: SplitDataset, name: str) -> list[str]:
-    """Open every image as training does; sentences on those that cannot be read, the first twenty of them."""
+    """Open every image as training does; errors of those that cannot be read, the first twenty of them."""
     paths = sorted({item.impath for part in (dataset.train_x, dataset.val, dataset.test) for item in part or ()})
 
-    def sentence(path: str) -> str:
+    def problem(path: str) -> str:
         try:
             read_image(path)
         except Exception as error:  # an installed Dassl hands on whatever a decoder raises on a damaged file
@@ -162,7 +162,7 @@ def broken_images(dataset: SplitDataset, name: str) -> list[str]:
     with ThreadPoolExecutor(READERS) as pool:
         found = [
             text
-            for text in tqdm(pool.map(sentence, paths), total=len(paths), desc=name, unit=" images", disable=None)
+            for text in tqdm(pool.map(problem, paths), total=len(paths), desc=name, unit=" images", disable=None)
             if text
         ]
     rest = [f"and {len(found) - 20:,} more"] if len(found) > 20 else []

@@ -1,8 +1,7 @@
-"""Files from the network, whole or not at all, and archives unpacked without trusting them.
+"""Files from the network, whole or not at all.
 
 `download` has what torchvision's `download_url` lacks: a time-out, resuming, retries, and no file at the final path
-before its checksum is right. `unpack` takes named parts out of a tar or zip file, refuses what would leave its folder,
-and goes on where a killed call has stopped.
+before its checksum is right.
 """
 
 from __future__ import annotations
@@ -11,22 +10,15 @@ import errno
 import fcntl
 import hashlib
 import http.client
-import lzma
 import os
 import re
 import shutil
 import ssl
-import stat
-import tarfile
 import time
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from email.message import Message
-from typing import IO, NamedTuple
+from typing import IO
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
@@ -38,7 +30,6 @@ PAUSE = 2.0  # seconds before the second attempt, doubled before each further on
 BLOCK = 1 << 20
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that may be others a little later
 USER_AGENT = "cdc-dassl data preparation"
-ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 
 
 class DownloadError(OSError):
@@ -251,130 +242,7 @@ def check_md5(path: str, md5: str) -> None:
     if md5 and md5_of(path) != md5.lower():
         raise ValueError(
             f"{path} must have the MD5 checksum {md5}, but has {md5_of(path)}: remove it if it is damaged, so that it "
-            "is fetched anew"
-        )
-
-
-class Member(NamedTuple):
-    """One file in an archive."""
-
-    name: str  # with "/", as checked by `safe_name`
-    size: int
-    entry: tarfile.TarInfo | zipfile.ZipInfo
-
-
-def unpack(archive: str, parts: Mapping[str, str], folder: str) -> list[str]:
-    """Unpack some folders or files of an archive under new names; each is whole when it has its name.
-
-    They are unpacked into a hidden folder beside them and then renamed, so nothing is written twice. A killed call
-    leaves that folder, and the next one takes from it what is whole.
-
-    Args:
-        archive: a tar file, compressed or not, or a zip file.
-        parts: path in the archive -> path below `folder`. What already exists there is left as it is.
-        folder: where to, made if need be.
-
-    Returns:
-        What was unpacked, as paths below `folder`.
-
-    Raises:
-        ValueError: the archive is damaged, lacks one of the parts, or holds in them a link, a device, or a path that
-            leads out of its folder.
-        OSError: the disk is full or the folder not writable.
-    """
-    missing = {source: target for source, target in parts.items() if not os.path.exists(os.path.join(folder, target))}
-    if not missing:
-        return []
-    hidden = os.path.join(folder, f".{os.path.basename(archive)}.part")
-    os.makedirs(hidden, exist_ok=True)
-    found = set()
-    try:
-        with open_archive(archive) as (members, read):
-            for member in tqdm(members, unit=" files", desc=os.path.basename(archive), disable=None):
-                source = next((s for s in missing if member.name == s or member.name.startswith(f"{s}/")), None)
-                if source is None or hidden_file(member.name):
-                    continue
-                check_member(member.entry, archive)
-                found.add(source)
-                path = os.path.join(hidden, member.name)
-                if not (os.path.isfile(path) and os.path.getsize(path) == member.size):
-                    os.makedirs(os.path.dirname(path), exist_ok=True)
-                    with read(member.entry) as content, open(f"{path}.part", "wb") as file:
-                        shutil.copyfileobj(content, file, BLOCK)
-                    os.replace(f"{path}.part", path)
-    except ARCHIVE_ERRORS as error:
-        shutil.rmtree(hidden)  # files of the right length, which a later call would take for whole
-        raise ValueError(f"the archive {archive} is damaged ({describe(error)}): remove it and get it anew") from error
-    absent = sorted(set(missing) - found)
-    if absent:
-        raise ValueError(f"the archive {archive} must hold {', '.join(absent)}, but does not")
-    for source, target in missing.items():
-        place = os.path.join(folder, target)
-        os.makedirs(os.path.dirname(place), exist_ok=True)
-        os.rename(os.path.join(hidden, source), place)
-    shutil.rmtree(hidden)
-    return list(missing.values())
-
-
-@contextmanager
-def open_archive(path: str) -> Iterator[tuple]:
-    """An archive's files, in the order in which they lie there, and a function that opens one of them."""
-    if tarfile.is_tarfile(path):
-        with tarfile.open(path, "r:*", tarinfo=Header) as archive:
-            yield tar_members(archive, path), archive.extractfile
-    else:
-        with zipfile.ZipFile(path) as archive:
-            entries = (entry for entry in archive.infolist() if not entry.is_dir())
-            yield (Member(safe_name(e.filename, path), e.file_size, e) for e in entries), archive.open
-
-
-def tar_members(archive: tarfile.TarFile, path: str) -> Iterator[Member]:
-    """The files of a tar file, which then is read on to its very end, where a compressed one has its checksum."""
-    for entry in archive:
-        if not entry.isdir():
-            yield Member(safe_name(entry.name, path), entry.size, entry)
-    while archive.fileobj is not None and archive.fileobj.read(BLOCK):
-        pass
-
-
-class Header(tarfile.TarInfo):
-    """A member of a tar file; where there should be one and is not, that is an error and not the file's end."""
-
-    @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> Header:
-        """Read the next member's header."""
-        try:
-            return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed leaves it out
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"{error} at byte {archive.offset:,}") from error
-
-
-def safe_name(name: str, archive: str) -> str:
-    """A member's path without "./"; raise ValueError if it leads out of the folder that it is unpacked into."""
-    steps = [step for step in name.split("/") if step not in ("", ".")]
-    if name.startswith("/") or ".." in steps or not steps:
-        raise ValueError(f"the archive {archive} holds the unsafe path {name!r}, so nothing more of it was unpacked")
-    return "/".join(steps)
-
-
-def hidden_file(name: str) -> bool:
-    """Whether this is what macOS puts beside the files of an archive, or another hidden file."""
-    return any(step.startswith(".") or step == "__MACOSX" for step in name.split("/"))
-
-
-def check_member(entry: tarfile.TarInfo | zipfile.ZipInfo, archive: str) -> None:
-    """Raise ValueError unless an archive's member is a plain file."""
-    if isinstance(entry, zipfile.ZipInfo):
-        kind = stat.S_IFMT(entry.external_attr >> 16)
-        name, plain = entry.filename, kind in (0, stat.S_IFREG) and not entry.flag_bits & 1
-    else:
-        name, plain = entry.name, entry.isreg()
-    if not plain:
-        raise ValueError(
-            f"the archive {archive} holds {name!r}, which is a link, a device or encrypted and is not unpacked here: "
-            "unpack it yourself"
+            "is fetched again"
         )
 
 

@@ -12,9 +12,11 @@ import compat  # noqa: F401  makes `import dassl` work
 from datasets.base import SplitDataset
 from datasets.files import write_json
 from datasets.folder import Folder
+from tools.data.archives import unpack
 from tools.data.check import Report, check, reader_of
-from tools.data.download import check_md5, download, lock, unpack
+from tools.data.download import check_md5, download, lock
 from tools.data.sources import COOP, SOURCES, Archive
+from trainers.modules.files import atomic_write
 
 
 def prepare(name: str, root: str, archives: str) -> Report:
@@ -138,8 +140,8 @@ def take_small_files(reader: type[SplitDataset], name: str, root: str, place: st
 
 def take(path: str, target: str) -> None:
     """Copy a small file, whole or not at all."""
-    shutil.copyfile(path, f"{target}.part")
-    os.replace(f"{target}.part", target)
+    with atomic_write(target) as part:
+        shutil.copyfile(path, part)
     print(f"Copied {path} to {target}")
 
 

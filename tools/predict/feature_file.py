@@ -25,7 +25,9 @@ from yacs.config import CfgNode
 
 from tools.common.choices import SPLITS
 from tools.predict.trained import fit_to_machine, load_images, load_trained, merge, read_run, restore_cfg
-from trainers.base import ClipTrainer, PromptTrainer, replacing
+from trainers.base import ClipTrainer, build_without_data
+from trainers.modules.files import atomic_write
+from trainers.prompt_trainer import PromptTrainer
 
 LISTS = {"train": "train_x", "val": "val", "test": "test"}  # of the splits, by Dassl's names
 
@@ -161,7 +163,7 @@ def build(args: argparse.Namespace) -> tuple[ClipTrainer, DatasetBase]:
         set_random_seed(cfg.SEED)  # which the few-shot images are drawn from
     dataset = build_dataset(cfg)
     if results is None:
-        return trainer_class(cfg, dataset.classnames), dataset
+        return build_without_data(cfg, dataset.classnames), dataset
     return load_trained(args.model_dir, results, cfg, dataset.classnames, args.load_epoch), dataset
 
 
@@ -186,7 +188,7 @@ def write_features(args: argparse.Namespace) -> None:
     )
     output = Path(args.output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(output) as path, path.open("wb") as file:
+    with atomic_write(output) as path, path.open("wb") as file:
         np.savez(file, **content)
     for name, array in content.items():
         kind = "text" if array.dtype.kind == "U" else array.dtype.name

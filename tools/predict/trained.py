@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -25,12 +26,16 @@ from yacs.config import CfgNode
 from yaml import YAMLError
 
 import datasets  # noqa: F401  registers the data sets, whose config keys a run's config has
-import trainers  # noqa: F401  registers the trainers
+import trainers
 from datasets.files import describe_nearest
 from tools.common.choices import DEVICES
 from tools.common.paths import ROOT
-from trainers.base import ClipTrainer, PromptTrainer
-from trainers.feature_bank import kept_random_states, seed_all
+from trainers.base import ClipTrainer, build_without_data
+from trainers.modules.loading import OtherWeights
+from trainers.modules.random_state import kept_random_states, seed_all
+from trainers.prompt_trainer import PromptTrainer
+
+trainers.register()
 
 
 def read_run(run: str | Path) -> dict[str, Any]:
@@ -129,17 +134,14 @@ def load_trained(
     """
     method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if not issubclass(method, PromptTrainer):
-        trainer = method(cfg, class_names)
-        _check_weights(run, results, trainer)
-        return trainer
+        return _build(run, results, cfg, class_names)
     folder = Path(run, method.checkpoint_folder)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{run} has no folder {method.checkpoint_folder} of checkpoints; if it is a test, give the folder of the "
             "training that it tested"
         )
-    trainer = method(cfg, class_names)
-    _check_weights(run, results, trainer)
+    trainer = _build(run, results, cfg, class_names)
     wanted = results["epoch"] if epoch is None else epoch
     # Where the best epoch was tested, it may be kept under that name alone.
     best = epoch is None and not (folder / f"model.pth.tar-{wanted}").exists() and any(folder.glob("model-best*"))
@@ -149,11 +151,19 @@ def load_trained(
     return trainer
 
 
-def _check_weights(run: str | Path, results: dict[str, Any], trainer: ClipTrainer) -> None:
-    """Raise ValueError if a run's results tell of other weights of CLIP; published checkpoints do not tell."""
-    problem = trainer.weights_problem(results.get("backbone_sha256"))
-    if problem:
-        raise ValueError(f"{run} {problem}")
+def _build(run: str | Path, results: dict[str, Any], cfg: CfgNode, class_names: Sequence[str]) -> ClipTrainer:
+    """A run's trainer over the weights of CLIP that its results tell of; published checkpoints' do not."""
+    sha256 = results.get("backbone_sha256")
+    if sha256 is None:
+        print(
+            f"Note: {Path(run, 'results.json')} does not say which weights of CLIP the run was made with; those of "
+            f"{cfg.MODEL.BACKBONE.NAME} are taken",
+            file=sys.stderr,
+        )
+    try:
+        return build_without_data(cfg, class_names, sha256)
+    except OtherWeights as error:
+        raise ValueError(f"{run} {error}") from error
 
 
 class ImageFiles(Dataset):

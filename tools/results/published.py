@@ -1,123 +1,80 @@
-"""The numbers that the CDC paper prints, and the data sets in its order.
-
-Source: the tables of "Rethinking Misalignment in Vision-Language Model Adaptation from a Causal Perspective" (CDC;
-Zhang et al., NeurIPS 2024): CLIP's ViT-B/16, 16 shots, mean of three seeds. Those of CLIP, CoOp, CoCoOp and MaPLe are
-as printed there; they go back to these methods' own papers. All are accuracies in percent. Trainers are called as in
-this project and in CoOp, data sets by their config files.
-
-Two of CoOp's numbers do not follow from the others, and stand here as they are: new classes of Caltech101 (89.91; with
-89.81 the harmonic mean 93.73 and the average 63.22 come out) and the harmonic mean of EuroSAT (68.90, where base and
-new give 68.69).
-"""
+"""The numbers that the CDC paper prints, and the data sets in its order. Both are in `published.yaml`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import PurePath
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+from typing import Any
 
-SOURCE = "the CDC paper (Zhang et al., NeurIPS 2024): ViT-B/16, 16 shots, mean of 3 seeds"
-BACKBONE = "ViT-B/16"
-BACKBONE_FILE = "ViT-B-16.pt"  # as OpenAI publishes it
-SHOTS = 16
+from tools.common.facts import key_errors, read_facts
 
-# Config file -> name, in the paper's order
-DATASETS = {
-    "imagenet": "ImageNet",
-    "caltech101": "Caltech101",
-    "oxford_pets": "OxfordPets",
-    "stanford_cars": "StanfordCars",
-    "oxford_flowers": "Flowers102",
-    "food101": "Food101",
-    "fgvc_aircraft": "FGVCAircraft",
-    "sun397": "SUN397",
-    "dtd": "DTD",
-    "eurosat": "EuroSAT",
-    "ucf101": "UCF101",
-    "imagenetv2": "ImageNetV2",
-    "imagenet_sketch": "ImageNet-Sketch",
-    "imagenet_a": "ImageNet-A",
-    "imagenet_r": "ImageNet-R",
-}
+FILE = Path(__file__).with_name("published.yaml")
+AVERAGE = "average"  # in a table, beside the data sets
+METRICS = {"base2new": ("Base", "New", "HM"), "xd": ("Accuracy",), "dg": ("Accuracy",)}  # columns of the tables
 
-# In its order, too
-TRAINERS = ("ZeroshotCLIP", "ZeroshotCLIP2", "CoOp", "CoCoOp", "MaPLe", "CDC")
 
-# Base, new, harmonic mean; the rows in the order of DATASETS, the average last
-_BASE_TO_NEW = {
-    "CoOp": (
-        (76.47, 67.88, 71.92),
-        (98.00, 89.91, 93.73),
-        (93.67, 95.29, 94.47),
-        (78.12, 60.40, 68.13),
-        (97.60, 59.67, 74.06),
-        (88.33, 82.26, 85.19),
-        (40.44, 22.30, 28.75),
-        (80.60, 65.89, 72.51),
-        (79.44, 41.18, 54.24),
-        (92.19, 54.74, 68.90),
-        (84.69, 56.05, 67.46),
-        (82.69, 63.22, 71.66),
-    ),
-    "CoCoOp": (
-        (75.98, 70.43, 73.10),
-        (97.96, 93.81, 95.84),
-        (95.20, 97.69, 96.43),
-        (70.49, 73.59, 72.01),
-        (94.87, 71.75, 81.71),
-        (90.70, 91.29, 90.99),
-        (33.41, 23.71, 27.74),
-        (79.74, 76.86, 78.27),
-        (77.01, 56.00, 64.85),
-        (87.49, 60.04, 71.21),
-        (82.33, 73.45, 77.64),
-        (80.47, 71.69, 75.83),
-    ),
-    "MaPLe": (
-        (76.66, 70.54, 73.47),
-        (97.74, 94.36, 96.02),
-        (95.43, 97.76, 96.58),
-        (72.94, 74.00, 73.47),
-        (95.92, 72.46, 82.56),
-        (90.71, 92.05, 91.38),
-        (37.44, 35.61, 36.50),
-        (80.82, 78.70, 79.75),
-        (80.36, 59.18, 68.16),
-        (94.07, 73.23, 82.35),
-        (83.00, 78.66, 80.77),
-        (82.28, 75.14, 78.55),
-    ),
-    "CDC": (
-        (77.50, 71.73, 74.51),
-        (98.20, 94.37, 96.25),
-        (96.07, 98.00, 97.02),
-        (73.80, 73.97, 73.88),
-        (96.93, 75.07, 84.61),
-        (90.87, 92.33, 91.59),
-        (37.47, 37.50, 37.48),
-        (82.37, 80.03, 81.18),
-        (82.70, 64.10, 72.22),
-        (95.10, 82.33, 88.26),
-        (85.70, 81.73, 83.67),
-        (83.34, 77.38, 80.25),
-    ),
-}
+def read_published(path: Path = FILE) -> dict[str, Any]:
+    """Read the file of published numbers.
 
-# Trained on ImageNet: its own accuracy, those of the ten other sets, and the average of these ten
-_CROSS_DATASET = {
-    "CoOp": (71.51, 93.70, 89.14, 64.51, 68.71, 85.30, 18.47, 64.15, 41.92, 46.39, 66.55, 63.88),
-    "CoCoOp": (71.02, 94.43, 90.14, 65.32, 71.88, 86.06, 22.94, 67.36, 45.73, 45.37, 68.21, 65.74),
-    "MaPLe": (70.72, 93.53, 90.49, 65.57, 72.23, 86.20, 24.74, 67.01, 46.49, 48.06, 68.69, 66.30),
-    "CDC": (71.76, 94.47, 90.77, 66.27, 72.67, 86.27, 24.50, 68.07, 46.60, 49.13, 68.60, 66.73),
-}
+    Raises:
+        ValueError: the file is not as its head describes it; names every error.
+    """
+    return read_facts(path, _errors)
 
-# Trained on ImageNet: its own accuracy, those of its four variants, and the average of these four
-_DOMAIN_GENERALISATION = {
-    "ZeroshotCLIP": (66.73, 60.83, 46.15, 47.77, 73.96, 57.18),
-    "CoOp": (71.51, 64.20, 47.99, 49.71, 75.21, 59.28),
-    "CoCoOp": (71.02, 64.07, 48.75, 50.63, 76.18, 59.91),
-    "MaPLe": (70.72, 64.07, 49.15, 50.90, 76.98, 60.28),
-    "CDC": (71.76, 64.87, 50.33, 50.40, 78.10, 60.93),
-}
+
+def _errors(content: Any) -> list[str]:
+    keys = ("source", "backbone", "backbone_file", "shots", "datasets", "trainers", "tables")
+    errors = key_errors(content, "it", keys)
+    if errors:
+        return errors
+    for key in ("source", "backbone", "backbone_file"):
+        if not (isinstance(content[key], str) and content[key]):
+            errors.append(f"{key} must be text, got {content[key]!r}")
+    if type(content["shots"]) is not int or content["shots"] < 1:
+        errors.append(f"shots must be a number from 1 on, got {content['shots']!r}")
+    datasets, trainers = content["datasets"], content["trainers"]
+    if not isinstance(datasets, dict) or not all(isinstance(text, str) for pair in datasets.items() for text in pair):
+        errors.append(f"datasets must map config files to names, got {datasets!r}")
+    if not isinstance(trainers, list) or not all(isinstance(trainer, str) for trainer in trainers):
+        errors.append(f"trainers must be a list of names, got {trainers!r}")
+    errors += key_errors(content["tables"], "tables", tuple(METRICS))
+    if errors:
+        return errors
+    for protocol, table in content["tables"].items():
+        errors += _table_errors(protocol, table, list(datasets), trainers)
+    return errors
+
+
+def _table_errors(protocol: str, table: Any, datasets: list[str], trainers: list[str]) -> list[str]:
+    errors = key_errors(table, protocol, (), trainers)
+    if errors:
+        return errors
+    rows: list[str] = []  # of the first trainer
+    for trainer, numbers in table.items():
+        where = f"{protocol}: {trainer}"
+        if isinstance(numbers, dict) and not rows:
+            rows = [name for name in (*datasets, AVERAGE) if name in numbers]
+        if not isinstance(numbers, dict) or list(numbers) != rows or AVERAGE not in rows:
+            errors.append(
+                f"{where} must map data sets, in the order of datasets and the same for each trainer, and {AVERAGE} "
+                f"last, to numbers, got {numbers!r}"
+            )
+            continue
+        count = len(METRICS[protocol])
+        for row, values in numbers.items():
+            percentages = isinstance(values, list) and all(type(n) is float and 0 <= n <= 100 for n in values)
+            if not percentages or len(values) != count:
+                errors.append(f"{where}: {row} must have so many percentages: {count}, got {values!r}")
+    return errors
+
+
+_PUBLISHED = read_published()
+SOURCE: str = _PUBLISHED["source"]
+BACKBONE: str = _PUBLISHED["backbone"]
+BACKBONE_FILE: str = _PUBLISHED["backbone_file"]
+SHOTS: int = _PUBLISHED["shots"]
+DATASETS: dict[str, str] = _PUBLISHED["datasets"]  # config file -> name, in the paper's order
+TRAINERS: tuple[str, ...] = tuple(_PUBLISHED["trainers"])  # in its order, too
 
 
 def numbers(protocol: str) -> dict[str, dict[str, dict[str, float]]]:
@@ -128,27 +85,16 @@ def numbers(protocol: str) -> dict[str, dict[str, dict[str, float]]]:
 
     Returns:
         By trainer and data set ("average" for the paper's own average, which in xd and dg leaves the source out) the
-        figures: Base, New and HM, or Accuracy.
+        metrics: Base, New and HM, or Accuracy.
 
     Raises:
         ValueError: the paper prints no table of this protocol.
     """
-    names = list(DATASETS)
-    if protocol == "base2new":
-        rows = [*names[:11], "average"]
-        return {
-            trainer: {row: dict(zip(("Base", "New", "HM"), figures)) for row, figures in zip(rows, table)}
-            for trainer, table in _BASE_TO_NEW.items()
-        }
-    if protocol == "xd":
-        rows = [*names[:11], "average"]
-        tables: Mapping[str, tuple[float, ...]] = _CROSS_DATASET
-    elif protocol == "dg":
-        rows, tables = [names[0], *names[11:], "average"], _DOMAIN_GENERALISATION
-    else:
+    if protocol not in METRICS:
         raise ValueError(f"the paper prints tables of base2new, xd and dg, none of {protocol}")
     return {
-        trainer: {row: {"Accuracy": figure} for row, figure in zip(rows, table)} for trainer, table in tables.items()
+        trainer: {row: dict(zip(METRICS[protocol], values)) for row, values in rows.items()}
+        for trainer, rows in _PUBLISHED["tables"][protocol].items()
     }
 
 
@@ -162,7 +108,7 @@ def display_name(dataset: str) -> str:
     return DATASETS.get(dataset, dataset)
 
 
-def in_order(datasets) -> list[str]:
-    """Data sets in the paper's order, those that it does not have behind them by name."""
+def in_order(datasets: Iterable[str]) -> list[str]:
+    """Data sets in the paper's order, then those that it does not have, by name."""
     order = {name: index for index, name in enumerate(DATASETS)}
     return sorted(datasets, key=lambda name: (order.get(name, len(order)), name))

@@ -12,20 +12,22 @@ and none is left in the weights' format: linear heads, dropped in the end, class
 picture's feature, and those named from the caption's; for the first `--alone` steps the picture encoder learns from
 them alone; the first layer starts as whitened principal components of patches; and the blocks' matrices are trained
 with orthogonalised steps (Muon, Jordan et al., 2024). The encoders compute in bfloat16, written out here, as it is
-done several times faster than by `clip`'s own code.
+done several times faster than by `clip`'s own code. PyTorch has Muon since 2.9; pre-training needs that or newer.
 
 Every batch follows from the seed and the number of its step, so that an interrupted run goes on exactly as if it had
 not been cut. Pictures are rendered once, in all processes, and shown again with fresh captions and shifted by a few
 pixels. The learning rate is level until the last two fifths, so that until then the number of steps is open:
 `--minutes` chooses it by the clock, and the record beside the weights names it, for a run that gives the same weights.
 The committed ones took 82 minutes on two cores that other programs shared; 2.7 to 3.3 steps a second were seen when it
-had them nearly to itself, which would be 40 minutes. No GPU was tried.
+had them nearly to itself, which would be 40 minutes. They were made with this tool's former Muon, which differs from
+PyTorch's by rounding alone: a run gives weights that are as good and not the same. No GPU was tried.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from tools.common.commands import argument_parser
@@ -61,7 +63,11 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     from tools.tiny_clip.pretrain import pretrain
 
-    pretrain(args)
+    try:
+        pretrain(args)
+    except (ImportError, ValueError) as error:
+        print(f"tools.tiny_clip: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from datasets import shapes, world
 from datasets.rendered import SIZE
-from tools.tiny_clip.pretrain import read_weights, to_input, write_beside
+from tools.tiny_clip.pictures import to_input
+from tools.tiny_clip.weights import read_weights, write_beside
 
 CANDIDATES = 70
 PAINTINGS = 3

@@ -40,10 +40,10 @@ def _packaging_in_pkg_resources() -> Iterator[None]:
         importlib.import_module(name)
     installed = sys.modules.get("pkg_resources")
     module = sys.modules["pkg_resources"] = installed or ModuleType("pkg_resources")
-    module.packaging = sys.modules["packaging"]
+    vars(module)["packaging"] = sys.modules["packaging"]
     try:
         yield
     finally:
-        del module.packaging
+        del vars(module)["packaging"]
         if installed is None:
             del sys.modules["pkg_resources"]

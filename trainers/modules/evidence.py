@@ -56,7 +56,7 @@ def log_evidence(similarity: Tensor, function: str, scale: float, shift: float) 
     Raises:
         ValueError: `function` is none of the three.
     """
-    z = scale * (wide(similarity) - shift)
+    z = scale * (to_float32(similarity) - shift)
     if function == "exp":
         return z
     if function == "softplus":
@@ -68,6 +68,18 @@ def log_evidence(similarity: Tensor, function: str, scale: float, shift: float) 
         positive = z > 0
         return torch.where(positive, torch.log(z.masked_fill(~positive, 1.0)), -math.inf)
     raise ValueError(f"evidence function must be one of {', '.join(EVIDENCE_FUNCTIONS)}, got {function!r}")
+
+
+class EvidenceFunction(NamedTuple):
+    """h of eq. (4): see `log_evidence` for its three parameters."""
+
+    function: str
+    scale: float
+    shift: float
+
+    def __call__(self, similarity: Tensor) -> Tensor:
+        """Log-evidence of cosines."""
+        return log_evidence(similarity, self.function, self.scale, self.shift)
 
 
 def fuse(log_evidence: Tensor) -> Opinion:
@@ -126,7 +138,7 @@ def _log_ratio(log_evidence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             "log-evidence must have the shape (templates, images, classes), none of them 0, "
             f"got {tuple(log_evidence.shape)}"
         )
-    log_evidence = wide(log_evidence)
+    log_evidence = to_float32(log_evidence)
     log_r = log_evidence.clamp(min=_LOG_ZERO) - math.log(log_evidence.shape[-1])  # (M, B, C)
     shifts = log_r.detach().amax(dim=2, keepdim=True).clamp(min=0.0)  # (M, B, 1)
     shift = shifts.sum(dim=0)  # (B, 1)
@@ -146,7 +158,7 @@ def _sum_before(x: Tensor) -> Tensor:
     return torch.cumsum(torch.cat([torch.zeros_like(x[:1]), x[:-1]]), dim=0)
 
 
-def wide(x: Tensor) -> Tensor:
+def to_float32(x: Tensor) -> Tensor:
     """float32 for half precision, else `x` itself."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 

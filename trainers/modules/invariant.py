@@ -182,6 +182,8 @@ class InvariantMap(nn.Module):
     @property
     def dimension(self) -> int:
         """k as a number. The device is asked for it when it has changed, not in every training step."""
+        if self.k.is_inference():  # which has no version
+            return int(self.k)
         if self._known is None or self._known[0] is not self.k or self._known[1] != self.k._version:
             self._known = (self.k, self.k._version, int(self.k))
         return self._known[2]
@@ -197,7 +199,7 @@ class InvariantMap(nn.Module):
         """`(..., D)` -> `(..., k)`."""
         return x @ self.directions[:, : self.dimension]
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """What to report of the map."""
         energy = self.energy.item()
         return {

@@ -7,23 +7,22 @@ Works with OpenAI's package and its copies on PyPI, with CoOp's (`build_model(st
 from __future__ import annotations
 
 import functools
-import gzip
 import hashlib
 import inspect
-import io
 import os
 import urllib.error
 import warnings
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import torch
 from torch import Tensor
 
+from .archives import printable, shortened
 from .clip_import import clip_importable
 from .clip_types import CLIP
+from .weights import SIZES, read_state_dict
 
 with clip_importable():
     from clip import clip
@@ -31,12 +30,20 @@ with clip_importable():
     from clip.simple_tokenizer import SimpleTokenizer
 
 CACHE = "~/.cache/clip"
-# What OpenAI's archives hold beside parameters: sizes, which the parameters' shapes say as well
-SIZES = ("input_resolution", "context_length", "vocab_size")
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "amp": torch.float32, "fp32": torch.float32}
 
 
-def load_clip(name: str, precision: str = "fp32", cache: str = CACHE) -> CLIP:
+class OtherWeights(ValueError):
+    """Something was made with other weights than a file's: a sentence without its subject."""
+
+    def __init__(self, path: Path, sha256: str, wanted: str) -> None:
+        super().__init__(
+            f"was made with other weights of CLIP (SHA-256 {printable(wanted, 12)}...) than those in {path} "
+            f"({sha256[:12]}...)"
+        )
+
+
+def load_clip(name: str, precision: str = "fp32", cache: str = CACHE, sha256: str | None = None) -> CLIP:
     """Build a frozen CLIP from OpenAI's file of it, or from any file in OpenAI's two formats.
 
     Args:
@@ -45,6 +52,7 @@ def load_clip(name: str, precision: str = "fp32", cache: str = CACHE) -> CLIP:
             state dict, or a state dict compressed with gzip (".gz").
         precision: a key of `PRECISIONS`: what convolutions, linear layers and projections compute in.
         cache: folder of OpenAI's files.
+        sha256: the `weights_digest` that the weights must have, checked before a model is made of them; None for any.
 
     Returns:
         The `clip` package's module on the CPU, in eval mode, no parameter requiring a gradient. Its attribute `sha256`
@@ -53,16 +61,27 @@ def load_clip(name: str, precision: str = "fp32", cache: str = CACHE) -> CLIP:
     Raises:
         FileNotFoundError: the name is neither known nor a file, or the file cannot be downloaded.
         ValueError: the file is not a CLIP, or `precision` is unknown.
+        OtherWeights: the weights are not those of `sha256`.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     path = find_file(name, cache)
-    state_dict = read_state_dict(path)
+    try:
+        state_dict = read_state_dict(path)
+    except ValueError as error:
+        if is_published(path) is False:
+            raise ValueError(f"{error} (it is not OpenAI's {path.name}, whose SHA-256 is another)") from error
+        raise
+    digest = weights_digest(state_dict)
+    if sha256 not in (None, digest):
+        raise OtherWeights(path, digest, str(sha256))
+    if os.path.isfile(os.path.expanduser(name)) and is_published(path) is False:
+        print(f"Note: {path} is named as one of OpenAI's files, and is not that file: its SHA-256 is another")
     model = _build(dict(state_dict), path)
     for key, parameter in model.named_parameters():
         if parameter.dtype == torch.float16:  # LayerNorm and embeddings stay in float32
             parameter.data = state_dict[key].to(PRECISIONS[precision])
-    model.sha256 = weights_digest(state_dict)
+    model.sha256 = digest
     return model.eval().requires_grad_(False)
 
 
@@ -94,13 +113,25 @@ def _build(state_dict: dict[str, Tensor], path: Path) -> CLIP:
         arguments = [{"trainer": "CoOp", **no_prompts}]
     keys = set(state_dict) - set(SIZES)
     try:
+        with _without_memory():  # names and shapes, before memory is taken for the sizes that some of them claim
+            build_model(dict(state_dict), *arguments)
         model: CLIP = build_model(state_dict, *arguments)
         differing = keys ^ set(model.state_dict())  # MaPLe's passes over what is missing
-    except (KeyError, RuntimeError, AssertionError, ZeroDivisionError) as error:
-        raise ValueError(f"{path} is not a whole CLIP file: {type(error).__name__}: {error}") from error
+    except (KeyError, RuntimeError, AssertionError, ZeroDivisionError, IndexError, TypeError) as error:
+        reason = printable(" ".join(str(error).split()), 500)
+        raise ValueError(f"{path} is not a whole CLIP file: {type(error).__name__}: {reason}") from error
     if differing:
-        raise ValueError(f"{path} is not a whole CLIP file: missing or not known are {', '.join(sorted(differing))}")
+        raise ValueError(f"{path} is not a whole CLIP file: missing or not known are {shortened(sorted(differing))}")
     return model
+
+
+@contextmanager
+def _without_memory() -> Iterator[None]:
+    """The context in which modules are made without their values; before PyTorch 2.0 with values, drawn for nothing."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*meta parameter")  # which takes no values
+        with torch.device("meta") if torch.__version__ >= "2" else torch.random.fork_rng(devices=[]):
+            yield
 
 
 def find_file(name: str, cache: str = CACHE) -> Path:
@@ -127,47 +158,16 @@ def find_file(name: str, cache: str = CACHE) -> Path:
         ) from error
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read a CLIP's parameters from a TorchScript archive, a state dict, or a gzip-compressed state dict.
-
-    Raises:
-        ValueError: the file is empty, broken, or holds something else.
-    """
-    path = Path(path)
-    try:
-        data = io.BytesIO(gzip.decompress(path.read_bytes())) if path.suffix == ".gz" else path.open("rb")
-        with data:
-            state_dict = _read_archive(data) if _is_torchscript(data) else _read_plain(data)
-    except Exception as error:  # whatever the unpickler, zip or gzip reader stumbles over
-        raise ValueError(f"{path} cannot be read as a CLIP file: {type(error).__name__}: {error}") from error
-    wanted = ("token_embedding.weight", "text_projection", "ln_final.weight", "logit_scale", "visual.conv1.weight")
-    missing = [key for key in wanted if key not in state_dict]
-    if missing:
-        raise ValueError(f"{path} is not a CLIP file: it has no {', '.join(missing)}")
-    return state_dict
-
-
-def _is_torchscript(data: IO[bytes]) -> bool:
-    found = False
-    if zipfile.is_zipfile(data):
-        with zipfile.ZipFile(data) as archive:
-            found = any(member.endswith("/constants.pkl") for member in archive.namelist())
-    data.seek(0)
-    return found
-
-
-def _read_archive(data: IO[bytes]) -> dict[str, Tensor]:
-    with warnings.catch_warnings():
-        # Deprecated, yet the format that OpenAI's files are in.
-        warnings.filterwarnings("ignore", message=".*torch.jit.*")
-        state_dict: dict[str, Tensor] = dict(torch.jit.load(data, map_location="cpu").state_dict())
-        return state_dict
-
-
-def _read_plain(data: IO[bytes]) -> dict[str, Tensor]:
-    content = torch.load(data, map_location="cpu", weights_only=True)
-    content = content.get("state_dict", content)  # as training code wraps it
-    return {key[len("module.") :] if key.startswith("module.") else key: value for key, value in content.items()}
+def is_published(path: Path) -> bool | None:
+    """Whether a file that is named as one of OpenAI's is that file, by its SHA-256; None for other names."""
+    published: dict[str, str] = {os.path.basename(url): url.split("/")[-2] for url in clip._MODELS.values()}
+    if path.name not in published:
+        return None
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest() == published[path.name]
 
 
 @functools.lru_cache(maxsize=1)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .evidence import log1p_exp, wide
+from .evidence import log1p_exp, to_float32
 
 # Logits of eq. (2) kept for the gradient at once; where there are more, they are computed again when it is due.
 LOGITS_AT_ONCE = 2**22
@@ -37,7 +37,7 @@ def trusted_cross_entropy(log_evidence: Tensor, target: Tensor) -> Tensor:
         ValueError: the shapes do not fit each other.
     """
     _check_target(log_evidence, target)
-    log_alpha = log1p_exp(wide(log_evidence))  # (M, B, C)
+    log_alpha = log1p_exp(to_float32(log_evidence))  # (M, B, C)
     log_strength = torch.logsumexp(log_alpha, dim=2)  # (M, B)
     log_alpha_y = _take(log_alpha, target)
     cross_entropy = -_take(torch.log_softmax(log_alpha, dim=2), target)  # log S - log alpha_y
@@ -74,10 +74,10 @@ def dirichlet_kl(log_evidence: Tensor, target: Tensor) -> Tensor:
         + (n_classes - 1) * (log_strength + _digamma_minus_log(log_strength))
         - math.lgamma(n_classes)
     )
-    return kl.sum(dim=0).mean().to(wide(log_evidence).dtype)
+    return kl.sum(dim=0).mean().to(to_float32(log_evidence).dtype)
 
 
-def decoupling_loss(text_features: Tensor, scale: Tensor | float) -> Tensor:
+def diversity_loss(text_features: Tensor, scale: Tensor | float) -> Tensor:
     """Negative entropy of telling one template's classes by another's, eq. (2): the diversity loss.
 
     `sum_m 1/(M-1) sum_{m' != m} 1/C sum_c sum_k P(k | w_c^m, w^m') log P(k | w_c^m, w^m')` with
@@ -165,7 +165,7 @@ def _take(x: Tensor, target: Tensor) -> Tensor:
 def _unit(features: Tensor, name: str, ndim: int) -> Tensor:
     if features.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimensions, got the shape {tuple(features.shape)}")
-    return F.normalize(wide(features), dim=-1)
+    return F.normalize(to_float32(features), dim=-1)
 
 
 def _negative_entropy(features: Tensor, others: Tensor, scale: Tensor | float) -> Tensor:

@@ -60,7 +60,15 @@ class PromptedCLIP(nn.Module):
             features = self.text_encoder(prompt)
         return F.normalize(features.float(), dim=-1)
 
+    def project(self, features: Tensor) -> Tensor:
+        """Where cosines are taken, of L2-normalised features `(..., D)`: here CLIP's own space."""
+        return features
+
     def image_features(self, images: Tensor) -> Tensor:
+        """As `encode_images`, in the space where cosines are taken."""
+        return self.project(self.encode_images(images))
+
+    def encode_images(self, images: Tensor) -> Tensor:
         """L2-normalised image embeddings, float32.
 
         Args:

@@ -62,13 +62,13 @@ class PromptLearner(Learner):
         if words is None:
             words = torch.zeros(0, encoder.positional_embedding.shape[-1])
         n_before = n_ctx + len(words)
-        suffix, end = pad([_name_tokens(name, n_before, encoder.context_length) for name in class_names])
+        suffix, eot_index = pad([_name_tokens(name, n_before, encoder.context_length) for name in class_names])
         self.register_buffer("words", words, persistent=False)
         self.register_buffer("sos", encoder.embed(torch.tensor(tokenize("")[:1])), persistent=False)  # (1, W)
         self.register_buffer("suffix", encoder.embed(suffix), persistent=False)  # (C, L, W)
-        self.end = end
+        self.eot_index = eot_index
 
-    def behind_start(self, ctx: Tensor) -> Tensor:
+    def build_prefix(self, ctx: Tensor) -> Tensor:
         """The prefix `[SOS][context tokens][fixed words]` `(M, 1 + d + F, W)` of M contexts `(M, d, W)`."""
         start, words = (fixed.expand(len(ctx), -1, -1) for fixed in (self.sos, self.words))
         return torch.cat([start, ctx, words], dim=1)
@@ -83,7 +83,7 @@ class TextTemplates(PromptLearner):
         encoder, class_names: see `PromptLearner`.
         n_templates: M.
         n_ctx: d; where words are given, each wording must have exactly d tokens.
-        words: wordings that the templates start from: none (random start), one for all, or M.
+        ctx_init: wordings that the templates start from: none (random start), one for all, or M.
         std: standard deviation of the normal noise added to the words' embeddings, or of the random start.
 
     Raises:
@@ -97,18 +97,18 @@ class TextTemplates(PromptLearner):
         class_names: Sequence[str],
         n_templates: int,
         n_ctx: int,
-        words: Sequence[str] = (),
+        ctx_init: Sequence[str] = (),
         std: float = 0.02,
     ):
-        check_start(words, n_templates, n_ctx, std)
+        check_start(ctx_init, n_templates, n_ctx, std)
         super().__init__(encoder, class_names, n_ctx)
-        tokens = [tokenize(text)[1:-1] for text in words]
+        tokens = [tokenize(text)[1:-1] for text in ctx_init]
         width = self.sos.shape[-1]
-        start = encoder.embed(torch.tensor(tokens)) if words else torch.zeros(1, n_ctx, width)  # (1 or M, d, W)
+        start = encoder.embed(torch.tensor(tokens)) if ctx_init else torch.zeros(1, n_ctx, width)  # (1 or M, d, W)
         self.ctx = nn.Parameter(start + std * torch.randn(n_templates, n_ctx, width))
 
     def forward(self) -> TextPrompt:
-        return TextPrompt(self.behind_start(self.ctx), self.suffix, self.end)
+        return TextPrompt(self.build_prefix(self.ctx), self.suffix, self.eot_index)
 
 
 class TextContext(PromptLearner):
@@ -118,7 +118,7 @@ class TextContext(PromptLearner):
 
     Args:
         encoder, class_names: see `PromptLearner`.
-        n_ctx, words: see `start_context`.
+        n_ctx, ctx_init: see `start_context`.
         class_specific: a context for each class; only from a random start, as in the published code.
         position: where the class name stands, one of `POSITIONS`; "middle": behind d // 2 context tokens.
 
@@ -133,12 +133,12 @@ class TextContext(PromptLearner):
         encoder: TextEncoder,
         class_names: Sequence[str],
         n_ctx: int,
-        words: str = "",
+        ctx_init: str = "",
         class_specific: bool = False,
         position: str = "end",
     ):
-        check_context(n_ctx, words, position)
-        ctx, fixed = start_context(encoder, n_ctx, words, copies=(len(class_names),) if class_specific else ())
+        check_context(n_ctx, ctx_init, position)
+        ctx, fixed = start_context(encoder, n_ctx, ctx_init, copies=(len(class_names),) if class_specific else ())
         n_ctx = ctx.shape[-2]
         super().__init__(encoder, class_names, n_ctx, fixed)
         self.ctx = nn.Parameter(ctx)
@@ -154,13 +154,13 @@ class TextContext(PromptLearner):
         self.n_shared = n_before if ctx.ndim == 2 else 0
         order = torch.tensor(orders)[:, self.n_shared :, None]
         self.register_buffer("order", order, persistent=False)  # (C, L', 1)
-        self.end = tuple(end + n_ctx - self.n_shared for end in self.end)
+        self.eot_index = tuple(index + n_ctx - self.n_shared for index in self.eot_index)
 
     def forward(self) -> TextPrompt:
         tokens = torch.cat([self.ctx.expand(len(self.suffix), -1, -1), self.suffix], dim=1)
         own = torch.take_along_dim(tokens, self.order, dim=1)  # (C, L', W)
         shared = self.ctx[: self.n_shared] if self.n_shared else self.sos[:0]
-        return TextPrompt(self.behind_start(shared[None]), own, self.end)
+        return TextPrompt(self.build_prefix(shared[None]), own, self.eot_index)
 
 
 class ConditionalContext(PromptLearner):
@@ -171,14 +171,14 @@ class ConditionalContext(PromptLearner):
 
     Args:
         encoder, class_names: see `PromptLearner`.
-        n_ctx, words: see `start_context`.
+        n_ctx, ctx_init: see `start_context`.
 
     Raises:
         ValueError: see `check_context`; or a class name is too long.
     """
 
-    def __init__(self, encoder: TextEncoder, class_names: Sequence[str], n_ctx: int, words: str = ""):
-        ctx, fixed = start_context(encoder, n_ctx, words)
+    def __init__(self, encoder: TextEncoder, class_names: Sequence[str], n_ctx: int, ctx_init: str = ""):
+        ctx, fixed = start_context(encoder, n_ctx, ctx_init)
         super().__init__(encoder, class_names, len(ctx), fixed)
         self.ctx = nn.Parameter(ctx)
         n_in, n_out = encoder.text_projection.shape[1], ctx.shape[1]
@@ -189,11 +189,11 @@ class ConditionalContext(PromptLearner):
     def forward(self, image_features: Tensor) -> TextPrompt:
         """The prompts of image embeddings `(B, D)`, each image as a template of its own."""
         shift = self.meta_net(image_features)[:, None]  # (B, 1, W)
-        return TextPrompt(self.behind_start(self.ctx + shift), self.suffix, self.end)
+        return TextPrompt(self.build_prefix(self.ctx + shift), self.suffix, self.eot_index)
 
 
 def start_context(
-    encoder: TextEncoder, n_ctx: int, words: str = "", copies: Sequence[int] = ()
+    encoder: TextEncoder, n_ctx: int, ctx_init: str = "", copies: Sequence[int] = ()
 ) -> tuple[Tensor, Tensor]:
     """Where CoOp's and CoCoOp's context tokens start: at the embeddings of words, or at small random numbers.
 
@@ -202,8 +202,8 @@ def start_context(
 
     Args:
         encoder: the text encoder that they are for.
-        n_ctx: d, unless `words` are given.
-        words: words with blanks or underscores between them; "": random start.
+        n_ctx: d, unless `ctx_init` is given.
+        ctx_init: words with blanks or underscores between them; "": random start.
         copies: sizes that stand before `(d, W)` in a random start.
 
     Returns:
@@ -212,16 +212,16 @@ def start_context(
     Raises:
         ValueError: see `check_context`.
     """
-    check_context(n_ctx, words)
-    if words:
-        embedded = encoder.embed(torch.tensor(tokenize(words)[1:-1]))
-        n_ctx = _count_words(words)
+    check_context(n_ctx, ctx_init)
+    if ctx_init:
+        embedded = encoder.embed(torch.tensor(tokenize(ctx_init)[1:-1]))
+        n_ctx = _count_words(ctx_init)
         return embedded[:n_ctx].clone(), embedded[n_ctx:]
     width = encoder.positional_embedding.shape[-1]
     return nn.init.normal_(torch.empty(*copies, n_ctx, width), std=0.02), torch.zeros(0, width)
 
 
-def check_context(n_ctx: int, words: str, position: str = "end") -> None:
+def check_context(n_ctx: int, ctx_init: str, position: str = "end") -> None:
     """Whether a context can be so; see `start_context` and `TextContext`.
 
     Raises:
@@ -230,20 +230,20 @@ def check_context(n_ctx: int, words: str, position: str = "end") -> None:
     """
     if position not in POSITIONS:
         raise ValueError(f"the class name must stand at one of {', '.join(POSITIONS)}, got {position!r}")
-    if not words and n_ctx < 1:
+    if not ctx_init and n_ctx < 1:
         raise ValueError(f"there must be at least 1 context token, got {n_ctx}")
-    n_tokens, n_words = len(tokenize(words)) - 2, _count_words(words)
-    if words and n_tokens < n_words:
-        raise ValueError(f"the context's words must have one blank between them, got {words!r}")
-    if words and n_tokens > n_words and position != "end":
+    n_tokens, n_words = len(tokenize(ctx_init)) - 2, _count_words(ctx_init)
+    if ctx_init and n_tokens < n_words:
+        raise ValueError(f"the context's words must have one blank between them, got {ctx_init!r}")
+    if ctx_init and n_tokens > n_words and position != "end":
         raise ValueError(
             f"with the class name at the {position}, each of the context's words must be one token of CLIP; "
-            f"{words!r} has {n_words} words and {n_tokens} tokens"
+            f"{ctx_init!r} has {n_words} words and {n_tokens} tokens"
         )
 
 
-def _count_words(words: str) -> int:
-    return len(words.replace("_", " ").split(" "))
+def _count_words(text: str) -> int:
+    return len(text.replace("_", " ").split(" "))
 
 
 class CoupledPrompt(PromptLearner):
@@ -259,7 +259,7 @@ class CoupledPrompt(PromptLearner):
         class_names: see `PromptLearner`.
         n_ctx: d.
         depth: in how many layers tokens are put, counted from the first: 1 to the encoders' number of layers.
-        words: wording of at least d tokens that the template starts from. The first d tokens learn, any others stay
+        ctx_init: wording of at least d tokens that the template starts from. The first d tokens learn, any others stay
             fixed before the class name. "": random start.
         std: standard deviation of the normal noise added to the words' embeddings, or of the random start.
 
@@ -275,21 +275,21 @@ class CoupledPrompt(PromptLearner):
         class_names: Sequence[str],
         n_ctx: int,
         depth: int,
-        words: str = "",
+        ctx_init: str = "",
         std: float = 0.02,
     ):
-        check_start([words] if words else [], 1, n_ctx, std, coupled=True)
+        check_start([ctx_init] if ctx_init else [], 1, n_ctx, std, coupled=True)
         n_layers = min(len(image_encoder.blocks), len(text_encoder.blocks))
         if not 1 <= depth <= n_layers:
             raise ValueError(
                 f"prompt depth must be from 1 to {n_layers}, the layers that both encoders of this CLIP have, "
                 f"got {depth}"
             )
-        tokens = tokenize(words)[1:-1]
+        tokens = tokenize(ctx_init)[1:-1]
         embedded = text_encoder.embed(torch.tensor(tokens, dtype=torch.long))
         super().__init__(text_encoder, class_names, n_ctx, words=embedded[n_ctx:])
         width = self.sos.shape[-1]
-        start = embedded[:n_ctx] if words else torch.zeros(n_ctx, width)
+        start = embedded[:n_ctx] if ctx_init else torch.zeros(n_ctx, width)
         if std:
             start = start + std * torch.randn(n_ctx, width)
         self.proj = nn.Linear(width, image_encoder.width)
@@ -300,7 +300,7 @@ class CoupledPrompt(PromptLearner):
 
     def forward(self) -> TextPrompt:
         deep = [tokens[None] for tokens in self.compound_prompts_text]
-        return TextPrompt(self.behind_start(self.ctx[None]), self.suffix, self.end, deep)
+        return TextPrompt(self.build_prefix(self.ctx[None]), self.suffix, self.eot_index, deep)
 
     def visual(self) -> VisualPrompt:
         deep = zip(self.compound_prompt_projections, self.compound_prompts_text)
@@ -325,7 +325,7 @@ class CoupledTemplates(Learner):
     Args:
         text_encoder, image_encoder, class_names, n_ctx, depth, std: see `CoupledPrompt`.
         n_templates: M.
-        words: wordings that the templates start from, all of one length: none (random start), one for all, or M.
+        ctx_init: wordings that the templates start from, all of one length: none (random start), one for all, or M.
 
     Raises:
         ValueError: a wrong number of wordings, wordings of unequal length, or as `CoupledPrompt`.
@@ -339,12 +339,12 @@ class CoupledTemplates(Learner):
         n_templates: int,
         n_ctx: int,
         depth: int,
-        words: Sequence[str] = (),
+        ctx_init: Sequence[str] = (),
         std: float = 0.02,
     ):
         super().__init__()
-        check_start(words, n_templates, n_ctx, std, coupled=True)
-        starts = words if len(words) == n_templates else [words[0] if words else ""] * n_templates
+        check_start(ctx_init, n_templates, n_ctx, std, coupled=True)
+        starts = ctx_init if len(ctx_init) == n_templates else [ctx_init[0] if ctx_init else ""] * n_templates
         self.templates = nn.ModuleList(
             CoupledPrompt(text_encoder, image_encoder, class_names, n_ctx, depth, start, std) for start in starts
         )
@@ -360,7 +360,7 @@ class CoupledTemplates(Learner):
         return VisualPrompt(torch.cat(shallow), [torch.cat(layer) for layer in zip(*deep)])
 
 
-def check_start(words: Sequence[str], n_templates: int, n_ctx: int, std: float, coupled: bool = False) -> None:
+def check_start(ctx_init: Sequence[str], n_templates: int, n_ctx: int, std: float, coupled: bool = False) -> None:
     """Whether templates can start so; see `TextTemplates` and, if `coupled`, `CoupledTemplates`.
 
     Raises:
@@ -371,11 +371,11 @@ def check_start(words: Sequence[str], n_templates: int, n_ctx: int, std: float, 
             "templates and context tokens must be at least 1 and the noise not negative, "
             f"got {n_templates}, {n_ctx} and {std}"
         )
-    if not all(isinstance(text, str) for text in words):
-        raise ValueError(f"wordings must be texts, got {list(words)}")
-    if len(words) not in (0, 1, n_templates):
-        raise ValueError(f"{n_templates} templates start from 0, 1 or {n_templates} wordings, got {len(words)}")
-    lengths = {text: len(tokenize(text)) - 2 for text in words}
+    if not all(isinstance(text, str) for text in ctx_init):
+        raise ValueError(f"wordings must be texts, got {list(ctx_init)}")
+    if len(ctx_init) not in (0, 1, n_templates):
+        raise ValueError(f"{n_templates} templates start from 0, 1 or {n_templates} wordings, got {len(ctx_init)}")
+    lengths = {text: len(tokenize(text)) - 2 for text in ctx_init}
     for text, n_tokens in lengths.items():
         if n_tokens < n_ctx or (n_tokens > n_ctx and not coupled):
             least = "at least " if coupled else ""
@@ -385,8 +385,8 @@ def check_start(words: Sequence[str], n_templates: int, n_ctx: int, std: float, 
     if len(set(lengths.values())) > 1:
         raise ValueError(f"wordings must have the same number of tokens, got {lengths}")
     # Coupled templates are told apart by their random deep prompts and projections.
-    if not coupled and n_templates > 1 and std == 0 and len(set(words)) < n_templates:
-        raise ValueError(f"without noise {n_templates} templates need as many different wordings, got {list(words)}")
+    if not coupled and n_templates > 1 and std == 0 and len(set(ctx_init)) < n_templates:
+        raise ValueError(f"without noise {n_templates} templates need as many different wordings, got {list(ctx_init)}")
 
 
 def _name_tokens(name: str, n_ctx: int, context_length: int) -> list[int]:

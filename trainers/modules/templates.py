@@ -34,7 +34,7 @@ ENSEMBLE = (
 )
 
 
-def fill(class_names: list[str], dataset: str, template: str = "") -> list[str]:
+def format_template(class_names: list[str], dataset: str, template: str = "") -> list[str]:
     """One text a class, underscores of class names as blanks.
 
     Args:

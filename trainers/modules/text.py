@@ -43,13 +43,13 @@ class TextPrompt(NamedTuple):
     Attributes:
         prefix: `(M, P, W)`, what all classes of a template share: `[SOS][context tokens]`.
         suffix: `(C, L, W)`, or `(M, C, L, W)` where it differs between templates; arbitrary behind end-of-text.
-        end: for each class the position of end-of-text in the suffix.
+        eot_index: for each class the position of end-of-text in the suffix.
         deep: for layers 1, 2, ...: `(M, d, W)`, what replaces the prefix positions 1..d before that layer.
     """
 
     prefix: Tensor
     suffix: Tensor
-    end: Sequence[int]
+    eot_index: Sequence[int]
     deep: Sequence[Tensor] = ()
 
 
@@ -88,14 +88,14 @@ class TextEncoder(nn.Module):
         Raises:
             ValueError: the prompts are longer than the encoder has positions.
         """
-        prefix, suffix, end, deep = prompt
+        prefix, suffix, eot_index, deep = prompt
         n_prefix, n_suffix = prefix.shape[1], suffix.shape[-2]
         if n_prefix + n_suffix > self.context_length:
             raise ValueError(
                 f"CLIP's text encoder takes {self.context_length} tokens, a prompt has {n_prefix + n_suffix}"
             )
         plan = _plan(
-            tuple(end),
+            tuple(eot_index),
             n_prefix,
             TOKENS_KEPT // len(prefix),
             TOKENS_AT_ONCE // len(prefix),
@@ -143,9 +143,9 @@ class TextEncoder(nn.Module):
         tokens = [tokenize(text, self.context_length) for text in texts]
         n_shared = _common_length(tokens)
         device = self.positional_embedding.device
-        suffix, end = pad([text[n_shared:] for text in tokens], device)
+        suffix, eot_index = pad([text[n_shared:] for text in tokens], device)
         prefix = torch.tensor([tokens[0][:n_shared]], device=device)
-        features = self(TextPrompt(self.embed(prefix), self.embed(suffix), end))
+        features = self(TextPrompt(self.embed(prefix), self.embed(suffix), eot_index))
         return F.normalize(features[0].float(), dim=-1)
 
 
@@ -156,15 +156,15 @@ def pad(tokens: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> 
     return padded, tuple(len(text) - 1 for text in tokens)
 
 
-def _split(order: list[int], end: Sequence[int], first: int, most: int) -> list[list[int]]:
+def _split(order: list[int], eot_index: Sequence[int], first: int, most: int) -> list[list[int]]:
     """Classes in parts, the first one of at most `first` tokens, others of at most `most`, but at least one class."""
     parts: list[list[int]] = [[]]
     n_tokens = 0
     for c in order:
-        n_tokens += end[c] + 1
+        n_tokens += eot_index[c] + 1
         if parts[-1] and n_tokens > (first if len(parts) == 1 else most):
             parts.append([])
-            n_tokens = end[c] + 1
+            n_tokens = eot_index[c] + 1
         parts[-1].append(c)
     return parts
 
@@ -192,10 +192,10 @@ class _Layout(NamedTuple):
 
     @classmethod
     def of(
-        cls, classes: Sequence[int], end: Sequence[int], n_prefix: int, together: int, device: torch.device
+        cls, classes: Sequence[int], eot_index: Sequence[int], n_prefix: int, together: int, device: torch.device
     ) -> _Layout:
-        """The layout of some classes, of which those of one `end` are side by side."""
-        lengths = [end[c] + 1 for c in classes]
+        """The layout of some classes, of which those of one `eot_index` are side by side."""
+        lengths = [eot_index[c] + 1 for c in classes]
         ends = [n_prefix - 1 + n for n in itertools.accumulate(lengths)]
         mask = None
         if ends[-1] < together:
@@ -204,7 +204,7 @@ class _Layout(NamedTuple):
             mask = ((owner == owner[:, None]) | (owner == 0)).tril()
         groups = [
             (length, torch.tensor(list(members), device=device))
-            for length, members in itertools.groupby(classes, key=lambda c: end[c] + 1)
+            for length, members in itertools.groupby(classes, key=lambda c: eot_index[c] + 1)
         ]
         return cls(n_prefix, groups, torch.tensor(ends, device=device), mask)
 
@@ -223,23 +223,25 @@ class _Plan(NamedTuple):
 
 @functools.lru_cache(maxsize=16)
 @torch.inference_mode(False)  # else a plan first made in inference mode could not serve training
-def _plan(end: tuple[int, ...], n_prefix: int, kept: int, at_once: int, together: int, device: torch.device) -> _Plan:
+def _plan(
+    eot_index: tuple[int, ...], n_prefix: int, kept: int, at_once: int, together: int, device: torch.device
+) -> _Plan:
     """The plan for prompts of one shape.
 
     Its tensors are made on the device once: to send them in every step would make the host wait for a GPU.
 
     Args:
-        end: see `TextPrompt`.
+        eot_index: see `TextPrompt`.
         n_prefix: P.
         kept, at_once, together: own tokens of one template in the part that is kept, in any other one, and in one
             masked product.
         device: where the prompts are.
     """
-    by_length = sorted(range(len(end)), key=end.__getitem__, reverse=True)
-    parts = _split(by_length, end, kept, at_once)
+    by_length = sorted(range(len(eot_index)), key=eot_index.__getitem__, reverse=True)
+    parts = _split(by_length, eot_index, kept, at_once)
     parts.reverse()  # the first one, which is kept, comes last
-    place = sorted(range(len(end)), key=[c for part in parts for c in part].__getitem__)
-    layouts = [_Layout.of(part, end, n_prefix, together, device) for part in parts]
+    place = sorted(range(len(eot_index)), key=[c for part in parts for c in part].__getitem__)
+    layouts = [_Layout.of(part, eot_index, n_prefix, together, device) for part in parts]
     return _Plan(layouts, torch.tensor(place, device=device))
 
 

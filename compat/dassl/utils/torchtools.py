@@ -133,6 +133,13 @@ def _allowing_older_checkpoints() -> AbstractContextManager:
     return torch.serialization.safe_globals([entry for entry in allowed if entry not in known])
 
 
+def _refuse_torchscript(file: BinaryIO) -> None:
+    """Raise ValueError for a TorchScript archive, whose code PyTorch before 2.6 would run, ``weights_only`` or not."""
+    if torch.__version__ < "2.6" and b"constants.pkl" in file.read():
+        raise ValueError("a TorchScript archive")
+    file.seek(0)
+
+
 def load_checkpoint(fpath: str) -> dict[str, Any]:
     """Read a checkpoint, tensors and plain data only; on a machine without CUDA everything lands on the CPU.
 
@@ -148,6 +155,7 @@ def load_checkpoint(fpath: str) -> dict[str, Any]:
     map_location = None if torch.cuda.is_available() else "cpu"
     with open(fpath, "rb") as file, _allowing_older_checkpoints():
         try:
+            _refuse_torchscript(file)
             checkpoint = torch.load(file, map_location=map_location, weights_only=True)
         except torch.cuda.OutOfMemoryError:
             raise

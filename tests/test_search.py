@@ -1,0 +1,56 @@
+"""The search for settings, as its command line runs it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tools.common.paths import ROOT
+from tools.sweep import search
+
+
+@pytest.fixture
+def call(monkeypatch):
+    def call(*arguments):
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr("sys.argv", ["search", *map(str, arguments)])
+        search.main()
+
+    return call
+
+
+def test_every_setting_is_tried_and_the_table_kept(call, tmp_path, capsys):
+    kept = tmp_path / "table.json"
+    arguments = ("--dataset", "textures", "--trainer", "ZeroshotCLIP", "--seeds", 1)
+    vary = ("--vary", "DATALOADER.TEST.BATCH_SIZE", 50, 100)
+    call(*arguments, *vary, "--output", tmp_path / "runs", "--save", kept)
+    printed = capsys.readouterr().out
+    table = json.loads(kept.read_text())
+    assert table["header"] == ["DATALOADER.TEST.BATCH_SIZE", "pseudo-base", "pseudo-new", "HM"]
+    assert sorted(row[0] for row in table["rows"]) == ["100", "50"]
+    (_, base, new, mean), other = table["rows"]
+    assert other[1:] == [base, new, mean]  # the size of test batches changes nothing
+    assert mean == pytest.approx(2 * base * new / (base + new))
+    assert f"{mean:.2f}" in printed
+    assert table["command"] == f"python -m tools.sweep.search {' '.join(map(str, (*arguments, *vary)))}"
+
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("results.json")}
+    assert len(before) == 4
+    call(*arguments, *vary, "--output", tmp_path / "runs")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("results.json")} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "dtd"], "a search needs a painted data set"),
+        (["--dataset", "textures", "--set", "OPTIM.LRR", "1"], "OPTIM.LRR"),
+    ],
+)
+def test_what_cannot_run_is_told(call, tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit, match="2"):
+        call(*arguments, "--seeds", 1, "--output", tmp_path)
+    error = capsys.readouterr().err
+    assert "tools.sweep.search: " in error
+    assert message in error

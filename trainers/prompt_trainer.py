@@ -1,0 +1,360 @@
+"""What trainers with learnable prompts share: one training step, checkpoints, resuming."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import time
+import warnings
+from collections.abc import Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from dassl.metrics import compute_accuracy
+from dassl.optim import build_lr_scheduler, build_optimizer
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import _LRScheduler
+
+from .base import ClipTrainer
+from .feature_bank import bank_problems, choose_source
+from .modules.checkpoints import read_checkpoint
+from .modules.files import atomic_write
+from .modules.prompted import PromptedCLIP
+from .modules.random_state import get_random_state, set_random_state
+
+
+class PromptTrainer(ClipTrainer):
+    """A frozen CLIP under learnable prompts.
+
+    A subclass's `build_clip` sets `self.model`, whose `prompt_learner` alone is trained and kept in checkpoints, and
+    its `loss` says what is minimised.
+
+    Attributes:
+        checkpoint_folder: a run's folder of checkpoints.
+        key_prefix: what stands before the prompt learner's own names in them.
+        untrained_keys: names, as shell patterns, that the method's published code keeps there too and that are no part
+            of what was trained: embeddings of class names, or CLIP itself. They are passed over when read.
+    """
+
+    model: PromptedCLIP
+    checkpoint_folder = "prompt_learner"
+    key_prefix = ""
+    untrained_keys: tuple[str, ...] = ()
+
+    @property
+    def learner(self) -> nn.Module:
+        """What is trained and kept in checkpoints."""
+        return self.model.prompt_learner
+
+    def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of one training batch, and what to log of it by name."""
+        raise NotImplementedError
+
+    def config_problems(self, cfg, options) -> list[str]:
+        return super().config_problems(cfg, options) + bank_problems(cfg, options)
+
+    def augmentations(self) -> list[Sequence[str]] | None:
+        """Each template's training transforms by name; None where one view, of `INPUT.TRANSFORMS`, is for all."""
+        return None
+
+    def views(self, batch: dict) -> Tensor:
+        """What the image encoder sees of a training batch: `(B, 3, S, S)`, or `(M, B, 3, S, S)`, a view a template."""
+        return self.to_device(batch["img"])
+
+    def build_data_loader(self) -> None:
+        super().build_data_loader()
+        self.feature_source = choose_source(self)
+        self.train_loader_x = self.feature_source.loader()
+
+    def before_train(self) -> None:
+        self.feature_source.prepare()  # before the clock of training starts, as other runs may find a bank there
+        super().before_train()
+
+    def train_features(self, batch: dict) -> Tensor:
+        """L2-normalised features `(B, D)` or `(M, B, D)` of a training batch."""
+        return self.model.project(self.feature_source.features(batch))
+
+    def build_model(self) -> None:
+        super().build_model()
+        cfg, learner = self.cfg, self.learner
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name.startswith("prompt_learner."))
+        self.trained_epochs = 0
+        if cfg.MODEL.INIT_WEIGHTS:
+            self.load_trained(Path(cfg.MODEL.INIT_WEIGHTS))
+        n_parameters = sum(p.numel() for p in learner.parameters())
+        print(f"Learnable parameters: {n_parameters:,}")
+        # What is estimated without a gradient is kept in buffers, and there may be nothing else.
+        self.optim = build_optimizer(learner, cfg.OPTIM) if n_parameters else None
+        with schedulers_taking_verbose():
+            self.sched = build_lr_scheduler(self.optim, cfg.OPTIM) if self.optim else None
+        self.register_model(self.checkpoint_folder, learner, self.optim, self.sched)
+        # On a CPU amp means bfloat16, which needs no scaling.
+        scaled = self.options.PREC == "amp" and self.device.type == "cuda"
+        self.scaler = grad_scaler(self.device.type) if scaled else None
+
+    def forward_backward(self, batch: dict) -> dict[str, float]:
+        """Take one training step and return what Dassl logs of it.
+
+        All values come over from the device at once, after the step: to ask for each would make the host wait as often.
+
+        Raises:
+            FloatingPointError: the loss is infinite or not a number.
+        """
+        summary = self.step(batch)
+        values = torch.stack([value.detach().float().reshape(()) for value in summary.values()]).tolist()
+        logged = dict(zip(summary, values))
+        if not math.isfinite(logged["loss"]):
+            raise FloatingPointError(
+                f"training diverges: the loss is {logged['loss']} in epoch {self.epoch + 1}, batch "
+                f"{self.batch_idx + 1}, at the learning rate {self.get_current_lr():g}; try a smaller OPTIM.LR"
+            )
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return logged
+
+    def step(self, batch: dict) -> dict[str, Tensor]:
+        """Forward and backward pass and the optimizer's step; the host waits for nothing that a GPU computes.
+
+        But `amp`, whose scaler looks whether a gradient overflowed before it lets the optimizer take its step.
+
+        Returns:
+            The loss, under that name, and what else is logged, a tensor of one element each.
+        """
+        loss, summary = self.loss(batch)
+        self.optim.zero_grad()
+        if self.scaler is None:
+            loss.backward()
+            self.optim.step()
+        else:
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optim)
+            self.scaler.update()
+        return {"loss": loss, **summary}
+
+    def after_epoch(self) -> None:
+        diverged = [name for name, parameter in self.learner.named_parameters() if not parameter.isfinite().all()]
+        if diverged:
+            raise FloatingPointError(
+                f"training diverges: {', '.join(diverged)} is infinite or not a number after epoch {self.epoch + 1}; "
+                f"try a smaller OPTIM.LR than {self.cfg.OPTIM.LR:g}"
+            )
+        self.trained_epochs = self.epoch + 1
+        self.trained_on = self._training_data()
+        super().after_epoch()
+
+    def _training_data(self) -> dict:
+        """What this run trains on."""
+        data = self.cfg.DATASET
+        classes = data.get("SUBSAMPLE_CLASSES", "all")
+        return {"dataset": data.NAME, "classes": classes, "shots": data.NUM_SHOTS, "seed": self.cfg.SEED}
+
+    @property
+    def tested_epoch(self) -> int:
+        return self.trained_epochs
+
+    def image_features(self, images: Tensor) -> Tensor:
+        return self.model.image_features(images)
+
+    def class_features(self) -> Tensor | None:
+        return self.model.text_features()
+
+    def after_train(self) -> None:
+        self._train_seconds = time.time() - self.time_start  # the test is not training
+        super().after_train()
+
+    @property
+    def train_seconds(self) -> float | None:
+        return getattr(self, "_train_seconds", None)
+
+    def save_model(self, epoch, directory, is_best=False, val_result=None, model_name="") -> None:
+        """Write `<directory>/<checkpoint_folder>/model.pth.tar-<epoch + 1>` in Dassl's layout.
+
+        Beside Dassl's keys stand the class names, what the run is trained on, the digest of CLIP's weights, and
+        `resume`: the random states and what else a resumed run needs to end as if it had not been cut. An older
+        checkpoint is replaced only once the new one is complete.
+        """
+        state = {
+            "state_dict": self.learner.state_dict(prefix=self.key_prefix),
+            "epoch": epoch + 1,
+            "class_names": list(self.class_names),
+            "trained_on": self._training_data(),
+            "backbone_sha256": self.backbone_sha256,
+            "optimizer": self.optim.state_dict() if self.optim else None,
+            "scheduler": {"last_epoch": epoch + 1},
+            "val_result": None if val_result is None else float(val_result),
+            "resume": {
+                "random": get_random_state(),
+                "scaler": self.scaler.state_dict() if self.scaler else None,
+                "best_result": float(self.best_result),
+            },
+        }
+        folder = Path(directory, self.checkpoint_folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [model_name or f"model.pth.tar-{epoch + 1}"] + ["model-best.pth.tar"] * is_best
+        for name in names:
+            try:
+                with atomic_write(folder / name) as path:
+                    torch.save(state, path)
+            except (OSError, RuntimeError) as error:  # PyTorch tells of a full disk by a RuntimeError
+                raise OSError(f"{folder / name} cannot be written, older checkpoints are kept: {error}") from error
+            print(f"Checkpoint saved to {folder / name}")
+        with atomic_write(folder / "checkpoint") as path:
+            path.write_text(f"{names[0]}\n")
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load the trained parameters for testing, under whatever class names this run has.
+
+        Raises:
+            FileNotFoundError: no such checkpoint, with those that there are.
+            ValueError: it is broken, of another trainer, or was made with other weights of CLIP.
+        """
+        if not directory:
+            print("Note that load_model() is skipped as no pretrained model is given")
+            return
+        folder = Path(directory, self.checkpoint_folder)
+        path = folder / ("model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}")
+        if not path.is_file():
+            there = sorted(file.name for file in folder.glob("model*")) or "nothing"
+            raise FileNotFoundError(f"no checkpoint at {path}; that folder holds {there}")
+        checkpoint = self.load_trained(path, "epoch")
+        self.trained_epochs = checkpoint["epoch"]
+        self.model_dir, self.trained_on = os.path.abspath(directory), checkpoint.get("trained_on")
+        print(f"Loaded {path} (epoch {self.trained_epochs})")
+
+    def resume_model_if_exist(self, directory: str) -> int:
+        """Go on from the last checkpoint in `directory`, if there is one.
+
+        Returns:
+            The epoch to start with.
+
+        Raises:
+            FileNotFoundError: the checkpoint that `directory` names is not there, or `cfg.RESUME` holds none.
+            ValueError: the checkpoint is broken, of another trainer, or was made with other weights of CLIP.
+        """
+        pointer = Path(directory, self.checkpoint_folder, "checkpoint")
+        if not pointer.is_file() and not self.cfg.RESUME:
+            print("No checkpoint found, train from scratch")
+            return 0
+        path = pointer.parent / pointer.read_text().strip() if pointer.is_file() else pointer
+        if not path.is_file():
+            raise FileNotFoundError(f"training cannot go on from {directory}: there is no checkpoint {path}")
+        checkpoint = self.load_trained(path, "epoch", "optimizer")
+        epoch = self.trained_epochs = checkpoint["epoch"]
+        self.trained_on = checkpoint.get("trained_on")
+        try:
+            self._resume_training(checkpoint)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"training cannot go on from {path}, which can only be tested or be MODEL.INIT_WEIGHTS: {error}"
+            ) from error
+        print(f"Found {path}, training goes on behind epoch {epoch}")
+        return epoch
+
+    def _resume_training(self, checkpoint: dict) -> None:
+        """Bring all but the trained parameters where they were when the checkpoint was written."""
+        if self.optim:
+            with warnings.catch_warnings():
+                # A scheduler is a function of how often it stepped; torch warns of steps without the optimizer's.
+                warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+                for _ in range(checkpoint["epoch"]):
+                    self.sched.step()
+            self.optim.load_state_dict(checkpoint["optimizer"])
+        resume = checkpoint.get("resume")
+        if resume:
+            self.best_result = resume["best_result"]
+            if self.scaler and resume["scaler"]:
+                self.scaler.load_state_dict(resume["scaler"])
+            set_random_state(resume["random"])
+
+    def load_trained(self, path: Path, *needed: str) -> dict:
+        """Load what was trained from a checkpoint of this method, ours or of the published code.
+
+        Nothing changes unless all of it is right.
+
+        Args:
+            path: the checkpoint.
+            needed: keys that it must have beside its parameters.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is broken, or of another trainer; with all that is missing, unknown or does not fit. Or it
+                was made with other weights of CLIP, which published checkpoints and older ones do not tell.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"no checkpoint at {path}")
+        checkpoint = read_checkpoint(path, self.device, *needed)
+        problems = self.checkpoint_problems(checkpoint)
+        if problems:
+            raise ValueError(f"{path} is no checkpoint of this {type(self).__name__}: it {'; it '.join(problems)}")
+        problem = self.weights_problem(checkpoint.get("backbone_sha256"))
+        if problem:
+            raise ValueError(f"{path} {problem}")
+        learner, state = self.learner, checkpoint["state_dict"]
+        learner.load_state_dict({key: state[self.key_prefix + key] for key in learner.state_dict()})
+        return checkpoint
+
+    def checkpoint_problems(self, checkpoint: dict) -> list[str]:
+        """Why this run cannot take a checkpoint's parameters, a sentence each without its subject."""
+        state = {
+            key: value
+            for key, value in checkpoint["state_dict"].items()
+            if not any(fnmatchcase(key, pattern) for pattern in self.untrained_keys)
+        }
+        own = self.learner.state_dict(prefix=self.key_prefix)
+        problems = [f"has no {key}" for key in own.keys() - state.keys()]
+        problems += [f"has {key}, which is not known" for key in state.keys() - own.keys()]
+        problems += [
+            f"has {key} of shape {tuple(state[key].shape)} where this run has {tuple(own[key].shape)}"
+            for key in own.keys() & state.keys()
+            if own[key].shape != state[key].shape
+        ]
+        return sorted(problems)
+
+
+class LogitTrainer(PromptTrainer):
+    """A PromptTrainer trained with cross-entropy on `self.model.logits(features)`, `(B, C)` in float32.
+
+    It logs the names that CoOp logs, loss and acc; the published CoCoOp and MaPLe log the loss alone.
+    """
+
+    def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        label = self.to_device(batch["label"])
+        logits = self.model.logits(self.train_features(batch))
+        return F.cross_entropy(logits, label), {"acc": compute_accuracy(logits, label)[0]}
+
+
+def grad_scaler(device: str):
+    """PyTorch's scaler of gradients for amp on "cuda" or "cpu".
+
+    Raises:
+        ValueError: this PyTorch has none for the device; before 2.3 it has one for "cuda" alone.
+    """
+    if hasattr(torch.amp, "GradScaler"):
+        return torch.amp.GradScaler(device)
+    if device != "cuda":
+        raise ValueError(f"PyTorch {torch.__version__} scales gradients on cuda alone, got {device}; 2.3 has others")
+    return torch.cuda.amp.GradScaler()
+
+
+@contextmanager
+def schedulers_taking_verbose():
+    """For a Dassl that hands on to PyTorch's schedulers the `verbose` that they take no longer."""
+    init = _LRScheduler.__init__
+    if "verbose" not in inspect.signature(init).parameters:
+
+        def init_without(self, optimizer, last_epoch=-1, verbose=False):
+            init(self, optimizer, last_epoch)
+
+        _LRScheduler.__init__ = init_without  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        _LRScheduler.__init__ = init  # type: ignore[method-assign]
