@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
+from tools.common.scripts import SCRIPT_VARIABLES
 from tools.results import text_table
 
 # The methods that can be shown: folder of their scripts, and config
@@ -32,8 +33,6 @@ METHODS = {
     "CDC": ("cdc", "tiny"),
     "CDC-coupled": ("cdc", "tiny_coupled"),
 }
-# What would make the scripts run something else
-SCRIPT_VARIABLES = ("CFG", "LOADEP", "SHOTS", "SUB", "TAG", "TRAINER")
 EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\]")
 
 

@@ -1,0 +1,6 @@
+"""The protocol scripts, as other programs call them."""
+
+from __future__ import annotations
+
+# Environment variables that would make the scripts run something else than they are asked to
+SCRIPT_VARIABLES = ("CFG", "LOADEP", "SHOTS", "SUB", "TAG", "TRAINER")
