@@ -59,7 +59,7 @@ LEARNING = [
 ]
 
 # How far from those in fp32, as parts of their lengths, scores may be, and what training changed of the parameters.
-# CDC's scores are the most sensitive: cosines, which bfloat16 keeps to three digits, times 100 for each of four templates.
+# CDC's scores are the most sensitive: cosines, which bfloat16 keeps to three digits, times 100 for each template.
 TOLERANCE = {"fp32": (1e-4, 1e-2), "fp16": (0.02, 0.2), "bf16": (0.2, 0.6), "amp": (0.2, 0.6)}
 
 
