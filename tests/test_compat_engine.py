@@ -367,6 +367,69 @@ def trainer(tmp_path):
 
 
 @embedded
+def test_default_model_is_backbone_head_and_classifier():
+    from dassl.config import get_cfg_default
+    from dassl.engine import SimpleNet
+    from dassl.modeling import BACKBONE_REGISTRY, HEAD_REGISTRY, Backbone, build_network
+
+    class FirstPixels(Backbone):
+        def __init__(self, pretrained):
+            super().__init__()
+            self._out_features = 4
+
+        def forward(self, x):
+            return x.flatten(1)[:, :4]
+
+    class Halves(Backbone):
+        def __init__(self, in_features, hidden_layers, **_):
+            super().__init__()
+            self._out_features = in_features // 2
+
+        def forward(self, x):
+            return x[:, : self.out_features]
+
+    BACKBONE_REGISTRY.register(FirstPixels)
+    HEAD_REGISTRY.register(Halves)
+    cfg = get_cfg_default()
+    cfg.merge_from_list(["MODEL.BACKBONE.NAME", "FirstPixels", "MODEL.BACKBONE.PRETRAINED", False])
+    images = torch.arange(24.0).reshape(2, 3, 2, 2)
+    plain = SimpleNet(cfg, cfg.MODEL, num_classes=3)
+    scores, features = plain(images, return_feature=True)
+    torch.testing.assert_close(features, images[:, 0].flatten(1))
+    torch.testing.assert_close(scores, plain.classifier(features))
+    assert (plain.fdim, tuple(plain(images).shape)) == (4, (2, 3))
+
+    cfg.merge_from_list(["MODEL.HEAD.NAME", "Halves", "MODEL.HEAD.HIDDEN_LAYERS", [8]])
+    headed = SimpleNet(cfg, cfg.MODEL, num_classes=0)
+    torch.testing.assert_close(headed(images), images[:, 0, 0])
+    assert headed.fdim == 2
+    with pytest.raises(ValueError, match="Network 'nosuch' is not registered"):
+        build_network("nosuch")
+
+
+@embedded
+def test_radam_refuses_what_it_cannot_use_and_takes_a_closure():
+    from dassl.optim.radam import RAdam
+
+    weight = torch.nn.Parameter(torch.ones(2))
+    for wrong, message in (({"lr": -1.0}, "lr"), ({"eps": -1.0}, "eps"), ({"betas": (0.9, 1.0)}, "betas")):
+        with pytest.raises(ValueError, match=message):
+            RAdam([weight], **wrong)
+
+    def closure():
+        weight.grad = None
+        loss = weight.square().sum()
+        loss.backward()
+        return loss
+
+    assert RAdam([weight], lr=0.1).step(closure).item() == 2.0
+    assert (weight < 1).all()
+    weight.grad = torch.ones(2).to_sparse()
+    with pytest.raises(RuntimeError, match="sparse"):
+        RAdam([weight]).step()
+
+
+@embedded
 def test_pairs_need_unlabelled_images(tmp_path):
     with golden_script.printed():
         trainer = golden_script.make_trainers()["TrainerXU"](golden_script.default_cfg(OUTPUT_DIR=str(tmp_path)))

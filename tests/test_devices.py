@@ -416,3 +416,12 @@ def test_training_that_diverges_is_told_and_leaves_no_checkpoint(build, tmp_path
         trainer.train()
     assert not list((tmp_path / "run").glob("prompt_learner/model*"))
     assert not (tmp_path / "run/results.json").exists()
+
+
+def test_scaler_of_old_pytorch(monkeypatch):
+    """Before PyTorch 2.3 there is one for CUDA alone, under another name."""
+    monkeypatch.delattr(torch.amp, "GradScaler", raising=False)
+    with pytest.raises(ValueError, match="on cuda alone, got cpu"):
+        grad_scaler("cpu")
+    monkeypatch.setattr(torch.cuda.amp, "GradScaler", lambda: "the old one")
+    assert grad_scaler("cuda") == "the old one"
