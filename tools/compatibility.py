@@ -54,7 +54,7 @@ run them again is in `tools/compatibility.py`.
 
 Environments in which the whole suite ran and no test failed, as far as they are recorded. `lock`: the versions of
 `requirements.lock`, by `make test`. `newest`: those that pip took without it, by `make test-newest`. `lowest`: those of
-the lower bounds of `setup.py`, by `make test-lowest`. Skipped are tests of what the versions or the machine lack; pytest's option
+the lower bounds of `setup.py`, by `make test-lowest`. Skipped are tests of what the versions or the machine lack;
 `-rs` tells the reasons. PyTorch before 2.3 needs NumPy 1, which pip does not know.
 
 {suite}
