@@ -2,7 +2,7 @@
 
 Where Dassl is installed, that one is used, and :mod:`compat.mending` puts right at run time what today's PyTorch broke
 in it. Where none is installed, this folder goes last on ``sys.path`` and ``dassl`` is the one embedded here. Worker
-processes that are spawned, not forked, inherit that path; with an installed Dassl they import ``compat`` anew with the
+processes that are spawned, not forked, inherit that path; with an installed Dassl they import ``compat`` again with the
 main module.
 """
 

@@ -34,9 +34,14 @@ def test_file_is_there_once_written(tmp_path):
 def test_error_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="cut"), atomic_write(path) as part:
-        part.write_text("half")
-        raise RuntimeError("cut")
+
+    def cut():
+        with atomic_write(path) as part:
+            part.write_text("half")
+            raise RuntimeError("cut")
+
+    with pytest.raises(RuntimeError, match="cut"):
+        cut()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

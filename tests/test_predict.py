@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import results_of
+from conftest import results_of, save_harmful_archive
 from PIL import Image
 
 from tools.predict import Predictor, Skipped, trained
@@ -531,6 +531,20 @@ def test_nothing_is_computed_with_other_weights(run_of, tmp_path, monkeypatch, n
     with pytest.raises(ValueError, match="run was made with other weights of CLIP") as told:
         Predictor(run)
     assert str(told.value).isprintable()
+
+
+def test_code_in_the_folder_of_a_run_does_not_run(run_of, tmp_path, capsys, pictures):
+    """The weights that a foreign run names may be an archive with code, which PyTorch runs when it loads it."""
+    run, trap = tmp_path / "run", tmp_path / "trap"
+    shutil.copytree(run_of("ZeroshotCLIP").folder, run)
+    save_harmful_archive(run / "clip.pt", trap, loops=True)
+    results = results_of(run)
+    results["config"]["MODEL"]["BACKBONE"]["NAME"] = str(run / "clip.pt")
+    (run / "results.json").write_text(json.dumps(results))
+    capsys.readouterr()
+    assert call("--model-dir", run, pictures / "b.jpg") == 2
+    assert capsys.readouterr().err.startswith(f"tools.predict: {run / 'clip.pt'} is not a CLIP file: it has no ")
+    assert not trap.exists()
 
 
 def test_building_says_nothing_on_stdout(run_of, pictures, capsys):

@@ -143,7 +143,7 @@ def parse(text: bytes, path: Path) -> dict[str, int]:
 
 
 def with_line(text: bytes, path: Path) -> bytes:
-    """`train.py` with our import behind those of the other trainers; itself where it has one.
+    """`train.py` with our import after those of the other trainers; itself where it has one.
 
     Raises:
         ValueError: no trainers are imported there.

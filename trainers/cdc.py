@@ -78,7 +78,7 @@ cfg_default.TRAINER.CDC = CfgNode(
         "FUSED_LOSS": False,  # add eq. (7) on the fused opinion
         "KL_WEIGHT": 0.0,  # weight of the KL to the uniform Dirichlet (Han et al., ICLR 2021) ...
         "KL_EPOCHS": 10,  # ... which grows linearly over so many epochs
-        # All cosines behind the invariant map of CLIP-ICM (Song et al., ICML 2025), estimated on plain CLIP before
+        # All cosines after the invariant map of CLIP-ICM (Song et al., ICML 2025), estimated on plain CLIP before
         # training; cosines there are others, so that EVIDENCE_SHIFT may need another value
         "INVARIANT": False,
         "INTERVENTIONS": 1,  # for that map: interventions on each training image,
@@ -112,7 +112,7 @@ class CDCModel(PromptedCLIP):
         self.evidence = evidence
 
     def project(self, features: Tensor) -> Tensor:
-        """L2-normalised features `(..., k)` behind the invariant map, if there is one, of such features `(..., D)`."""
+        """L2-normalised features `(..., k)` after the invariant map, if there is one, of such features `(..., D)`."""
         if not hasattr(self.prompt_learner, "invariant"):
             return features
         return F.normalize(self.prompt_learner.invariant(features), dim=-1)

@@ -1,11 +1,11 @@
 """CLIP-ICM: the Invariant Causal Mechanism of CLIP (Song et al., ICML 2025, arXiv 2405.15289).
 
 From pairs of an image and a random intervention on it a linear map to the factors that interventions leave alone is
-estimated, eq. (9), and images are classified behind that map, eq. (10): by the cosine with class embeddings, which any
+estimated, eq. (9), and images are classified after that map, eq. (10): by the cosine with class embeddings, which any
 classes have, or by a linear probe, which knows the classes of its run alone. No gradient step is taken.
 
 It departs from the released code (github ML-TASA/CLIP-ICM) in two points. The map consists of the eigenvectors of the
-largest eigenvalues, as the method asks for, where that code keeps those of the smallest. And the cosine is taken behind
+largest eigenvalues, as the method asks for, where that code keeps those of the smallest. And the cosine is taken after
 the map, where that code normalises the class embeddings before it and the image features not at all, so that a class
 whose embedding keeps more of its length is preferred.
 
@@ -46,7 +46,7 @@ cfg_default.TRAINER.CLIPICM = CfgNode(
 
 
 class InvariantCLIP(nn.Module):
-    """CLIP behind the invariant map.
+    """CLIP with the invariant map after it.
 
     Args:
         clip_model: frozen CLIP.
@@ -137,7 +137,7 @@ class CLIPICM(PromptTrainer):
             self.learner.probe.fit(self.learner(features.to(self.device)), labels)
 
     def classify(self, a: Tensor, features: Tensor, labels: Tensor, images: Tensor) -> Tensor:
-        """Scores `(B, C)` of image features `(B, D)` behind a map `(D, k)`, eq. (10).
+        """Scores `(B, C)` of image features `(B, D)` after a map `(D, k)`, eq. (10).
 
         A probe is fitted to `features` `(N, D)` and `labels` `(N,)`.
         """

@@ -25,7 +25,7 @@ from .prompt_trainer import LogitTrainer
 cfg_default.TRAINER.MAPLE = CfgNode(
     {
         "N_CTX": 2,  # context tokens
-        # Words of at least N_CTX tokens that the context starts from, those behind the first N_CTX staying fixed; "":
+        # Words of at least N_CTX tokens that the context starts from, those after the first N_CTX staying fixed; "":
         # random. As in the published code, more than 4 context tokens start from random numbers all the same.
         "CTX_INIT": "a photo of a",
         "PREC": "fp16",  # of the encoders: fp16, bf16, amp or fp32

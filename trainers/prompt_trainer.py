@@ -252,7 +252,7 @@ class PromptTrainer(ClipTrainer):
             raise ValueError(
                 f"training cannot go on from {path}, which can only be tested or be MODEL.INIT_WEIGHTS: {error}"
             ) from error
-        print(f"Found {path}, training goes on behind epoch {epoch}")
+        print(f"Found {path}, training continues after epoch {epoch}")
         return epoch
 
     def _resume_training(self, checkpoint: dict) -> None:

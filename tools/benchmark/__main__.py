@@ -2,7 +2,7 @@
 
     python -m tools.benchmark                              all of it, into output/benchmark/cpu.json
     python -m tools.benchmark --page docs/performance.md   and the page made of it; finished measurements are kept
-    python -m tools.benchmark --only text test --again     some sections anew
+    python -m tools.benchmark --only text test --again     some sections again
     python -m tools.benchmark --device cuda --upstream /path/to/CoOp /path/to/MaPLe
 
 Random weights at true sizes. Every trainer runs in a process of its own, so that its peak memory is its own; those that
@@ -35,7 +35,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--output", type=Path, help="results; by default output/benchmark/<device>.json")
     parser.add_argument("--page", type=Path, help="write the page of all results there")
-    parser.add_argument("--again", action="store_true", help="measure anew what the results have already")
+    parser.add_argument("--again", action="store_true", help="measure again what the results have already")
     parser.add_argument("--quick", action="store_true", help="sizes that only show that all of it runs")
     args = parser.parse_args(arguments)
     if args.threads < 1:

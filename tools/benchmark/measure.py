@@ -33,7 +33,7 @@ class Measurement:
     Attributes:
         section: one of `tools.common.choices.SECTIONS`.
         subjects: by a name that is used in figures and tables.
-        rounds: how often each takes its step behind the first one.
+        rounds: how often each takes its step after the first one.
         rounds_if_slow: the same where a step takes more than `SLOW` seconds.
         warm_up: steps before that, of which only the first one's seconds are recorded.
     """
@@ -191,7 +191,7 @@ def small(measurements: Sequence[Measurement]) -> list[Measurement]:
 def take(measurement: Measurement, settings: Settings) -> dict:
     """Take one measurement: for every subject its settings, seconds of each round, memory, operations, rate.
 
-    The first step's seconds, behind which some of the work need not be done again, stand on their own.
+    The first step's seconds stand on their own: some of its work need not be done again.
 
     Raises:
         RuntimeError: a subject's process failed or was killed.
@@ -282,7 +282,7 @@ def read(path: Path, described: dict, again: bool) -> dict:
         if not again:
             differing = [key for key in described if found["machine"].get(key) != described[key]]
             raise ValueError(
-                f"{path} is of another {', '.join(differing)}; --again starts it anew, --output names another"
+                f"{path} is of another {', '.join(differing)}; --again measures it again, --output names another"
             )
     return results
 

@@ -76,8 +76,8 @@ class Subject:
         work: "train": a training step on a given batch; "loop": the same on a batch of the data loader; "test":
             classify a batch of images; "text": text features and the gradient of their weighted sum.
         classes, templates, batch: C, M (of CDC) and B.
-        style: "ours"; "plain": the same trainer on `PlainTextEncoder`, in testing with text features of every batch
-            anew; "compiled": ours, its text encoder through `torch.compile`, on CUDA in the mode that tries CUDA
+        style: "ours"; "plain": the same trainer on `PlainTextEncoder`, in testing with text features computed for every
+            batch; "compiled": ours, its text encoder through `torch.compile`, on CUDA in the mode that tries CUDA
             graphs; "published": the trainer of the checkout.
         coupled, bank: CDC with coupled templates; with a feature bank.
         backbone: a key of `BACKBONES`.

@@ -474,7 +474,7 @@ def _in_config(text: str, end: int, line: re.Pattern) -> str | None:
 
 
 def _in_training(text: str, end: int) -> bool:
-    """Whether a log is within training at a place: behind an epoch's line with no word that training has finished."""
+    """Whether a log is within training at a place: after an epoch's line with no word that training has finished."""
     return _last(text, EPOCH, end) > _last(text, TRAINED, end)
 
 

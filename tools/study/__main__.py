@@ -43,7 +43,7 @@ def main() -> None:
         write_data_sets(plan.data_sets, args.data.absolute())
         failures = run_all(plan.groups(), args.data.absolute(), args.workers)
     if failures:
-        parser.exit(1, "\n".join(["tools.study: these runs failed; those behind the others are kept:", *failures, ""]))
+        parser.exit(1, "\n".join(["tools.study: these runs failed; those of the others are kept:", *failures, ""]))
 
     try:
         write_page(plan, page)

@@ -18,7 +18,7 @@ class Method:
     Attributes:
         title: in tables.
         trainer, config: as for the scripts.
-        tag: what is put behind the config in the name of the run's folder, as the scripts do with TAG.
+        tag: what is put after the config in the name of the run's folder, as the scripts do with TAG.
         settings: config keys and values besides.
         train: or is tested as it starts, which does not depend on the seed.
     """

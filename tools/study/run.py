@@ -62,5 +62,5 @@ def run_all(groups: list[list[Experiment]], data: Path, workers: int) -> list[st
             try:
                 failures += future.result()
             except BrokenProcessPool as error:
-                failures.append(f"{group[0].folder} or behind it: {error}")
+                failures.append(f"{group[0].folder} or after it: {error}")
         return failures

@@ -28,7 +28,7 @@ from tools.results.tables import harmonic_mean
 from tools.sweep.experiment import UNTRAINED, Experiment, execute
 
 PICTURES = 25  # a class to choose by
-FIRST = 1000  # their numbers begin far behind those of the set's own pictures
+FIRST = 1000  # their numbers begin far after those of the set's own pictures
 
 
 def make_pseudo_set(dataset: str, root: Path) -> None:

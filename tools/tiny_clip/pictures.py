@@ -20,9 +20,9 @@ MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
 
-def _render_chunk(seed: int, chunk: int) -> tuple[np.ndarray, list[world.Scene]]:
+def _render_chunk(seed: int, chunk: int, count: int) -> tuple[np.ndarray, list[world.Scene]]:
     rng = np.random.default_rng([seed, 1, chunk])
-    scenes = [world.sample_pretraining_scene(rng, world.FONTS) for _ in range(CHUNK)]
+    scenes = [world.sample_pretraining_scene(rng, world.FONTS) for _ in range(count)]
     return np.stack([np.asarray(world.render(scene, SIZE, rng)) for scene in scenes]), scenes
 
 
@@ -30,7 +30,7 @@ def render_pictures(seed: int, count: int, workers: int) -> tuple[torch.Tensor, 
     """``count`` pictures (rounded up to whole chunks) as ``(count, 3, 48, 48)`` bytes, and their scenes."""
     chunks = math.ceil(count / CHUNK)
     with ProcessPoolExecutor(workers) as pool:
-        running = pool.map(_render_chunk, itertools.repeat(seed, chunks), range(chunks))
+        running = pool.map(_render_chunk, itertools.repeat(seed), range(chunks), itertools.repeat(CHUNK))
         parts = list(tqdm(running, total=chunks, desc="rendering", unit_scale=CHUNK, unit="picture"))
     pictures = torch.from_numpy(np.concatenate([part[0] for part in parts])).permute(0, 3, 1, 2)
     return pictures, [scene for part in parts for scene in part[1]]

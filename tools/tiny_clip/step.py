@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import compat  # noqa: F401  (makes `dassl`, which the trainers need, importable)
 
@@ -73,4 +74,5 @@ def _gradients(
     features: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor], parameters: Sequence[nn.Parameter]
 ) -> tuple[torch.Tensor | None, ...]:
     """The parameters' gradients by way of these features, whose own gradients their leaves have."""
-    return torch.autograd.grad(features, parameters, [leaf.grad for leaf in leaves], allow_unused=True)
+    given: list[Any] = [leaf.grad for leaf in leaves]  # the hints of PyTorch 2.8 allow no None here
+    return torch.autograd.grad(features, parameters, given, allow_unused=True)

@@ -18,6 +18,7 @@ from tools.tiny_clip.schedule import fall_begins, rate_at
 from tools.tiny_clip.step import train_step
 from tools.tiny_clip.vocabulary import Vocabulary
 from tools.tiny_clip.weights import write_beside
+from trainers.modules.checkpoints import read_saved
 
 
 class Recipe(NamedTuple):
@@ -88,7 +89,7 @@ class Training:
         Raises:
             ValueError: the checkpoint is one of another run, or of an older version.
         """
-        saved = torch.load(path, weights_only=True)
+        saved = read_saved(path)
         if "decay" in saved["optimisers"][0]["param_groups"][0]:
             raise ValueError(
                 f"{path} was written by an older version of this tool, which had a Muon of its own: give another "

@@ -19,6 +19,7 @@ from clip.model import CLIP, build_model
 from tools.tiny_clip.model import ARCHITECTURE
 from tools.tiny_clip.vocabulary import CLIP_TOKENS, Vocabulary
 from trainers.modules.files import atomic_write
+from trainers.modules.weights import read_state_dict
 
 
 def full_state(model: CLIP, vocabulary: Vocabulary) -> dict[str, torch.Tensor]:
@@ -49,6 +50,4 @@ def write_weights(folder: Path, state: dict[str, torch.Tensor], record: dict[str
 
 def read_weights(path: Path) -> CLIP:
     """The tiny CLIP from its file, in float32, as `clip.model.build_model` makes it."""
-    with gzip.open(path) as file:
-        state = torch.load(io.BytesIO(file.read()), map_location="cpu", weights_only=True)
-    return build_model(state).float()
+    return build_model(read_state_dict(path)).float()

@@ -11,6 +11,29 @@ from .archives import kind, opened, shortened
 from .inert_pickle import Unreadable
 
 
+def read_saved(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a dictionary that `torch.save` wrote: tensors and plain data.
+
+    Args:
+        path: the file.
+        device: where its tensors go.
+
+    Returns:
+        What it holds; in the place of each object, function and class a `inert_pickle.Foreign`, which is only its name.
+
+    Raises:
+        ValueError: the file is broken or something else; with what it seems to be, and what to do.
+    """
+    try:
+        with opened(path) as saved:
+            content = saved.everything(device)
+    except Unreadable as error:
+        raise ValueError(f"{path} is not a whole checkpoint: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a whole checkpoint: it holds {kind(content)}, not a dictionary")
+    return content
+
+
 def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *needed: str) -> dict[str, Any]:
     """Read a checkpoint, tensors and plain data only.
 
@@ -29,13 +52,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *neede
     Raises:
         ValueError: the file is broken or no checkpoint; with what it seems to be, and what to do.
     """
-    try:
-        with opened(path) as saved:
-            checkpoint = saved.everything(device)
-    except Unreadable as error:
-        raise ValueError(f"{path} is not a whole checkpoint: {error}") from error
-    if not isinstance(checkpoint, dict):
-        raise ValueError(f"{path} is not a whole checkpoint: it holds {kind(checkpoint)}, not a dictionary")
+    checkpoint = read_saved(path, device)
     missing = [key for key in ("state_dict", *needed) if key not in checkpoint]
     if missing:
         raise ValueError(f"{path} is not a whole checkpoint: it lacks {', '.join(missing)}")

@@ -139,7 +139,7 @@ def choose(
 
     Args:
         features, intervened: as for `invariant_directions`.
-        score: map A `(D, k)` -> how well images are classified behind it.
+        score: map A `(D, k)` -> how well images are classified after it.
         weight: a given lambda, or 0 to choose it.
         k: a given dimension, or 0 to choose it.
 
@@ -157,7 +157,7 @@ def choose(
 
 
 class InvariantMap(nn.Module):
-    """The map A of eq. (9), `x -> A^T x`. Until it is set it is the identity, behind which CLIP is plain CLIP.
+    """The map A of eq. (9), `x -> A^T x`. Until it is set it is the identity, and CLIP is plain CLIP.
 
     Its state dict holds all D directions and k, so its shapes are the same for every k.
 

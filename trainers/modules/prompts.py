@@ -120,7 +120,7 @@ class TextContext(PromptLearner):
         encoder, class_names: see `PromptLearner`.
         n_ctx, ctx_init: see `start_context`.
         class_specific: a context for each class; only from a random start, as in the published code.
-        position: where the class name stands, one of `POSITIONS`; "middle": behind d // 2 context tokens.
+        position: where the class name stands, one of `POSITIONS`; "middle": after d // 2 context tokens.
 
     Raises:
         ValueError: see `check_context`; or a class name is too long.
@@ -147,9 +147,9 @@ class TextContext(PromptLearner):
         n_tokens = n_ctx + self.suffix.shape[1]
         orders = []  # of the positions in [context tokens][class name].[EOS][padding]
         for name in class_names:
-            behind_name = n_ctx + len(tokenize(name, sys.maxsize)) - 2
-            start, name_part = range(n_before), range(n_ctx, behind_name)
-            orders.append([*start, *name_part, *range(n_before, n_ctx), *range(behind_name, n_tokens)])
+            after_name = n_ctx + len(tokenize(name, sys.maxsize)) - 2
+            start, name_part = range(n_before), range(n_ctx, after_name)
+            orders.append([*start, *name_part, *range(n_before, n_ctx), *range(after_name, n_tokens)])
         # Context tokens before the name are the same for all classes, unless they are class-specific.
         self.n_shared = n_before if ctx.ndim == 2 else 0
         order = torch.tensor(orders)[:, self.n_shared :, None]
@@ -249,8 +249,8 @@ def _count_words(text: str) -> int:
 class CoupledPrompt(PromptLearner):
     """One template of coupled deep prompts, MaPLe's (Khattak et al., CVPR 2023).
 
-    Context tokens stand behind [SOS] and are exchanged before each of the next layers of the text encoder; linear maps
-    of these tokens stand behind the patches in the same layers of the image encoder. Names, shapes and the order of
+    Context tokens stand after [SOS] and are exchanged before each of the next layers of the text encoder; linear maps
+    of these tokens stand after the patches in the same layers of the image encoder. Names, shapes and the order of
     random draws are the published code's, so that its checkpoints fit and a seed gives the same start; the widths,
     which stand in its code as 512 and 768, come from the encoders.
 
@@ -390,7 +390,7 @@ def check_start(ctx_init: Sequence[str], n_templates: int, n_ctx: int, std: floa
 
 
 def _name_tokens(name: str, n_ctx: int, context_length: int) -> list[int]:
-    """Tokens of a class name, the full stop behind it and end-of-text."""
+    """Tokens of a class name, the full stop after it and end-of-text."""
     tokens = tokenize(f"{name}.", sys.maxsize)[1:]
     n_tokens = 1 + n_ctx + len(tokens)
     if n_tokens > context_length:

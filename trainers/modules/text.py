@@ -1,6 +1,6 @@
 """The frozen text encoder under learnable prompts, computing only what differs between prompts.
 
-CLIP's text transformer is causal and its feature is read at the end-of-text token, so nothing behind it is computed,
+CLIP's text transformer is causal and its feature is read at the end-of-text token, so nothing after it is computed,
 for every class its own (of 77 positions about 5), and the start `[SOS][context tokens]`, which the classes of one
 template share, is computed once a template: every class's own tokens attend to its keys and values. A few tokens attend
 in one masked product, many in one for each length that classes have, without padding. In the last layer only the
@@ -42,7 +42,7 @@ class TextPrompt(NamedTuple):
 
     Attributes:
         prefix: `(M, P, W)`, what all classes of a template share: `[SOS][context tokens]`.
-        suffix: `(C, L, W)`, or `(M, C, L, W)` where it differs between templates; arbitrary behind end-of-text.
+        suffix: `(C, L, W)`, or `(M, C, L, W)` where it differs between templates; arbitrary after end-of-text.
         eot_index: for each class the position of end-of-text in the suffix.
         deep: for layers 1, 2, ...: `(M, d, W)`, what replaces the prefix positions 1..d before that layer.
     """

@@ -1,6 +1,6 @@
 """The frozen image encoder, plain or, where it is a vision transformer, as a function of prompts.
 
-Prompt tokens stand behind the patches and are exchanged before each of the first layers (MaPLe, Khattak et al., CVPR
+Prompt tokens stand after the patches and are exchanged before each of the first layers (MaPLe, Khattak et al., CVPR
 2023). The views of all templates go through in one batch; in the last layer only the class token is a query.
 
 Legend: M templates, B images, S image size in pixels, G patches, d prompt tokens, V transformer width, D embedding
@@ -23,7 +23,7 @@ class VisualPrompt(NamedTuple):
     """Prompt tokens of M templates.
 
     Attributes:
-        shallow: `(M, d, V)`, what stands behind the patches in the first layer; it gets no positions.
+        shallow: `(M, d, V)`, what stands after the patches in the first layer; it gets no positions.
         deep: for layers 1, 2, ...: `(M, d, V)`, what replaces those d tokens before that layer.
     """
 
@@ -109,14 +109,14 @@ class ImageEncoder(nn.Module):
         x = x.flatten(0, 1).transpose(0, 1)  # (1 + G, M B, V), the order that CLIP's blocks take
         n_own = len(x)
 
-        def put_behind(x: Tensor, tokens: Tensor) -> Tensor:
+        def put_after(x: Tensor, tokens: Tensor) -> Tensor:
             tokens = tokens.to(x.dtype).transpose(0, 1).repeat_interleave(n_images, dim=1)  # (d, M B, V)
             return torch.cat([x[:n_own], tokens])
 
-        x = visual.ln_pre(put_behind(x, prompt.shallow))
+        x = visual.ln_pre(put_after(x, prompt.shallow))
         for layer, block in enumerate(blocks):
             if 0 < layer <= len(prompt.deep):
-                x = put_behind(x, prompt.deep[layer - 1])
+                x = put_after(x, prompt.deep[layer - 1])
             x = block(x) if layer < len(blocks) - 1 else _class_token(block, x)
         features: Tensor = (visual.ln_post(x) @ visual.proj).unflatten(0, (n_templates, n_images))
         return features

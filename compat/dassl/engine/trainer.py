@@ -501,7 +501,7 @@ class TrainerXU(SimpleTrainer):
     """A trainer on pairs of a labelled and an unlabelled batch."""
 
     def run_epoch(self) -> None:
-        """Train on as many pairs as ``TRAIN.COUNT_ITER`` says; the loader that ends first starts anew.
+        """Train on as many pairs as ``TRAIN.COUNT_ITER`` says; the loader that ends first starts again.
 
         Raises:
             ValueError: there are no unlabelled images, or ``TRAIN.COUNT_ITER`` is not train_x, train_u or smaller_one.

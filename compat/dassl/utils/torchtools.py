@@ -327,7 +327,7 @@ def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
 
 
 def init_network_weights(model: nn.Module, init_type: str = "normal", gain: float = 0.02) -> None:
-    """Draw the weights of convolutions and linear layers anew, zero their biases, and reset batch and instance norms.
+    """Draw the weights of convolutions and linear layers again, zero their biases, and reset batch and instance norms.
 
     Args:
         init_type: normal (standard deviation ``gain``), xavier, kaiming or orthogonal.
