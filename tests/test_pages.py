@@ -144,6 +144,7 @@ def test_commands_are_found():
     ]
 
 
+@pytest.mark.filterwarnings("ignore:.* found in sys.modules after import:RuntimeWarning")  # by other tests
 @pytest.mark.parametrize("words", PROGRAMS)
 def test_command_can_be_called(words, monkeypatch):
     """The program is there and understands its arguments; it is not run."""
