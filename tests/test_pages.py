@@ -17,7 +17,6 @@ from dassl.config import get_cfg_default
 import trainers  # noqa: F401  adds CDC's keys to the config
 from docs.figures import method
 from tools import pages
-from tools.common.blocks import fill, names, skeleton
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
@@ -145,6 +144,7 @@ def test_commands_are_found():
     ]
 
 
+@pytest.mark.filterwarnings("ignore:.* found in sys.modules after import:RuntimeWarning")  # by other tests
 @pytest.mark.parametrize("words", PROGRAMS)
 def test_command_can_be_called(words, monkeypatch):
     """The program is there and understands its arguments; it is not run."""
@@ -280,19 +280,17 @@ def test_shell_looks_like_a_checkout(tmp_path, monkeypatch):
     assert not {"TAG", "SHOTS"} & shell.environment.keys()
 
 
-# ---- pages with generated blocks
-
-
-def test_blocks_are_filled_and_nothing_else():
-    page = "# A\n\nText.\n\n<!-- made: one -->\nold\n<!-- end -->\n\n## B\n\n<!-- made: two -->\n<!-- end -->\nMore.\n"
-    assert names(page) == ["one", "two"]
-    filled = fill(page, {"two": "2", "one": "1\n1"})
-    assert filled == page.replace("old", "1\n1").replace("two -->\n", "two -->\n2\n")
-    assert fill(filled, {"one": "1\n1", "two": "2"}) == filled
-    assert skeleton(page) == "# A\n\n<!-- made: one -->\n<!-- end -->\n\n## B\n\n<!-- made: two -->\n<!-- end -->\n"
-    for wrong in ({"one": "1"}, {"one": "1", "two": "2", "three": "3"}):
-        with pytest.raises(ValueError, match=r"must hold each of the blocks .* got one, two"):
-            fill(page, wrong)
+def test_command_writes_pages(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("```console\n$ echo 1\n```\n")
+    monkeypatch.setattr(sys, "argv", ["tools.pages", str(page), "--folder", str(tmp_path / "work")])
+    pages.main()
+    assert page.read_text().startswith("```console\n$ echo 1\n1\n```\n\n<!-- printed by")
+    page.write_text("```console\n$ echo 1; exit 3\n```\n")
+    with pytest.raises(SystemExit):
+        pages.main()
+    assert "tools.pages: echo 1; exit 3 failed:\n1\n" in capsys.readouterr().err
+    assert page.read_text() == "```console\n$ echo 1; exit 3\n```\n"
 
 
 # ---- the picture
