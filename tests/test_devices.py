@@ -59,7 +59,8 @@ LEARNING = [
 ]
 
 # How far from those in fp32, as parts of their lengths, scores may be, and what training changed of the parameters.
-TOLERANCE = {"fp32": (1e-4, 1e-2), "fp16": (0.02, 0.2), "bf16": (0.06, 0.6), "amp": (0.06, 0.6)}
+# CDC's scores are the most sensitive: cosines, which bfloat16 keeps to three digits, times 100 for each template.
+TOLERANCE = {"fp32": (1e-4, 1e-2), "fp16": (0.02, 0.2), "bf16": (0.2, 0.6), "amp": (0.2, 0.6)}
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -92,7 +93,7 @@ def build(build_run, tmp_path):
             "INPUT.SIZE": (48, 48),
             "OPTIM.MAX_EPOCH": 2,
             "OPTIM.WARMUP_EPOCH": 0,
-            "OPTIM.LR": 0.05,
+            "OPTIM.LR": 0.03,
             **own,
             **dict(options),
         }

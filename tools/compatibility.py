@@ -52,9 +52,9 @@ run them again is in `tools/compatibility.py`.
 
 ## The tests
 
-The whole suite ran in these environments, and no test failed. `lock`: the versions of `requirements.lock`, by
-`make test`. `newest`: those that pip took without it when this was written, by `make test-newest`. `lowest`: the lower
-bounds of `setup.py`, by `make test-lowest`. Skipped are tests of what the versions or the machine lack; pytest's option
+Environments in which the whole suite ran and no test failed, as far as they are recorded. `lock`: the versions of
+`requirements.lock`, by `make test`. `newest`: those that pip took without it, by `make test-newest`. `lowest`: those of
+the lower bounds of `setup.py`, by `make test-lowest`. Skipped are tests of what the versions or the machine lack; pytest's option
 `-rs` tells the reasons. PyTorch before 2.3 needs NumPy 1, which pip does not know.
 
 {suite}
@@ -110,6 +110,8 @@ def render(suite: list[dict[str, str]], published: list[dict[str, str]]) -> str:
         )
         for name, headings, rows in (("suite", SUITE, suite), ("published", PUBLISHED, published))
     }
+    if not suite:
+        tables["suite"] = "None is recorded for this state of the code."
     return PAGE.format(**tables)
 
 
