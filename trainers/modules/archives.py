@@ -5,8 +5,8 @@ Both are a zip file with one pickle, `data.pkl`, and one uncompressed record for
 is read as data (`inert_pickle`), storages as bytes. The code in a TorchScript archive is not looked at.
 
 Nothing in the file is trusted, and nothing of it is written anywhere: a name is only compared, a size is compared with
-what the file holds before memory is taken for it, and depth, number of records and unpacked size are bounded. Trusted
-are Python's `zipfile`, `gzip` and `pickletools`.
+what the file holds before memory is taken for it, and depth, number of records and unpacked size are bounded. Python's
+`zipfile`, `gzip` and `pickletools` are trusted.
 """
 
 from __future__ import annotations
