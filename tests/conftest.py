@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import warnings
-from pathlib import Path
-from typing import Tuple  # noqa: UP035
-
 import compat  # noqa: F401  makes `import dassl` work
 
 import numpy as np
@@ -15,61 +10,27 @@ import torch
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 from PIL import Image
-from suite import pytest_terminal_summary  # noqa: F401  a row for docs/compatibility.md
 
 import train
+from helpers import COLOURS, ROOT, SIZE, random_clip, save_archive
+from suite import pytest_terminal_summary  # noqa: F401  a row for docs/compatibility.md
 from trainers.modules import loading  # noqa: F401  imports clip without its warning
 
-ROOT = Path(__file__).resolve().parent.parent
-SIZE = 32  # pixels of the small CLIP's images
-COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200), "yellow": (200, 200, 30)}
-
-
-def _has_half_on_cpu() -> bool:
-    ones = torch.ones(1, 1, 1, 1, dtype=torch.float16)
-    try:
-        torch.nn.functional.linear(torch.nn.functional.conv2d(ones, ones), ones[0, 0])
-    except RuntimeError:
-        return False
-    return True
-
-
-# The precision fp16, as a parameter of tests that run on the CPU.
-HALF = pytest.param(
-    "fp16", marks=pytest.mark.skipif(not _has_half_on_cpu(), reason="this PyTorch has no half precision on the CPU")
+# Warnings of calls that others make in code of their own. As marks they also hold under `pytest -W error`.
+OTHERS_WARNINGS = (
+    # Python 3.12 and newer, of the workers that PyTorch's data loaders fork
+    "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning:multiprocessing[.]popen_fork",
+    # matplotlib 3.6 beside pyparsing 3.3
+    "ignore::DeprecationWarning:matplotlib[.](_?fontconfig_pattern|_mathtext)",
+    # PyTorch 2.0
+    "ignore:distutils Version classes are deprecated:DeprecationWarning:torch[.]utils[.]tensorboard",
 )
 
 
-def relative(a, b) -> float:
-    """How far two arrays are from each other, as a part of the second one's length."""
-    a, b = (torch.as_tensor(x).double() for x in (a, b))
-    return ((a - b).norm() / b.norm()).item()
-
-
-def random_clip(**arguments):
-    """The clip package's own architecture, small, its weights far enough from their start that every part matters."""
-    from clip.model import CLIP
-
-    settings = {
-        "embed_dim": 48,
-        "image_resolution": SIZE,
-        "vision_layers": 2,
-        "vision_width": 64,
-        "vision_patch_size": 8,
-        "context_length": 77,
-        "vocab_size": 49408,
-        "transformer_width": 64,
-        "transformer_heads": 1,
-        "transformer_layers": 3,
-    }
-    generator = torch.Generator().manual_seed(0)
-    model = CLIP(**{**settings, **arguments}).eval().requires_grad_(False)
-    for name, parameter in model.named_parameters():
-        if name != "logit_scale":
-            spread = 0.3 if parameter.ndim == 1 else 2.0 * parameter.std().item()
-            mean = 1.0 if name.endswith(("ln_1.weight", "ln_2.weight", "ln_final.weight")) else 0.0
-            parameter.copy_(mean + spread * torch.randn(parameter.shape, generator=generator))
-    return model
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for warning in OTHERS_WARNINGS:
+            item.add_marker(pytest.mark.filterwarnings(warning))
 
 
 @pytest.fixture(autouse=True)
@@ -82,65 +43,6 @@ def seeded():
 def small_clip():
     torch.manual_seed(0)
     return random_clip()
-
-
-class _Archive(torch.nn.Module):
-    """What OpenAI's archives look like from outside: CLIP's parameters and three integers beside them."""
-
-    def __init__(self, clip_model):
-        super().__init__()
-        for name, child in clip_model.named_children():
-            self.add_module(name, child)
-        for name, parameter in clip_model.named_parameters(recurse=False):
-            self.register_parameter(name, parameter)
-        for name in ("input_resolution", "context_length", "vocab_size"):
-            self.register_buffer(name, torch.tensor(1))
-
-    def forward(self, image):
-        return self.visual(image)
-
-
-def save_archive(clip_model, path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        size = clip_model.visual.input_resolution
-        torch.jit.trace(_Archive(clip_model).eval(), torch.zeros(1, 3, size, size)).save(str(path))
-
-
-class _Harmful(torch.nn.Module):
-    """Writes a file, or never ends, as soon as its archive is loaded by PyTorch."""
-
-    def __init__(self, path: str, loops: bool):
-        super().__init__()
-        self.path, self.loops, self.written = path, loops, torch.zeros(4)
-
-    def forward(self):
-        return 0
-
-    @torch.jit.export
-    def __getstate__(self):
-        return self.path, self.loops, self.training
-
-    @torch.jit.export
-    def __setstate__(self, state: Tuple[str, bool, bool]):  # noqa: UP006  TorchScript of PyTorch 2.0 knows no other
-        self.path, self.loops, self.training = state
-        self.written = torch.from_file(self.path, True, 4)
-        while self.loops:
-            pass
-
-
-def save_harmful_archive(path, trap, loops: bool = False) -> None:
-    """A TorchScript archive that writes the file `trap` when PyTorch loads it, and then ends or does not."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.script(_Harmful(str(trap), loops)).save(str(path))
-
-
-def run_archive(path) -> None:
-    """Load an archive as PyTorch does."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.load(str(path))
 
 
 @pytest.fixture(scope="session")
@@ -213,8 +115,3 @@ def build_run(data, clip_files):
         return build_trainer(cfg)
 
     return make
-
-
-def results_of(folder) -> dict:
-    """What a run has written to results.json."""
-    return json.loads((Path(folder) / "results.json").read_text())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def suite_row(outcomes: dict[str, list]) -> dict[str, str]:
         "torchvision": torchvision.__version__,
         "numpy": np.__version__,
         "pillow": PIL.__version__,
+        "date": date.today().isoformat(),
         "device": "GPU" if torch.cuda.is_available() else "CPU",
         **{outcome: str(len(outcomes.get(outcome, []))) for outcome in ("passed", "skipped")},
     }

@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
 
 from datasets.splits import SUBSAMPLES
+from helpers import ROOT
 from tools.common import choices
 
 HEAVY = {"clip", "dassl", "matplotlib", "numpy", "PIL", "scipy", "sklearn", "tensorboard", "torch", "torchvision"}

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, SIZE, relative, results_of
 from dassl.config import get_cfg_default
+
+from helpers import ROOT, SIZE, relative, results_of
 
 PAGE = (ROOT / "docs/own_trainer.md").read_text(encoding="utf-8")
 CODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -8,7 +8,8 @@ import runpy
 import pytest
 import setuptools
 import yaml
-from conftest import ROOT
+
+from helpers import ROOT
 
 FORMS = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
 
@@ -82,6 +83,13 @@ def test_issue_form(path):
 
 def test_there_are_forms_for_a_bug_and_for_numbers():
     assert [path.stem for path in FORMS] == ["bug", "numbers"]
+
+
+def test_folders_of_tests_are_those_of_the_code():
+    tests = ROOT / "tests"
+    folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
+    assert len(folders) > 10
+    assert [folder for folder in folders if not (ROOT / folder).is_dir()] == []
 
 
 def test_paths_in_contributing_exist():

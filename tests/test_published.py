@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, SIZE, results_of
 
+from helpers import ROOT, SIZE, results_of
 from tools import dropin
 
 sys.path.append(str(ROOT / "tests" / "golden"))

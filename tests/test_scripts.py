@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from helpers import ROOT
+
 RECORDER = """#!/usr/bin/env bash
 pwd > "$RECORD"
 echo "$*" >> "$RECORD.all"
@@ -29,7 +30,7 @@ class Checkout:
         self.record = folder / "record"
         self.output = self.root / "output" / "base2new"
         self.home.mkdir(parents=True)
-        shutil.copytree(REPOSITORY / "scripts", self.root / "scripts")
+        shutil.copytree(ROOT / "scripts", self.root / "scripts")
         for config in ("datasets/dtd", "datasets/digits", "trainers/CDC/vit_b16", "trainers/CDC/tiny"):
             self.add_config(config)
         self.add_config("trainers/ZeroshotCLIP/vit_b16")
@@ -230,19 +231,19 @@ def test_default_config_goes_with_the_data_set(checkout):
     ],
 )
 def test_default_config_is_the_published_one(checkout, script, dataset, cfg):
-    shutil.copytree(REPOSITORY / "configs", checkout.root / "configs", dirs_exist_ok=True)
+    shutil.copytree(ROOT / "configs", checkout.root / "configs", dirs_exist_ok=True)
     checkout.add_config("datasets/imagenet")
     done = checkout.run(script, dataset, "1")
     assert done.returncode == 0, done.stderr
     path = done.called[done.called.index("--config-file") + 1]
     trainer = done.called[done.called.index("--trainer") + 1]
     assert path == f"configs/trainers/{trainer}/{cfg}.yaml"
-    assert (REPOSITORY / path).is_file()
+    assert (ROOT / path).is_file()
 
 
 def test_every_method_has_every_script_that_it_can_run():
     """All of them hand over to CDC's, which do the work; zero-shot CLIP has nothing to train."""
-    own = {path.name for path in (REPOSITORY / "scripts/cdc").glob("*.sh")} - {"common.sh"}
+    own = {path.name for path in (ROOT / "scripts/cdc").glob("*.sh")} - {"common.sh"}
     assert own == {
         *(f"base2new_{part}.sh" for part in ("train", "test", "all")),
         *(f"{name}.sh" for name in ("xd_train", "xd_test", "dg_test", "fewshot")),
@@ -250,12 +251,12 @@ def test_every_method_has_every_script_that_it_can_run():
     training = {"base2new_train.sh", "xd_train.sh", "fewshot.sh"}
     trainers = {"coop": "CoOp", "cocoop": "CoCoOp", "maple": "MaPLe", "clip_icm": "CLIPICM", "zsclip": "ZeroshotCLIP"}
     for folder, trainer in {**trainers, "zsclip2": "ZeroshotCLIP2"}.items():
-        scripts = {path.name: path.read_text() for path in (REPOSITORY / "scripts" / folder).glob("*.sh")}
+        scripts = {path.name: path.read_text() for path in (ROOT / "scripts" / folder).glob("*.sh")}
         assert scripts.keys() == (own - training if folder.startswith("zsclip") else own)
         for name, text in scripts.items():
             assert text.endswith(f'TRAINER={trainer} exec bash "$(dirname "${{BASH_SOURCE[0]}}")/../cdc/{name}" "$@"\n')
             assert f"bash scripts/{folder}/{name}" in text
-    assert {path.name for path in (REPOSITORY / "scripts").iterdir()} == {"cdc", "zsclip2", *trainers}
+    assert {path.name for path in (ROOT / "scripts").iterdir()} == {"cdc", "zsclip2", *trainers}
 
 
 # ---- the other protocols
@@ -414,13 +415,11 @@ def test_last_epoch_of_a_run_that_kept_its_best_has_a_folder_of_its_own(checkout
 
 def test_data_sets_and_configs_that_scripts_name_are_there():
     """What the scripts fill in themselves: variants, the papers' sets, generated sets."""
-    text = "".join(
-        (REPOSITORY / "scripts/cdc" / name).read_text() for name in ("dg_test.sh", "base2new_all.sh", "common.sh")
-    )
+    text = "".join((ROOT / "scripts/cdc" / name).read_text() for name in ("dg_test.sh", "base2new_all.sh", "common.sh"))
     lists = re.findall(r'variants="([^"]*)"|DATASETS:-([^}]*)}|GENERATED="([^"]*)"', text)
     names = [name for found in lists for name in " ".join(found).replace("\\", " ").split()]
     assert len(names) > 20
-    assert [name for name in names if not (REPOSITORY / f"configs/datasets/{name}.yaml").is_file()] == []
+    assert [name for name in names if not (ROOT / f"configs/datasets/{name}.yaml").is_file()] == []
 
 
 # ---- settings of one's own, and folders
@@ -608,6 +607,6 @@ def test_wrong_classes(checkout):
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
 def test_shellcheck():
-    scripts = sorted(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "scripts").rglob("*.sh"))
-    done = subprocess.run(["shellcheck", "-x", *scripts], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    scripts = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "scripts").rglob("*.sh"))
+    done = subprocess.run(["shellcheck", "-x", *scripts], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout

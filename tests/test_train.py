@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import train
-
-ROOT = Path(__file__).resolve().parent.parent
+from helpers import ROOT
 
 
 def command_line(tmp_path, clip_file, *arguments):

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import io
 import json
+import stat
+import tarfile
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -258,3 +261,33 @@ WRITERS = {
 }
 MODULES = {name: writer.__name__ for name, writer in WRITERS.items()}  # CoOp's modules and configs have one name
 TEST_ONLY = ("ImageNetA", "ImageNetR", "ImageNetSketch", "ImageNetV2")
+
+
+def write_archive(path, members):
+    """A tar or zip file of name -> content; a tuple as content is a link (kind, target)."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                entry = zipfile.ZipInfo(name)
+                if isinstance(content, tuple):
+                    entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+                    content = content[1].encode()
+                archive.writestr(entry, content)
+    else:
+        with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
+            for name, content in members.items():
+                entry = tarfile.TarInfo(name)
+                if isinstance(content, tuple):
+                    entry.type, entry.linkname = content
+                    archive.addfile(entry)
+                elif name.endswith("/"):
+                    entry.type = tarfile.DIRTYPE
+                    archive.addfile(entry)
+                else:
+                    entry.size = len(content)
+                    archive.addfile(entry, io.BytesIO(content))
+    return str(path)
+
+
+def tree(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

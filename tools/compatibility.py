@@ -29,6 +29,7 @@ SUITE = {
     "torchvision": "torchvision",
     "numpy": "NumPy",
     "pillow": "Pillow",
+    "date": "date",
     "device": "device",
     "passed": "passed",
     "skipped": "skipped",

@@ -25,10 +25,10 @@ from dassl.data.transforms.transforms import AVAI_CHOICES, Cutout, InstanceNorma
 from PIL import Image
 from yacs.config import CfgNode
 
-GOLDEN = Path(__file__).parent / "golden"
+from helpers import GOLDEN, ROOT
 
 pytestmark = pytest.mark.skipif(
-    not Path(dassl.__file__).is_relative_to(Path(__file__).parents[1] / "compat"),
+    not Path(dassl.__file__).is_relative_to(ROOT / "compat"),
     reason="an installed Dassl is in use; these are tests of compat/dassl",
 )
 

@@ -21,13 +21,13 @@ import compat
 import numpy as np
 import pytest
 import torch
-from conftest import run_archive, save_harmful_archive
 from PIL import Image
 from torch import nn
 
-HERE = Path(__file__).resolve().parent
-SCRIPT = HERE / "golden" / "make_dassl_engine.py"
-GOLDEN = json.loads(SCRIPT.with_name("dassl_engine.json").read_text(encoding="utf-8"))
+from helpers import GOLDEN, ROOT, run_archive, save_harmful_archive
+
+SCRIPT = GOLDEN / "make_dassl_engine.py"
+FACTS = json.loads(SCRIPT.with_name("dassl_engine.json").read_text(encoding="utf-8"))
 
 todays_torch = pytest.mark.skipif(torch.__version__ < "2.6", reason="this PyTorch's torch.load() takes all by default")
 embedded = pytest.mark.skipif(compat.which() != "embedded", reason="an installed Dassl is in use")
@@ -67,14 +67,14 @@ def run_python(code, *path, **options):
 # Golden numbers of upstream
 
 
-@pytest.mark.parametrize("part", [key for key in GOLDEN if key not in ("torch", "trainings")])
+@pytest.mark.parametrize("part", [key for key in FACTS if key not in ("torch", "trainings")])
 def test_golden(part):
-    assert differences(GOLDEN[part], getattr(golden_script, part)()) == []
+    assert differences(FACTS[part], getattr(golden_script, part)()) == []
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of")
 def test_golden_trainings():
-    assert differences(GOLDEN["trainings"], golden_script.trainings()) == []
+    assert differences(FACTS["trainings"], golden_script.trainings()) == []
 
 
 @pytest.mark.upstream
@@ -86,7 +86,7 @@ def test_upstream_mended(tmp_path):
     assert made.returncode == 0, made.stderr
     assert f"installed at {checkout}" in made.stdout
     found = json.loads((tmp_path / "found.json").read_text())
-    assert differences({**GOLDEN, "torch": torch.__version__}, found) == []
+    assert differences({**FACTS, "torch": torch.__version__}, found) == []
 
     code = f"""
 import compat, sys
@@ -95,10 +95,10 @@ import make_dassl_engine, json
 print(compat.which(), file=sys.stderr)
 print(json.dumps([make_dassl_engine.resumed_training(OPTIM__WARMUP_EPOCH=w)["printed"] for w in (1, 3)]))
 """
-    ran = run_python(code, checkout, HERE.parent)
+    ran = run_python(code, checkout, ROOT)
     assert f"installed at {checkout}" in ran.stderr
     policies = "import compat; from dassl.data.transforms.autoaugment import *; ImageNetPolicy(), SVHNPolicy()"
-    run_python(policies, checkout, HERE.parent, check=True)
+    run_python(policies, checkout, ROOT, check=True)
     for warmup, lines in zip((1, 3), json.loads(ran.stdout)):
         assert printed_rates(lines) == expected_rates(warmup)
 
@@ -836,7 +836,7 @@ print([name for name in ("gdown", "wilds", "dassl.data.datasets.dg.wilds") if na
 """
     Image.effect_noise((64, 64), 90).save(tmp_path / "whole.png")
     (tmp_path / "cut_off.png").write_bytes((tmp_path / "whole.png").read_bytes()[:600])
-    ran = run_python(code, HERE.parent, tmp_path / "site", cwd=tmp_path)
+    ran = run_python(code, ROOT, tmp_path / "site", cwd=tmp_path)
     missing = [name for name in ("gdown", "wilds", "pandas") if importlib.util.find_spec(name) is None]
     if missing != ["gdown", "wilds", "pandas"]:
         pytest.skip("gdown, wilds or pandas is installed")
@@ -869,9 +869,9 @@ importlib.reload(compat)
 import dassl
 print(compat.which(), dassl.__version__, [entry.endswith("compat") for entry in sys.path].count(True))
 """
-    ran = run_python(code, HERE.parent / "compat", HERE.parent, cwd=tmp_path)
+    ran = run_python(code, ROOT / "compat", ROOT, cwd=tmp_path)
     assert ran.stdout == "embedded 0.6.3+embedded 1\n", ran.stderr
-    ran = run_python(code + "print(sys.path[-1].endswith('compat'))", HERE.parent, cwd=tmp_path)
+    ran = run_python(code + "print(sys.path[-1].endswith('compat'))", ROOT, cwd=tmp_path)
     assert ran.stdout == "embedded 0.6.3+embedded 1\nTrue\n", ran.stderr
 
 
@@ -884,5 +884,5 @@ from dassl.utils import tolist_if_not
 from torch.utils.data import DataLoader
 print(list(DataLoader(range(2), num_workers=1, multiprocessing_context="spawn", collate_fn=tolist_if_not)))
 """
-    ran = run_python(code, HERE.parent)
+    ran = run_python(code, ROOT)
     assert ran.stdout == "[[0], [1]]\n", ran.stderr

@@ -18,13 +18,14 @@ from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from dassl.utils import set_random_seed
 from PIL import Image
 from sklearn.datasets import load_digits
-from trees import write_images
 
 from datasets.base import Item, Split, generate_once, read_split, save_split, split_folders, subsample_classes
 from datasets.digits import Digits
+from helpers import GOLDEN, ROOT
+from trees import write_images
 
-GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("coop_datasets.json").read_text())
-CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "datasets"
+FACTS = json.loads((GOLDEN / "coop_datasets.json").read_text())
+CONFIGS = ROOT / "configs" / "datasets"
 SPLIT_FILE = "split_zhou_DescribableTextures.json"
 fork = multiprocessing.get_context("fork")
 
@@ -63,41 +64,41 @@ def write_split(root, **parts):
 @pytest.fixture
 def tree(tmp_path):
     """The golden tree without a split file."""
-    return write_tree(tmp_path, GOLDEN["tree"])
+    return write_tree(tmp_path, FACTS["tree"])
 
 
 @pytest.fixture(scope="module")
 def golden_root(tmp_path_factory):
     """The golden tree with the split file that CoOp's reader made for seed 1."""
-    root = write_tree(tmp_path_factory.mktemp("data"), GOLDEN["tree"])
-    (root / "dtd" / SPLIT_FILE).write_text(json.dumps(GOLDEN["made"]["1"]))
+    root = write_tree(tmp_path_factory.mktemp("data"), FACTS["tree"])
+    (root / "dtd" / SPLIT_FILE).write_text(json.dumps(FACTS["made"]["1"]))
     return root
 
 
 # ---- parity with the published reader
 
 
-@pytest.mark.parametrize("seed", GOLDEN["made"])
+@pytest.mark.parametrize("seed", FACTS["made"])
 def test_new_split_is_the_published_readers(tree, seed):
     read(tree, seed=int(seed))
-    assert json.loads((tree / "dtd" / SPLIT_FILE).read_text()) == GOLDEN["made"][seed]
+    assert json.loads((tree / "dtd" / SPLIT_FILE).read_text()) == FACTS["made"][seed]
 
 
 def test_ignored_and_renamed_folders_are_as_in_the_published_readers(tree):
     random.seed(1)
     split = split_folders(
-        str(tree / "dtd" / "images"), ignored=GOLDEN["ignored_folders"], renamed=GOLDEN["renamed_folders"]
+        str(tree / "dtd" / "images"), ignored=FACTS["ignored_folders"], renamed=FACTS["renamed_folders"]
     )
-    assert {part: [list(item) for item in items] for part, items in split._asdict().items()} == GOLDEN["renamed"]
+    assert {part: [list(item) for item in items] for part, items in split._asdict().items()} == FACTS["renamed"]
 
 
-@pytest.mark.parametrize("entry", GOLDEN["selected"], ids=lambda e: f"{e['seed']}-{e['shots']}-{e['subsample']}")
+@pytest.mark.parametrize("entry", FACTS["selected"], ids=lambda e: f"{e['seed']}-{e['shots']}-{e['subsample']}")
 def test_selection_is_the_published_readers(golden_root, entry):
     reader = read(golden_root, entry["seed"], shots=entry["shots"], subsample=entry["subsample"])
     images = golden_root / "dtd" / "images"
     assert listed(reader.train_x, images) == entry["train_x"]
     assert listed(reader.val, images) == entry["val"]
-    assert listed(reader.test, images) == GOLDEN["test"][entry["subsample"]]
+    assert listed(reader.test, images) == FACTS["test"][entry["subsample"]]
     assert reader.classnames == entry["classnames"]
     assert reader.num_classes == len(entry["classnames"])
 
@@ -146,7 +147,7 @@ def test_files_that_are_no_images_are_left_out_and_counted(tree, capsys):
     (images / "banded" / ".directory").touch()
     (images / "banded" / "more").mkdir()
     read(tree)
-    assert json.loads((tree / "dtd" / SPLIT_FILE).read_text()) == GOLDEN["made"]["1"]
+    assert json.loads((tree / "dtd" / SPLIT_FILE).read_text()) == FACTS["made"]["1"]
     out = capsys.readouterr().out
     assert "3 entries" in out
     assert "README.txt, banded/more, banded/Thumbs.db" in out
@@ -207,7 +208,7 @@ def test_no_class_folders(tmp_path):
 
 
 def test_split_names_missing_images(tree):
-    split = GOLDEN["made"]["1"]
+    split = FACTS["made"]["1"]
     named = {part: [list(entry) for entry in entries] for part, entries in split.items()}
     named["test"][0][0] = "nowhere/banded_0.jpg"
     named["val"][0][0] = "banded/banded_99.jpg"
@@ -221,14 +222,14 @@ def test_split_names_missing_images(tree):
 def test_dangling_link_is_a_missing_image(golden_root, tmp_path):
     images = tmp_path / "dtd" / "images"
     images.mkdir(parents=True)
-    for folder in GOLDEN["tree"]:
+    for folder in FACTS["tree"]:
         (images / folder).symlink_to(golden_root / "dtd" / "images" / folder)
-    (tmp_path / "dtd" / SPLIT_FILE).write_text(json.dumps(GOLDEN["made"]["1"]))
+    (tmp_path / "dtd" / SPLIT_FILE).write_text(json.dumps(FACTS["made"]["1"]))
     read(tmp_path)  # linked folders are as good as folders
 
     (images / "banded").unlink()
     (images / "banded").mkdir()
-    for index in range(GOLDEN["tree"]["banded"]):
+    for index in range(FACTS["tree"]["banded"]):
         (images / "banded" / f"banded_{index}.jpg").symlink_to(tmp_path / "gone")
     with pytest.raises(FileNotFoundError, match="10 of the 144"):
         read(tmp_path)
@@ -317,7 +318,7 @@ def test_file_system_without_links(tree, monkeypatch):
 
     monkeypatch.setattr("datasets.files.os.link", no_links)
     read(tree)
-    assert json.loads((tree / "dtd" / SPLIT_FILE).read_text()) == GOLDEN["made"]["1"]
+    assert json.loads((tree / "dtd" / SPLIT_FILE).read_text()) == FACTS["made"]["1"]
 
 
 def test_split_of_another_process_is_kept_and_used(tree, monkeypatch):
@@ -325,13 +326,13 @@ def test_split_of_another_process_is_kept_and_used(tree, monkeypatch):
 
     def slower_than_the_other(*args, **options):
         split = made(*args, **options)
-        (tree / "dtd" / SPLIT_FILE).write_text(json.dumps(GOLDEN["made"]["2"]))
+        (tree / "dtd" / SPLIT_FILE).write_text(json.dumps(FACTS["made"]["2"]))
         return split
 
     monkeypatch.setattr("datasets.base.split_folders", slower_than_the_other)
     reader = read(tree, seed=1)
     images = tree / "dtd" / "images"
-    assert listed(reader.train_x, images) == [[path, label] for path, label, _ in GOLDEN["made"]["2"]["train"]]
+    assert listed(reader.train_x, images) == [[path, label] for path, label, _ in FACTS["made"]["2"]["train"]]
     assert sorted(path.name for path in (tree / "dtd").iterdir()) == ["images", SPLIT_FILE]
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import re
-from pathlib import Path
 
 import pytest
 from dassl.config import get_cfg_default
@@ -14,8 +13,9 @@ from dassl.data.datasets import build_dataset
 from dassl.utils import set_random_seed
 
 import datasets  # noqa: F401  registers the reader
+from helpers import ROOT
 
-CONFIG = Path(__file__).resolve().parents[1] / "configs" / "datasets" / "folder.yaml"
+CONFIG = ROOT / "configs" / "datasets" / "folder.yaml"
 
 
 def read(root, folder="folder", seed=1, shots=-1, subsample="all"):

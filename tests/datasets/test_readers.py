@@ -20,15 +20,16 @@ from dassl.data.datasets import DATASET_REGISTRY, Datum, build_dataset
 from dassl.utils import set_random_seed
 from PIL import Image
 from scipy.io import savemat
-from trees import MODULES, TEST_ONLY, WRITERS, write_images, write_text
 
 from datasets.base import SplitDataset
 from datasets.fewshot import FewShotSelector, draw_per_class
 from datasets.pickles import read_pickled
 from datasets.splits import Item
+from helpers import GOLDEN, ROOT
+from trees import MODULES, TEST_ONLY, WRITERS, write_images, write_text
 
-GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("coop_readers.json").read_text())
-CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "datasets"
+FACTS = json.loads((GOLDEN / "coop_readers.json").read_text())
+CONFIGS = ROOT / "configs" / "datasets"
 PARTS = ("train_x", "val", "test")
 
 
@@ -80,15 +81,15 @@ def test_lists_are_the_published_readers(tmp_path, name):
     WRITERS[name](tmp_path)
     reader = read(tmp_path, name)
     for part in PARTS:
-        assert listed(reader, part) == GOLDEN["readers"][name]["lists"][part]
+        assert listed(reader, part) == FACTS["readers"][name]["lists"][part]
     again = read(tmp_path, name, seed=5)  # from the split file, where there is one, with another seed
     assert [listed(again, part) for part in PARTS] == [listed(reader, part) for part in PARTS]
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_selections_are_the_published_readers(trees, name):
-    lists = GOLDEN["readers"][name]["lists"]
-    for entry in GOLDEN["readers"][name]["selected"]:
+    lists = FACTS["readers"][name]["lists"]
+    for entry in FACTS["readers"][name]["selected"]:
         options = {key: entry[key] for key in ("seed", "shots", "subsample")}
         folder = Path(read(trees, name).dataset_dir, "split_fewshot")
         shutil.rmtree(folder, ignore_errors=True)
@@ -103,9 +104,9 @@ def test_selections_are_the_published_readers(trees, name):
             assert folder.exists() == (name not in TEST_ONLY)
 
 
-@pytest.mark.parametrize("name", GOLDEN["pickled"])
+@pytest.mark.parametrize("name", FACTS["pickled"])
 def test_selection_that_the_published_reader_pickled_is_taken(tmp_path, capsys, name):
-    golden = GOLDEN["pickled"][name]
+    golden = FACTS["pickled"][name]
     WRITERS[name](tmp_path)
     reader = read(tmp_path, name)
     for file, content in golden["files"].items():
@@ -128,7 +129,7 @@ def test_imagenet_takes_the_order_of_pickled_lists(tmp_path, capsys):
     WRITERS["ImageNet"](tmp_path)
     listing = listed(read(tmp_path, "ImageNet"), "train_x")
     path = tmp_path / "imagenet" / "preprocessed.pkl"
-    path.write_bytes(base64.b64decode(GOLDEN["pickled"]["ImageNet"]["files"]["preprocessed.pkl"]))
+    path.write_bytes(base64.b64decode(FACTS["pickled"]["ImageNet"]["files"]["preprocessed.pkl"]))
     taken = listed(read(tmp_path, "ImageNet"), "train_x")
     assert taken != listing
     assert taken == sorted(sorted(listing, reverse=True), key=lambda entry: entry[1])

@@ -6,9 +6,9 @@ import json
 from types import SimpleNamespace
 
 import pytest
-import suite
-from conftest import ROOT
 
+import suite
+from helpers import ROOT
 from tools import compatibility
 
 SUITE_ROW = {**dict.fromkeys(compatibility.SUITE, "x"), "versions": "lock", "python": "3.11.7"}
@@ -62,7 +62,9 @@ def test_what_is_no_row(read, row):
 OPTIONS = {"file_or_dir": [], "keyword": "", "deselect": None, "markexpr": "not gpu", "lf": False}
 
 
-@pytest.mark.parametrize("part", [{}, {"file_or_dir": ["tests/test_cdc.py"]}, {"keyword": "x"}, {"markexpr": "gpu"}])
+@pytest.mark.parametrize(
+    "part", [{}, {"file_or_dir": ["tests/trainers/test_cdc.py"]}, {"keyword": "x"}, {"markexpr": "gpu"}]
+)
 @pytest.mark.parametrize("status", [0, 1])
 @pytest.mark.parametrize("versions", ["lock", None])
 def test_suite_writes_a_row(part, status, versions, tmp_path, monkeypatch, read):

@@ -17,8 +17,8 @@ from pathlib import Path
 import clip
 import pytest
 import torch
-from conftest import ROOT, SIZE, results_of
 
+from helpers import ROOT, SIZE, results_of
 from tools import dropin
 from trainers import prompt_trainer
 from trainers.modules import text

@@ -11,11 +11,11 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT
 from dassl.config import get_cfg_default
 
 import trainers  # noqa: F401  adds CDC's keys to the config
 from docs.figures import method
+from helpers import ROOT
 from tools import pages
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

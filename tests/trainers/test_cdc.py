@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import HALF, ROOT, results_of
 from dassl.config import cfg_default
 
+from helpers import HALF, ROOT, results_of
 from trainers.modules.loading import load_clip
 
 OPTIONS = {

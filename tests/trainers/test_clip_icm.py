@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import HALF, random_clip, results_of
 from PIL import Image
 
+from helpers import HALF, random_clip, results_of
 from trainers import cdc, clip_icm, invariance
 from trainers.modules.interventions import OPERATIONS, InterventionViews, intervene
 from trainers.modules.invariant import (

@@ -14,17 +14,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from clip import clip
-from conftest import COLOURS, HALF, ROOT, random_clip, relative, results_of
 from dassl.config import get_cfg_default
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from helpers import COLOURS, GOLDEN, HALF, ROOT, random_clip, relative, results_of
 from trainers import cocoop
 from trainers.modules.checkpoints import read_checkpoint
 from trainers.modules.prompts import ConditionalContext, TextContext
 from trainers.modules.templates import ENSEMBLE
 from trainers.modules.text import TextEncoder
 
-GOLDEN = ROOT / "tests" / "golden"
 sys.path.append(str(GOLDEN))
 make_coop = importlib.import_module("make_coop")
 

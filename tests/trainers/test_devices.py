@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from conftest import ROOT, relative, results_of
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import set_random_seed
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from helpers import ROOT, relative, results_of
 from trainers.modules.loading import PRECISIONS
 from trainers.prompt_trainer import PromptTrainer, grad_scaler
 

@@ -10,13 +10,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import relative
 from dassl.config import get_cfg_default
 from dassl.data.transforms import build_transform
 from dassl.data.transforms.transforms import AVAI_CHOICES
 from dassl.utils import read_image
 from yacs.config import CfgNode
 
+from helpers import relative
 from trainers import feature_bank
 from trainers.feature_bank import Views, describe, view_seed
 

@@ -13,15 +13,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import HALF, ROOT, SIZE, random_clip, relative, results_of
 from dassl.config import get_cfg_default
 
+from helpers import GOLDEN, HALF, ROOT, SIZE, random_clip, relative, results_of
 from trainers.modules.loading import tokenize
 from trainers.modules.prompts import CoupledPrompt, CoupledTemplates
 from trainers.modules.text import TextEncoder
 from trainers.modules.vision import ImageEncoder, VisualPrompt
 
-GOLDEN = ROOT / "tests" / "golden"
 sys.path.append(str(GOLDEN))  # where the golden scripts find each other
 make_coop, make_maple = (importlib.import_module(name) for name in ("make_coop", "make_maple"))
 

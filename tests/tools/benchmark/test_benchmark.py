@@ -9,7 +9,8 @@ from collections import Counter
 
 import pytest
 import torch
-from conftest import relative
+
+from helpers import relative
 
 pytest.importorskip("resource", reason="peak memory is read as POSIX has it")
 pytest.importorskip("torch.utils.flop_counter", reason="PyTorch counts operations from 2.1 on")

@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+
+from helpers import ROOT
 
 
 @pytest.mark.parametrize("program", ["datasets", "results", "results wrong"])

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 import torchvision
-import trees
 from PIL import Image
-from test_tools_archives import tree, write_archive
-from test_tools_download import Server
 from torchvision.datasets import Flowers102
 
+import trees
+from helpers import ROOT
+from server import Server
 from tools.data import names as module
 from tools.data.__main__ import main
 from tools.data.check import check, public_names, reader_of
 from tools.data.prepare import held, prepare
 from tools.data.sources import FILE, SOURCES, Counts, read_sources
+from trees import tree, write_archive
 
 SPLIT_FILE = "split_zhou_DescribableTextures.json"
 names_of_flowers = pytest.mark.skipif(
@@ -234,7 +235,7 @@ def test_folder_under_a_name_of_its_own(tmp_path, monkeypatch):
 
 
 def test_page_on_data_has_the_numbers_and_names_of_the_table():
-    page = Path(__file__).resolve().parents[1].joinpath("docs", "data.md").read_text()
+    page = ROOT.joinpath("docs", "data.md").read_text()
     for name, source in SOURCES.items():
         counts = [f"{count:,}" for count in source.published if count is not None]
         pattern = r"\| " + r" \|(?:.*\|)? ".join(map(re.escape, counts)) + r" \|"

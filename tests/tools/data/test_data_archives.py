@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
 import random
-import stat
 import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from tools.data import archives as module
 from tools.data.archives import unpack
+from trees import tree, write_archive
 
 
 def left(folder):
@@ -27,36 +25,6 @@ def filtered(request, monkeypatch):
         monkeypatch.delattr(tarfile, "data_filter", raising=False)
     elif not hasattr(tarfile, "data_filter"):
         pytest.skip("this Python has no data filter")
-
-
-def write_archive(path, members):
-    """A tar or zip file of name -> content; a tuple as content is a link (kind, target)."""
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, content in members.items():
-                entry = zipfile.ZipInfo(name)
-                if isinstance(content, tuple):
-                    entry.external_attr = (stat.S_IFLNK | 0o777) << 16
-                    content = content[1].encode()
-                archive.writestr(entry, content)
-    else:
-        with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
-            for name, content in members.items():
-                entry = tarfile.TarInfo(name)
-                if isinstance(content, tuple):
-                    entry.type, entry.linkname = content
-                    archive.addfile(entry)
-                elif name.endswith("/"):
-                    entry.type = tarfile.DIRTYPE
-                    archive.addfile(entry)
-                else:
-                    entry.size = len(content)
-                    archive.addfile(entry, io.BytesIO(content))
-    return str(path)
-
-
-def tree(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 MEMBERS = {

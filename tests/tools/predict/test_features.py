@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, SIZE, results_of
 
+from helpers import ROOT, SIZE, results_of
 from tools.predict.feature_file import describe, encode_images, list_images
 from tools.predict.features import main
 

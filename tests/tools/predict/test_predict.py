@@ -15,16 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import results_of, save_harmful_archive
 from PIL import Image
 
+from helpers import ROOT, results_of, save_harmful_archive
 from tools.predict import Predictor, Skipped, trained
 from tools.predict import predictor as module
 from tools.predict.__main__ import main
 from tools.predict.classify import short
 from trainers.modules import loading
 
-ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ("TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.EVIDENCE_SCALE", 10.0)
 AUGMENTED = (*TEMPLATES, "TRAINER.CDC.AUGMENTATIONS", [["random_resized_crop", "normalize"], ["normalize"]])
 WORDS = ("TRAINER.CDC.CTX_INIT", ["a photo of a", "one picture of a"])

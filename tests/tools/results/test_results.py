@@ -22,13 +22,13 @@ from dassl.config import get_cfg_default
 from dassl.evaluation import build_evaluator
 from PIL import Image
 
+from helpers import GOLDEN, ROOT
 from tools.data.check import public_names
 from tools.results import published, table_of, tables, text_table
 from tools.results.__main__ import main
 from tools.results.runs import Run, find_runs, place_of, read_logs, read_runs
 
-ROOT = Path(__file__).resolve().parent.parent
-TRAININGS = json.loads((ROOT / "tests/golden/dassl_engine.json").read_text())["trainings"]
+TRAININGS = json.loads((GOLDEN / "dassl_engine.json").read_text())["trainings"]
 LAST_EPOCH = TRAININGS["last step, warm-up"]["printed"]  # 159 of 300 right
 BEST_EPOCH = TRAININGS["best by validation"]["printed"]  # 158 of 300 right
 NO_TEST = TRAININGS["no test"]["printed"]

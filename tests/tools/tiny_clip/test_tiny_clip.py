@@ -6,7 +6,6 @@ import json
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from clip import tokenize
 from torch.nn import functional
 
 from datasets import world
+from helpers import ROOT
 from tools.tiny_clip.__main__ import main, parse
 from tools.tiny_clip.evaluation import handwritten_digits, probes
 from tools.tiny_clip.losses import Heads, contrastive_loss
@@ -27,7 +27,7 @@ from tools.tiny_clip.step import train_step
 from tools.tiny_clip.vocabulary import Vocabulary
 from trainers.modules.loading import load_clip
 
-WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+WEIGHTS = ROOT / "weights"
 needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this PyTorch has no Muon")
 
 

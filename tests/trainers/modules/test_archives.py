@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import run_archive, save_harmful_archive
 from torch import nn
 
+from helpers import run_archive, save_harmful_archive
 from trainers.modules import archives, inert_pickle, loading, weights
 from trainers.modules.checkpoints import read_checkpoint
 from trainers.modules.inert_pickle import Foreign, StoredTensor, Unreadable

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import results_of
 
+from helpers import results_of
 from trainers.modules.group_accuracy import GroupAccuracy
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from clip import clip
-from conftest import relative
 
+from helpers import relative
 from trainers.modules import text
 from trainers.modules.prompts import TextTemplates
 from trainers.modules.text import TextEncoder, TextPrompt
