@@ -80,12 +80,16 @@ cfg_default.TRAINER.CDC = CfgNode(
         "KL_EPOCHS": 10,  # ... which grows linearly over so many epochs
         # All cosines after the invariant map of CLIP-ICM (Song et al., ICML 2025), estimated on plain CLIP before
         # training; cosines there are others, so that EVIDENCE_SHIFT may need another value
-        "INVARIANT": False,
-        "INTERVENTIONS": 1,  # for that map: interventions on each training image,
-        "K": 0,  # dimension of the invariant subspace, and
-        "LAMBDA": 0.0,  # weight of the interventions; 0: chosen on validation images
+        "INVARIANT_MAP": {
+            "ENABLED": False,
+            "INTERVENTIONS": 1,  # on each training image
+            "K": 0,  # dimension of the invariant subspace; 0: chosen on validation images
+            "LAMBDA": 0.0,  # weight of the interventions; 0: chosen as K is
+        },
     }
 )
+for old, new in {"INVARIANT": "ENABLED", "INTERVENTIONS": "INTERVENTIONS", "K": "K", "LAMBDA": "LAMBDA"}.items():
+    cfg_default.register_renamed_key(f"TRAINER.CDC.{old}", f"TRAINER.CDC.INVARIANT_MAP.{new}")
 
 
 class CDCModel(PromptedCLIP):
@@ -163,7 +167,8 @@ class CDC(PromptTrainer):
         problems += collect_errors(check_start, *start, coupled)
         problems += collect_errors(check_coupled, options.PROMPT_DEPTH, cfg.MODEL.BACKBONE.NAME) if coupled else []
         problems += collect_errors(format_template, [], cfg.DATASET.NAME, options.ANCHOR)
-        problems += collect_errors(check_estimate, options.INTERVENTIONS, options.K, options.LAMBDA)
+        estimate = options.INVARIANT_MAP
+        problems += collect_errors(check_estimate, estimate.INTERVENTIONS, estimate.K, estimate.LAMBDA)
         if options.FEATURE_BANK and coupled:
             problems.append(f"FEATURE_BANK takes PROMPT text, got {options.PROMPT}")
         return problems + _augmentation_problems(options, cfg.INPUT.TRANSFORMS)
@@ -184,8 +189,9 @@ class CDC(PromptTrainer):
         clip_model.to(self.device)
         with self.autocast():
             anchor = encoder.encode_texts(texts)
-        if options.INVARIANT:
-            check_estimate(options.INTERVENTIONS, options.K, options.LAMBDA, anchor.shape[1])
+        estimate = options.INVARIANT_MAP
+        if estimate.ENABLED:
+            check_estimate(estimate.INTERVENTIONS, estimate.K, estimate.LAMBDA, anchor.shape[1])
             learner.invariant = InvariantMap(anchor.shape[1])  # part of the learner, so that checkpoints keep it
         evidence = EvidenceFunction(options.EVIDENCE, options.EVIDENCE_SCALE or self.scale, options.EVIDENCE_SHIFT)
         self.model = CDCModel(clip_model, learner, self.autocast, anchor, evidence).to(self.device)
@@ -201,16 +207,20 @@ class CDC(PromptTrainer):
     def before_train(self) -> None:
         super().before_train()
         # Templates that training starts from belong to the map that came with them.
-        if self.options.INVARIANT and self.start_epoch == 0 and not self.cfg.MODEL.INIT_WEIGHTS:
+        estimate = self.options.INVARIANT_MAP
+        if estimate.ENABLED and self.start_epoch == 0 and not self.cfg.MODEL.INIT_WEIGHTS:
             anchor = self.model.anchor.cpu()
-            invariant = self.model.prompt_learner.invariant
-            estimate_invariant_map(self, invariant, lambda a, features, labels, images: cosine(images @ a, anchor @ a))
+
+            def classify(a: Tensor, features: Tensor, labels: Tensor, images: Tensor) -> Tensor:
+                return cosine(images @ a, anchor @ a)
+
+            estimate_invariant_map(self, estimate, self.model.prompt_learner.invariant, classify)
 
     def model_metrics(self) -> dict[str, float]:
-        figures = self.model.prompt_learner.invariant.metrics() if self.options.INVARIANT else {}
+        metrics = self.model.prompt_learner.invariant.metrics() if self.options.INVARIANT_MAP.ENABLED else {}
         if self.options.N_TEMPLATES > 1:
-            figures["template_similarity"] = template_similarity(self.model.text_features()).item()
-        return figures
+            metrics["template_similarity"] = template_similarity(self.model.text_features()).item()
+        return metrics
 
     def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """Eq. (8), `L_tce + beta L_de + gamma L_con`."""

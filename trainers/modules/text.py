@@ -73,6 +73,11 @@ class TextEncoder(nn.Module):
         return len(self.positional_embedding)
 
     @property
+    def width(self) -> int:
+        """W, the length of a token's embedding."""
+        return self.positional_embedding.shape[1]
+
+    @property
     def dtype(self) -> torch.dtype:
         """What the transformer computes in."""
         return self.text_projection.dtype
