@@ -27,10 +27,12 @@ class Learner(nn.Module):
     """What a `PromptedCLIP` trains: calling it gives the text encoder's prompts.
 
     Attributes:
+        prompts_images: whether it has prompts of the image encoder too.
         invariant: a map that image and text features go through. Only a learner that was given one has it; it is kept
             in the learner's state dict.
     """
 
+    prompts_images = False
     invariant: InvariantMap
 
     def visual(self) -> VisualPrompt | None:
@@ -267,6 +269,8 @@ class CoupledPrompt(PromptLearner):
             number of layers, the wording is too short, or a class name is too long.
     """
 
+    prompts_images = True
+
     def __init__(
         self,
         text_encoder: TextEncoder,
@@ -329,6 +333,8 @@ class CoupledTemplates(Learner):
     Raises:
         ValueError: a wrong number of wordings, wordings of unequal length, or as `CoupledPrompt`.
     """
+
+    prompts_images = True
 
     def __init__(
         self,
