@@ -40,13 +40,13 @@ from .modules.text import TextEncoder
 from .modules.vision import ImageEncoder, VisualPrompt
 from .prompt_trainer import PromptTrainer
 
-# The sources settle M = 4 and that every template has its own augmentation. Templates are MaPLe's. Every other value here
-# is our choice.
+# The sources settle M = 4 and that every template has its own augmentation. Templates are MaPLe's. Every other value is
+# our choice.
 cfg_default.TRAINER.CDC = CfgNode(
     {
         "PREC": "fp16",  # of the encoders: fp16, bf16, amp or fp32; losses and evidence are always in fp32
-        # Kind of template: coupled (MaPLe's: tokens in several layers of both encoders; needs a ViT and M image passes),
-        # by its numbers the paper's, or text (tokens of the text encoder alone; one image pass in testing)
+        # Kind of template: coupled (MaPLe's, and by its numbers the paper's: tokens in several layers of both encoders;
+        # needs a ViT, and M image passes) or text (tokens of the text encoder alone; one image pass in testing)
         "PROMPT": "coupled",
         "N_TEMPLATES": 4,  # M
         "N_CTX": 2,  # context tokens of each template
