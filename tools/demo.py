@@ -30,6 +30,7 @@ METHODS = {
     "CoOp": ("coop", "tiny"),
     "CoCoOp": ("cocoop", "tiny"),
     "MaPLe": ("maple", "tiny"),
+    "PromptSRC": ("promptsrc", "tiny"),
     "CDC": ("cdc", "tiny"),
     "CDC-coupled": ("cdc", "tiny_coupled"),
 }

@@ -444,17 +444,18 @@ class DeepTemplates(Learner):
         self.templates = nn.ModuleList(make(start) for start in starts)
 
     def forward(self) -> TextPrompt:
-        prefixes, suffixes, ends, deep = zip(*(template() for template in self.templates))
+        prompts: list[TextPrompt] = [template() for template in self.templates]
+        deep = [torch.cat(layer) for layer in zip(*(prompt.deep for prompt in prompts))]
         # Class names are the same under all templates.
-        return TextPrompt(torch.cat(prefixes), suffixes[0], ends[0], [torch.cat(layer) for layer in zip(*deep)])
+        return prompts[0]._replace(prefix=torch.cat([prompt.prefix for prompt in prompts]), deep=deep)
 
     def visual(self) -> VisualPrompt | None:
         templates = cast("Iterable[DeepPrompt]", self.templates)
         prompts = [prompt for prompt in (template.visual() for template in templates) if prompt is not None]
         if not prompts:
             return None
-        shallow, deep = zip(*prompts)
-        return VisualPrompt(torch.cat(shallow), [torch.cat(layer) for layer in zip(*deep)])
+        deep = [torch.cat(layer) for layer in zip(*(prompt.deep for prompt in prompts))]
+        return VisualPrompt(torch.cat([prompt.shallow for prompt in prompts]), deep)
 
 
 class CoupledTemplates(DeepTemplates):
