@@ -27,10 +27,12 @@ class Learner(nn.Module):
     """What a `PromptedCLIP` trains: calling it gives the text encoder's prompts.
 
     Attributes:
+        prompts_images: whether it has prompts of the image encoder too.
         invariant: a map that image and text features go through. Only a learner that was given one has it; it is kept
             in the learner's state dict.
     """
 
+    prompts_images = False
     invariant: InvariantMap
 
     def visual(self) -> VisualPrompt | None:
@@ -60,7 +62,7 @@ class PromptLearner(Learner):
     def __init__(self, encoder: TextEncoder, class_names: Sequence[str], n_ctx: int, words: Tensor | None = None):
         super().__init__()
         if words is None:
-            words = torch.zeros(0, encoder.positional_embedding.shape[-1])
+            words = torch.zeros(0, encoder.width)
         n_before = n_ctx + len(words)
         suffix, eot_index = pad([_name_tokens(name, n_before, encoder.context_length) for name in class_names])
         self.register_buffer("words", words, persistent=False)
@@ -103,9 +105,8 @@ class TextTemplates(PromptLearner):
         check_start(ctx_init, n_templates, n_ctx, std)
         super().__init__(encoder, class_names, n_ctx)
         tokens = [tokenize(text)[1:-1] for text in ctx_init]
-        width = self.sos.shape[-1]
-        start = encoder.embed(torch.tensor(tokens)) if ctx_init else torch.zeros(1, n_ctx, width)  # (1 or M, d, W)
-        self.ctx = nn.Parameter(start + std * torch.randn(n_templates, n_ctx, width))
+        start = encoder.embed(torch.tensor(tokens)) if ctx_init else torch.zeros(1, n_ctx, encoder.width)
+        self.ctx = nn.Parameter(start + std * torch.randn(n_templates, n_ctx, encoder.width))
 
     def forward(self) -> TextPrompt:
         return TextPrompt(self.build_prefix(self.ctx), self.suffix, self.eot_index)
@@ -217,8 +218,8 @@ def start_context(
         embedded = encoder.embed(torch.tensor(tokenize(ctx_init)[1:-1]))
         n_ctx = _count_words(ctx_init)
         return embedded[:n_ctx].clone(), embedded[n_ctx:]
-    width = encoder.positional_embedding.shape[-1]
-    return nn.init.normal_(torch.empty(*copies, n_ctx, width), std=0.02), torch.zeros(0, width)
+    start = nn.init.normal_(torch.empty(*copies, n_ctx, encoder.width), std=0.02)
+    return start, torch.zeros(0, encoder.width)
 
 
 def check_context(n_ctx: int, ctx_init: str, position: str = "end") -> None:
@@ -281,7 +282,7 @@ class DeepPrompt(PromptLearner):
         tokens = tokenize(ctx_init)[1:-1]
         embedded = encoder.embed(torch.tensor(tokens, dtype=torch.long))
         super().__init__(encoder, class_names, n_ctx, words=embedded[n_ctx:])
-        width = self.sos.shape[-1]
+        width = encoder.width
         start = embedded[:n_ctx] if ctx_init else torch.zeros(n_ctx, width)
         if std:
             start = start + std * torch.randn(n_ctx, width)
@@ -314,6 +315,8 @@ class CoupledPrompt(DeepPrompt):
             number of layers, the wording is too short, or a class name is too long.
     """
 
+    prompts_images = True
+
     def __init__(
         self,
         text_encoder: TextEncoder,
@@ -326,7 +329,7 @@ class CoupledPrompt(DeepPrompt):
     ):
         n_layers = min(len(image_encoder.blocks), len(text_encoder.blocks))
         super().__init__(text_encoder, class_names, n_ctx, depth, n_layers, ctx_init, std)
-        width = self.sos.shape[-1]
+        width = text_encoder.width
         self.proj = nn.Linear(width, image_encoder.width)
         self.compound_prompts_text = _random_tokens(depth - 1, n_ctx, width)
         projection = nn.Linear(width, image_encoder.width)
@@ -380,13 +383,14 @@ class IndependentPrompt(DeepPrompt):
                 f"got {visual_depth}"
             )
         super().__init__(text_encoder, class_names, n_ctx, depth, len(text_encoder.blocks), ctx_init, std)
-        self.compound_prompts_text = _random_tokens(depth - 1, n_ctx, self.sos.shape[-1])
-        if visual_depth:
+        self.compound_prompts_text = _random_tokens(depth - 1, n_ctx, text_encoder.width)
+        self.prompts_images = visual_depth > 0
+        if self.prompts_images:
             self.visual_ctx, *deep = _random_tokens(visual_depth, visual_n_ctx, image_encoder.width)
             self.compound_prompts_visual = nn.ParameterList(deep)
 
     def visual(self) -> VisualPrompt | None:
-        if not hasattr(self, "visual_ctx"):
+        if not self.prompts_images:
             return None
         return VisualPrompt(self.visual_ctx[None], [tokens[None] for tokens in self.compound_prompts_visual])
 
@@ -442,6 +446,7 @@ class DeepTemplates(Learner):
         check_start(ctx_init, n_templates, n_ctx, std, coupled=True)
         starts = ctx_init if len(ctx_init) == n_templates else [ctx_init[0] if ctx_init else ""] * n_templates
         self.templates = nn.ModuleList(make(start) for start in starts)
+        self.prompts_images = any(cast("DeepPrompt", template).prompts_images for template in self.templates)
 
     def forward(self) -> TextPrompt:
         prompts: list[TextPrompt] = [template() for template in self.templates]
