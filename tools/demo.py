@@ -30,6 +30,7 @@ METHODS = {
     "CoOp": ("coop", "tiny"),
     "CoCoOp": ("cocoop", "tiny"),
     "MaPLe": ("maple", "tiny"),
+    "PromptSRC": ("promptsrc", "tiny"),
     "CDC-text": ("cdc", "tiny_text"),
     "CDC": ("cdc", "tiny"),
 }

@@ -41,6 +41,7 @@ CASES = {
     "CoOp bank": ("CoOp", "tiny", {"TRAINER.COOP.FEATURE_BANK": 2}),
     "CoCoOp": ("CoCoOp", "tiny", {}),
     "MaPLe": ("MaPLe", "tiny", {}),
+    "PromptSRC": ("PromptSRC", "tiny", {"TRAINER.PROMPTSRC.GPA_MEAN": 1}),
     # K and LAMBDA are given, as their choice by accuracy may turn on a rounding; K is below the rank of 8 images.
     "CLIPICM probe": (
         "CLIPICM",
