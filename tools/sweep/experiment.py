@@ -21,8 +21,6 @@ import train
 from tools.common.paths import ROOT
 from tools.results.runs import read_results
 
-# Trainers that are tested as they are
-UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")
 # Settings that say where things lie, and change no result
 WHERE = ("DATASET.ROOT", "OUTPUT_DIR", "TRAINER.CDC.FEATURE_BANK_DIR")
 

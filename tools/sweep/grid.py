@@ -23,9 +23,10 @@ from datasets.base import GENERATOR
 from datasets.files import write_json
 from datasets.rendered import RenderedDataset
 from datasets.splits import Item, Split, save_split
+from tools.common.layout import trains_nothing
 from tools.common.paths import ROOT
 from tools.results.tables import harmonic_mean
-from tools.sweep.experiment import UNTRAINED, Experiment, execute
+from tools.sweep.experiment import Experiment, execute
 
 PICTURES = 25  # a class to choose by
 FIRST = 1000  # their numbers begin far after those of the set's own pictures
@@ -74,7 +75,7 @@ def run(trainer: str, config: str, dataset: str, seed: int, settings: dict[str, 
     given = {"TRAIN.CHECKPOINT_FREQ": 0, **settings}
     base = Experiment(trainer, config, dataset, seed, "base", folder / "base", given)
     new = replace(base, classes="new", folder=folder / "new", tested=base.folder)
-    if trainer in UNTRAINED:
+    if trains_nothing(trainer):
         base, new = (replace(half, train=False, tested=None) for half in (base, new))
     for half in (base, new):
         execute(half, data)

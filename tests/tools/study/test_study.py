@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tools.common.layout import parse
 from tools.common.paths import ROOT
 from tools.study import methods
 from tools.study.__main__ import main
@@ -30,6 +31,17 @@ def test_what_is_tested_has_been_trained_before(plan, tmp_path):
             done.update(experiment.folders)
             everything += experiment.folders
     assert len(set(everything)) == len(everything)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_runs_lie_where_tables_look_for_them(plan, tmp_path):
+    for group in plan(tmp_path).groups():
+        for run in group:
+            for folder in run.folders:
+                place = parse(folder.relative_to(tmp_path))
+                assert place
+                assert (place.dataset, place.trainer, place.seed) == (run.dataset, run.trainer, run.seed)
+                assert (place.shots, place.classes) == (run.settings["DATASET.NUM_SHOTS"], run.classes)
 
 
 def test_plan_keeps_settings_apart(tmp_path):
