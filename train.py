@@ -13,11 +13,14 @@ about a wrong argument come at once.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from pathlib import Path
 
 import yaml
+
+ROOT = Path(__file__).resolve().parent  # the checkout
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -46,6 +49,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def setup_cfg(args: argparse.Namespace):
     """Dassl's defaults, then the data set's file, the method's file, the options, and the KEY VALUE pairs.
 
+    Relative paths start in the working folder. Those in config files are also looked for in the checkout, so that its
+    configs work in any folder (`find_paths`); those of the command line are not.
+
     Raises:
         FileNotFoundError: a config file is missing.
         ValueError: an unknown key, a value of the wrong type, or a key without a value.
@@ -68,6 +74,7 @@ def setup_cfg(args: argparse.Namespace):
     cfg = get_cfg_default()
     for path in files:
         _merge(path, cfg.merge_from_file, path)
+    find_paths(cfg)
     given = {
         "DATASET.ROOT": args.root,
         "OUTPUT_DIR": args.output_dir,
@@ -91,6 +98,29 @@ def setup_cfg(args: argparse.Namespace):
     clean_cfg(cfg, cfg.TRAINER.NAME)  # other trainers' options would only fill the log
     cfg.freeze()
     return cfg
+
+
+def find_paths(cfg) -> None:
+    """Make relative paths absolute which lead to nothing from the working folder, and to something from the checkout.
+
+    These are the paths of CLIP, of the checkpoint to start from, of the run to go on with, and of feature banks. All
+    others stay as they are written. So a run that is started in the checkout names CLIP as its config file does.
+
+    Args:
+        cfg: is changed.
+    """
+    paths = [
+        (cfg.MODEL.BACKBONE, "NAME", os.path.isfile),  # a name of OpenAI's may be a folder's, too
+        (cfg.MODEL, "INIT_WEIGHTS", os.path.isfile),
+        (cfg, "RESUME", os.path.isdir),
+    ]
+    for options in cfg.TRAINER.values():
+        if isinstance(options, dict) and "FEATURE_BANK_DIR" in options:
+            paths.append((options, "FEATURE_BANK_DIR", os.path.isdir))
+    for node, key, is_there in paths:
+        path = os.path.expanduser(node[key])
+        if path and not is_there(path) and is_there(ROOT / path):
+            node[key] = str(ROOT / path)
 
 
 def _merge(source: str, merge, content) -> None:

@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import itertools
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -98,7 +97,6 @@ def search(args: argparse.Namespace, command: str) -> None:
     for dataset in args.dataset:
         make_pseudo_set(dataset, data)
 
-    os.chdir(ROOT)  # paths in configs are seen from the checkout
     rows = []
     runs = list(itertools.product(grid, args.dataset, args.seeds))
     accuracies: dict[int, list[tuple[float, float]]] = {}

@@ -89,7 +89,7 @@ def digits(tmp_path_factory):
 
 
 def test_run_and_tests_of_its_epochs(tmp_path, digits, monkeypatch):
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(tmp_path)
     run = experiment(tmp_path)
     execute(run, digits)
     assert run.finished
@@ -104,6 +104,8 @@ def test_run_and_tests_of_its_epochs(tmp_path, digits, monkeypatch):
     before = (run.folder / "log.txt").read_text()
     execute(run, digits)
     assert (run.folder / "log.txt").read_text() == before
+    monkeypatch.chdir(ROOT)  # where the path of CLIP is another, and the file is the same
+    execute(run, digits)
     other = replace(run, settings={**run.settings, "OPTIM.LR": 0.5})
     with pytest.raises(ValueError, match=r"run holds results of another OPTIM.LR: delete it"):
         execute(other, digits)
@@ -113,12 +115,14 @@ def test_untrained_run_is_tested_alone(tmp_path, digits, monkeypatch):
     monkeypatch.chdir(ROOT)
     run = experiment(tmp_path, train=False)
     execute(run, digits)
-    assert json.loads((run.folder / "results.json").read_text())["epoch"] == 0
+    results = json.loads((run.folder / "results.json").read_text())
+    assert (results["epoch"], results["backbone"]) == (0, "weights/tiny_clip.pt.gz")
     assert not (run.folder / "prompt_learner").exists()
+    monkeypatch.chdir(tmp_path)
+    execute(run, digits)  # which its results do not stop, though the path of CLIP is another here
 
 
-def test_failed_run_is_named_and_others_go_on(tmp_path, digits, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_failed_run_is_named_and_others_go_on(tmp_path, digits):
     wrong = experiment(tmp_path, folder=tmp_path / "wrong", settings={"TRAINER.CDC.BETA": -1.0})
     right = experiment(tmp_path, train=False)
     failures = run_group([wrong, right], digits)
@@ -128,7 +132,8 @@ def test_failed_run_is_named_and_others_go_on(tmp_path, digits, monkeypatch):
     assert right.finished
 
 
-def test_groups_run_in_processes_and_their_failures_come_back(tmp_path, digits):
+def test_groups_run_in_processes_and_their_failures_come_back(tmp_path, digits, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     wrong = experiment(tmp_path, folder=tmp_path / "wrong", settings={"TRAINER.CDC.BETA": -1.0})
     right = experiment(tmp_path, train=False)
     failures = run_all([[wrong], [right]], digits, workers=1)
