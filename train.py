@@ -129,10 +129,13 @@ def _renamed(cfg) -> dict[str, str]:
     return cfg.__dict__[cfg.RENAMED_KEYS]
 
 
-def _merge_file(cfg, path: str) -> None:
-    """Merge a YAML file, in which keys may have old names."""
-    with open(path, encoding="utf-8") as file:
-        given = cfg.load_cfg(file)
+def rename_keys(cfg, given) -> None:
+    """Give the keys of a config that had other names once their names of today.
+
+    Args:
+        cfg: a config with the trainers' keys.
+        given: the older config, also a part of one; is changed.
+    """
     for old, new in _renamed(cfg).items():
         *nodes, name = old.split(".")
         node = functools.reduce(lambda node, key: node.get(key, {}) if isinstance(node, dict) else {}, nodes, given)
@@ -140,6 +143,13 @@ def _merge_file(cfg, path: str) -> None:
             *nodes, new_name = new.split(".")
             target = functools.reduce(lambda node, key: node.setdefault(key, type(cfg)()), nodes, given)
             target[new_name] = node.pop(name)
+
+
+def _merge_file(cfg, path: str) -> None:
+    """Merge a YAML file, in which keys may have old names."""
+    with open(path, encoding="utf-8") as file:
+        given = cfg.load_cfg(file)
+    rename_keys(cfg, given)
     cfg.merge_from_other_cfg(given)
 
 

@@ -67,7 +67,13 @@ def restore_cfg(results: dict[str, Any]) -> CfgNode:
         ValueError: it has keys or values that this project does not know.
     """
     cfg = get_cfg_default()
-    merge("the config in results.json", lambda config: cfg.merge_from_other_cfg(CfgNode(config)), results["config"])
+
+    def merge_results(config: dict[str, Any]) -> None:
+        given = CfgNode(config)
+        train.rename_keys(cfg, given)
+        cfg.merge_from_other_cfg(given)
+
+    merge("the config in results.json", merge_results, results["config"])
     cfg.MODEL.INIT_WEIGHTS = ""  # what its training started from, which may be gone
     train.find_paths(cfg)
     return cfg

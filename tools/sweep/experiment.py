@@ -101,6 +101,7 @@ def _check_settings(experiment: Experiment, cfg: CfgNode) -> None:
     """Refuse results that were made with other settings than these."""
     for folder in experiment.folders:
         found = CfgNode(json.loads((folder / "results.json").read_text())["config"])
+        train.rename_keys(cfg, found)
         train.find_paths(found)
         before, now = _flat(found), _flat(json.loads(json.dumps(cfg)))
         other = sorted(key for key in before.keys() | now.keys() if not _same(before.get(key), now.get(key)))

@@ -492,6 +492,16 @@ def test_device_precision_and_backbone(run_of, clip_files, monkeypatch):
     assert other == Predictor(run, backbone=other).trainer.cfg.MODEL.BACKBONE.NAME
 
 
+def test_results_of_older_versions_are_read(run_of):
+    """Their config has the keys' names of then."""
+    results = trained.read_run(run_of("CDC invariant").folder)
+    options = results["config"]["TRAINER"]["CDC"]
+    expected = options.pop("INVARIANT_MAP")
+    options.update({{"ENABLED": "INVARIANT"}.get(name, name): value for name, value in expected.items()})
+    assert options["INVARIANT"] is True
+    assert expected == trained.restore_cfg(results).TRAINER.CDC.INVARIANT_MAP
+
+
 def test_clip_in_the_checkout_is_found_from_any_folder(run_of, tmp_path, monkeypatch):
     """As a config file names it, and so do the results of runs in the checkout; not as an option names it."""
     results = trained.read_run(run_of("CoOp").folder)

@@ -121,6 +121,16 @@ def test_untrained_run_is_tested_alone(tmp_path, digits, monkeypatch):
     monkeypatch.chdir(tmp_path)
     execute(run, digits)  # which its results do not stop, though the path of CLIP is another here
 
+    options = results["config"]["TRAINER"]["CDC"]  # nor if they are of an older version
+    found = options.pop("INVARIANT_MAP")
+    options.update({{"ENABLED": "INVARIANT"}.get(name, name): value for name, value in found.items()})
+    (run.folder / "results.json").write_text(json.dumps(results))
+    execute(run, digits)
+    options["INVARIANT"] = True
+    (run.folder / "results.json").write_text(json.dumps(results))
+    with pytest.raises(ValueError, match=r"another TRAINER\.CDC\.INVARIANT_MAP\.ENABLED: delete it"):
+        execute(run, digits)
+
 
 def test_failed_run_is_named_and_others_go_on(tmp_path, digits):
     wrong = experiment(tmp_path, folder=tmp_path / "wrong", settings={"TRAINER.CDC.BETA": -1.0})
