@@ -283,7 +283,7 @@ class CDC(PromptTrainer):
         A sum over templates: those with prompts in the image encoder go through it in parts, each with its own backward
         pass, so that memory does not grow with M. `FUSED_LOSS` ties them together, and they are all kept.
         """
-        prompt = self.learner.visual()
+        prompt = self.model.prompt_learner.visual()
         if prompt is None:
             features = self.feature_source.features(batch)
             return self._loss_of_features(features, features, text_features, label)
