@@ -1,4 +1,4 @@
-"""What all trainers share on Dassl's side: a frozen CLIP, its test, `results.json`."""
+"""What all trainers share on Dassl's side: a frozen CLIP, its test, `predictions.npz` and `results.json`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from .modules.evidence import Opinion
 from .modules.files import atomic_write
 from .modules.group_accuracy import GroupAccuracy
 from .modules.loading import PRECISIONS, load_clip
+from .modules.predictions import FILE_NAME, Arrays, Predictions, write_predictions
+from .modules.uncertainty import calibration_metrics, error_detection_metrics
 
 
 class ClipTrainer(TrainerX):
@@ -134,7 +136,10 @@ class ClipTrainer(TrainerX):
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
-        """Evaluate on `split`, by default `cfg.TEST.SPLIT`, and write `results.json` unless it is for choosing a model.
+        """Evaluate on `split`, by default `cfg.TEST.SPLIT`.
+
+        Unless it is for choosing a model, write what was found on each image to `predictions.npz`, and then every
+        metric to `results.json`.
 
         Returns:
             Accuracy in percent, the evaluator's first metric.
@@ -151,6 +156,7 @@ class ClipTrainer(TrainerX):
 
         print(f"Evaluate on the *{split}* set")
         groups = GroupAccuracy(self.dm.dataset.own_domains) if hasattr(self.dm.dataset, "own_domains") else None
+        predictions = Predictions()
         n_images = 0
         for batch in tqdm(loader):
             images, label = self.parse_batch_test(batch)
@@ -159,15 +165,20 @@ class ClipTrainer(TrainerX):
             for name, total in _totals(records, label).items():
                 totals[name] += total
             n_images += len(label)
+            if not choosing:
+                predictions.add(scores, label, batch["impath"], records)
             if groups:
                 groups.process(scores.argmax(dim=1) == label, label, batch["domain"])
         metrics = dict(self.evaluator.evaluate())
         metrics.update({name: total / n_images for name, total in totals.items()})
         metrics.update(groups.evaluate() if groups else {})
         metrics.update(self.model_metrics())
+        found = {} if choosing else predictions.arrays(self.cfg.DATASET.ROOT)
+        metrics.update(_uncertainty_metrics(found) if found else {})
         for name, value in metrics.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         if not choosing:
+            self.write_predictions(found)
             self.write_results(split, metrics, n_images, time.time() - started)
         return next(iter(metrics.values()))
 
@@ -175,6 +186,8 @@ class ClipTrainer(TrainerX):
         """Scores `(B, C)` of one batch, and what else a method says of each image, by name.
 
         Records are `(B,)`, of which a test reports the mean, as `uncertainty`; or, as `template_prediction`, `(B, M)`.
+        A test writes them all to `predictions.npz`, and measures how well `uncertainty`, `conflict` and the templates'
+        disagreement tell wrong predictions, where a method has these.
         """
         return self.model_inference(images), {}
 
@@ -193,6 +206,11 @@ class ClipTrainer(TrainerX):
     def class_features(self) -> Tensor | None:
         """L2-normalised class embeddings `(M, C, D)` under each template; None where each image has its own."""
         raise NotImplementedError
+
+    def write_predictions(self, found: Arrays) -> None:
+        """`predictions.npz` beside log.txt: what the test found on each image (`modules.predictions`)."""
+        Path(self.output_dir).mkdir(parents=True, exist_ok=True)
+        write_predictions(Path(self.output_dir, FILE_NAME), found)
 
     def write_results(self, split: str, metrics: dict, n_images: int, seconds: float) -> None:
         """`results.json` beside log.txt: what was run, on what, and every metric."""
@@ -267,6 +285,15 @@ def _totals(records: dict[str, Tensor], label: Tensor) -> dict[str, float]:
         hits = (records["template_prediction"] == label[:, None]).sum(dim=0)
         totals.update({f"template{m}_accuracy": 100.0 * right for m, right in enumerate(hits.tolist(), 1)})
     return totals
+
+
+def _uncertainty_metrics(found: Arrays) -> dict[str, float]:
+    """Print and return how far the probabilities and scores of a test can be trusted, in the evaluator's style."""
+    metrics = {**calibration_metrics(found), **error_detection_metrics(found)}
+    print("=> uncertainty")
+    for name, value in metrics.items():
+        print(f"* {name}: {value:.4f}" if name == "nll" else f"* {name}: {value:.1f}%")
+    return metrics
 
 
 def collect_errors(check: Callable, *arguments) -> list[str]:

@@ -24,7 +24,7 @@ from .cdc_options import option_problems
 from .invariance import estimate_invariant_map
 from .modules.clip_types import CLIP
 from .modules.differentiation import differentiate_now
-from .modules.evidence import EvidenceFunction, Opinion, fuse, fused_log_evidence
+from .modules.evidence import EvidenceFunction, Opinion, fuse, fused_log_evidence, template_certainty
 from .modules.invariant import InvariantMap, check_estimate, cosine
 from .modules.losses import (
     consistency_loss,
@@ -273,9 +273,12 @@ class CDC(PromptTrainer):
     def test_step(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         log_evidence = self.model(images)
         opinion = self._decide(log_evidence)
+        confidence, uncertainty = template_certainty(log_evidence)
         records = {
             "uncertainty": opinion.uncertainty,
             "conflict": opinion.conflict,
             "template_prediction": log_evidence.argmax(dim=2).T,
+            "template_confidence": confidence.T,
+            "template_uncertainty": uncertainty.T,
         }
         return opinion.log_prob, records

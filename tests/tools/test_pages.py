@@ -82,12 +82,13 @@ def test_readme_has_the_figures_of_the_page_on_tables():
 
 
 def test_readme_has_the_figures_of_the_page_on_uncertainty():
-    printed = TEXTS["docs/uncertainty.md"].split("$ python mistakes.py")[1]
+    printed = TEXTS["docs/uncertainty.md"].split("$ python figures.py")[1]
     readme = TEXTS["README.md"].split("## Uncertainty")[1].split("\n## ")[0]
-    mistaken, mean, probability, uncertainty = re.search(
-        r"(\S+) mistaken; .* of uncertainty (\S+)\n.*probability +(\S+)\n.*uncertainty +(\S+)\n", printed
+    accuracy, mean, probability, uncertainty = re.search(
+        r"accuracy (\S+), .* uncertainty (\S+)\nconfidence +error AUROC (\S+),[^U]*\n.*\nuncertainty +error AUROC (\S+),",
+        printed,
     ).groups()
-    assert all(figure in readme for figure in (mistaken, mean, probability, uncertainty))
+    assert all(figure in readme for figure in (accuracy, mean, probability, uncertainty))
 
 
 # ---- commands

@@ -110,6 +110,22 @@ def fuse(log_evidence: Tensor) -> Opinion:
     )
 
 
+def template_certainty(log_evidence: Tensor) -> tuple[Tensor, Tensor]:
+    """What each template says by itself: its largest probability, eq. (6), and its uncertainty `u = C / S`, eq. (4).
+
+    Args:
+        log_evidence: `(M, B, C)` as in `fuse`.
+
+    Returns:
+        Both `(M, B)`, in [0, 1]; of a template without evidence 1 / C and 1.
+    """
+    log_evidence = to_float32(log_evidence)
+    probability = log_evidence.clamp(min=_LOG_ZERO).softmax(dim=2)
+    # u = 1 / (1 + sum_c e_c / C)
+    uncertainty = torch.sigmoid(math.log(log_evidence.shape[2]) - log_evidence.logsumexp(dim=2))
+    return probability.amax(dim=2), uncertainty
+
+
 def fused_log_evidence(log_evidence: Tensor) -> Tensor:
     """Log of the evidence `R C` that the fused opinion stands for, so that its Dirichlet is `alpha = R C + 1`.
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from trainers.modules.evidence import EVIDENCE_FUNCTIONS, fuse, fused_log_evidence, log_evidence
+from trainers.modules.evidence import EVIDENCE_FUNCTIONS, fuse, fused_log_evidence, log_evidence, template_certainty
 
 # The worked example: C = 3, three templates' evidence, checked by hand against eq. (5)
 EXAMPLE = torch.tensor([[3.0, 1.0, 0.0], [1.0, 2.0, 0.5], [0.0, 0.0, 4.0]], dtype=torch.float64)
@@ -149,6 +149,23 @@ def test_fused_log_evidence_is_that_of_the_fused_dirichlet():
     belief, uncertainty, _ = dempster(logs.exp())
     torch.testing.assert_close(fused_log_evidence(logs).exp(), 5 * belief / uncertainty[:, None])
     torch.testing.assert_close(fused_log_evidence(logs[:1]), logs[0])
+
+
+def test_certainty_of_templates_by_hand():
+    evidence = torch.tensor([[[3.0, 1.0, 0.0]], [[0.0, 0.0, 0.0]]])
+    confidence, uncertainty = template_certainty(evidence.log())
+    assert confidence[:, 0].tolist() == pytest.approx([3 / 4, 1 / 3])
+    assert uncertainty[:, 0].tolist() == pytest.approx([3 / 7, 1])
+
+
+@pytest.mark.parametrize("spread", [1.0, 300.0])
+def test_certainty_of_a_template_is_that_of_its_opinion(spread):
+    log_e = random_evidence(3, 5, 4, spread).float()
+    confidence, uncertainty = template_certainty(log_e)
+    for m in range(3):
+        opinion = fuse(log_e[m : m + 1])
+        torch.testing.assert_close(confidence[m], opinion.log_prob.exp().amax(dim=1))
+        torch.testing.assert_close(uncertainty[m], opinion.uncertainty)
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (0, 2, 3), (2, 2, 0), (1, 2, 3, 4)])

@@ -1,0 +1,162 @@
+"""What a test says of each image, gathered batch by batch and kept in one file of NumPy arrays.
+
+Legend: N images of a test, B of a batch, C classes, M templates.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import write_array
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .files import atomic_write
+
+FILE_NAME = "predictions.npz"
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def describe(scores: Tensor, label: Tensor) -> dict[str, Tensor]:
+    """What the probabilities `softmax(scores)` say of each image.
+
+    The softmax is computed in float64. In float32 all probabilities above 1 - 3e-8 are 1, and images that the scores
+    tell apart would be equally certain.
+
+    Args:
+        scores: `(B, C)` logits or log-probabilities, of any precision.
+        label: `(B,)`, in 0 to C - 1.
+
+    Returns:
+        By name, each `(B,)`: label; prediction; confidence, the largest probability; label_log_prob, the log of the
+        label's probability, at most 0; entropy, in [0, log C], in nats; sum_of_squares, that of all probabilities, in
+        [1 / C, 1].
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    if scores.ndim != 2 or 0 in scores.shape or label.shape != scores.shape[:1]:
+        raise ValueError(
+            "scores must have the shape (images, classes) and labels (images,), "
+            f"got {tuple(scores.shape)} and {tuple(label.shape)}"
+        )
+    log_prob = scores.double().log_softmax(dim=1)
+    probability = log_prob.exp()
+    return {
+        "label": label,
+        "prediction": scores.max(dim=1).indices,  # as the evaluator, also among equal scores
+        "confidence": probability.amax(dim=1),
+        "label_log_prob": log_prob.gather(1, label[:, None])[:, 0],
+        "entropy": torch.special.entr(probability).sum(dim=1),
+        "sum_of_squares": probability.square().sum(dim=1),
+    }
+
+
+class Predictions:
+    """The records of a test's images.
+
+    They stay on the device until `arrays`, so that no batch waits for the copy of one. Nothing of C numbers per image
+    is kept.
+    """
+
+    def __init__(self) -> None:
+        self._paths: list[str] = []
+        self._parts: dict[str, list[Tensor]] = defaultdict(list)
+
+    def add(
+        self, scores: Tensor, label: Tensor, paths: Iterable[str], records: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Take a batch.
+
+        Args:
+            scores, label: as in `describe`.
+            paths: of the B images.
+            records: what else a method says, by name: `(B,)` or `(B, M)`; the same names in every batch.
+
+        Raises:
+            ValueError: the shapes do not fit, a record has a name that `describe` gives, or another batch had other
+                names.
+        """
+        paths, own, records = list(paths), describe(scores, label), records or {}
+        taken = sorted(own.keys() & records.keys()) + ["path"] * ("path" in records)
+        if taken:
+            raise ValueError(f"records must have names of their own, got {', '.join(taken)}, which every test has")
+        unfit = {name: tuple(values.shape) for name, values in records.items() if values.shape[:1] != label.shape}
+        if unfit or len(paths) != len(label):
+            raise ValueError(
+                f"there must be {len(label)} paths and records of as many images, got {len(paths)}, {unfit}"
+            )
+        if self._paths and self._parts.keys() != own.keys() | records.keys():
+            raise ValueError(f"every batch must have the records of the first one, got {sorted(records)}")
+        self._paths += paths
+        for name, values in {**own, **records}.items():
+            self._parts[name].append(values.detach())
+
+    def arrays(self, folder: str | Path = "") -> Arrays:
+        """The records of all images so far as NumPy arrays, each with N rows in the order of the batches.
+
+        Args:
+            folder: of the data; "" for none. Paths that lie in it are relative to it, with "/".
+
+        Returns:
+            `path` as text, and what `describe` and the method gave: whole numbers in 32 bits, `confidence` in 64, as
+            it may differ from 1 by less than float32 has digits for, other numbers in 32.
+        """
+        top = os.path.abspath(os.path.expanduser(folder)) if folder else ""
+        arrays: Arrays = {"path": np.array([_below(path, top) for path in self._paths], dtype=np.str_)}
+        for name, parts in self._parts.items():
+            values = torch.cat(parts).cpu()
+            if values.is_floating_point():
+                values = values.double() if name == "confidence" else values.float()
+            elif values.dtype != torch.bool:
+                values = values.int()
+            arrays[name] = values.numpy()
+        return arrays
+
+
+def write_predictions(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays by name as one compressed `.npz`, whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full.
+        ValueError: an array holds Python objects, which only a pickle could keep.
+    """
+    with atomic_write(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, values in arrays.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+                write_array(member, values, allow_pickle=False)
+
+
+def read_predictions(path: str | Path) -> Arrays:
+    """The arrays of a test by name, of a file `predictions.npz` or of a run's folder.
+
+    Raises:
+        FileNotFoundError: there is none: the run is unfinished, or from before there were such files.
+        ValueError: the file is broken.
+    """
+    path = Path(path)
+    path = path / FILE_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no {path}: the run is not finished, or is from before tests wrote such files"
+        )
+    try:
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a whole file of predictions: {type(error).__name__}: {error}") from error
+
+
+def _below(path: str, top: str) -> str:
+    """A path relative to the absolute path of a folder that it lies in, else as it is; links are not followed."""
+    whole = os.path.abspath(path)
+    inside = top and whole.startswith(top.rstrip(os.sep) + os.sep)
+    return os.path.relpath(whole, top).replace(os.sep, "/") if inside else path
