@@ -223,6 +223,9 @@ def test_default_config_goes_with_the_data_set(checkout):
         ("maple/base2new_train.sh", "digits", "tiny"),
         ("promptsrc/base2new_train.sh", "dtd", "vit_b16_c2_ep20_batch4_4+4ctx"),
         ("promptsrc/base2new_train.sh", "digits", "tiny"),
+        ("mmrl/base2new_train.sh", "dtd", "vit_b16"),
+        ("mmrl/base2new_train.sh", "imagenet", "vit_b16_imagenet"),
+        ("mmrl/base2new_train.sh", "digits", "tiny"),
         ("clip_icm/base2new_train.sh", "dtd", "vit_b16"),
         ("zsclip/base2new_test.sh", "dtd", "vit_b16"),
         ("zsclip2/base2new_test.sh", "dtd", "vit_b16"),
@@ -232,6 +235,9 @@ def test_default_config_goes_with_the_data_set(checkout):
         ("maple/xd_train.sh", "shapes", "tiny"),
         ("promptsrc/xd_train.sh", "imagenet", "vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets"),
         ("promptsrc/fewshot.sh", "dtd", "vit_b16_c2_ep50_batch4_4+4ctx_few_shot"),
+        ("mmrl/xd_train.sh", "imagenet", "vit_b16_cross_datasets"),
+        ("mmrl/fewshot.sh", "dtd", "vit_b16_few_shot"),
+        ("mmrl/fewshot.sh", "imagenet", "vit_b16_imagenet"),
     ],
 )
 def test_default_config_is_the_published_one(checkout, script, dataset, cfg):
@@ -258,6 +264,7 @@ def test_every_method_has_every_script_that_it_can_run():
         "cocoop": "CoCoOp",
         "maple": "MaPLe",
         "promptsrc": "PromptSRC",
+        "mmrl": "MMRL",
         "clip_icm": "CLIPICM",
         "zsclip": "ZeroshotCLIP",
     }

@@ -31,6 +31,7 @@ METHODS = {
     "CoCoOp": ("cocoop", "tiny"),
     "MaPLe": ("maple", "tiny"),
     "PromptSRC": ("promptsrc", "tiny"),
+    "MMRL": ("mmrl", "tiny"),
     "CDC": ("cdc", "tiny"),
     "CDC-coupled": ("cdc", "tiny_coupled"),
 }

@@ -26,6 +26,22 @@ from .modules.files import atomic_write
 from .modules.prompted import PromptedCLIP
 from .modules.random_state import get_random_state, set_random_state
 
+# What published code calls CLIP's own parameters in its checkpoints, as shell patterns. They leave out what some
+# methods put into the encoders and train.
+ENCODER_KEYS = (
+    "*_encoder.transformer.resblocks.*.attn.*",
+    "*_encoder.transformer.resblocks.*.mlp.*",
+    "*_encoder.transformer.resblocks.*.ln_*",
+    "*_encoder.positional_embedding",
+    "image_encoder.class_embedding",
+    "image_encoder.conv1.weight",
+    "image_encoder.ln_*",
+    "image_encoder.proj",
+    "text_encoder.ln_final.*",
+    "text_encoder.text_projection",
+    "logit_scale",
+)
+
 
 class PromptTrainer(ClipTrainer):
     """A frozen CLIP under learnable prompts.

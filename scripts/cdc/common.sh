@@ -99,6 +99,9 @@ default_config() {
         PromptSRC:*:all) echo vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets ;;
         PromptSRC:*:few) echo vit_b16_c2_ep50_batch4_4+4ctx_few_shot ;;
         PromptSRC:*) echo vit_b16_c2_ep20_batch4_4+4ctx ;;
+        MMRL:*:all) echo vit_b16_cross_datasets ;;
+        MMRL:imagenet:*) echo vit_b16_imagenet ;;
+        MMRL:*:few) echo vit_b16_few_shot ;;
         *) echo vit_b16 ;;
     esac
 }

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
+import importlib.util
 import io
 import math
 import sys
@@ -141,7 +141,7 @@ def build(case: dict, clip_file: str, seed: int = 1):
     options = f"TRAINER.{case['TRAINER'].upper()}"
     if case["TRAINER"].upper() in cfg.TRAINER:
         settings[f"{options}.PREC"] = "fp32"
-    settings.update({key: value for key, value in case.items() if key.startswith(f"{options}.")})
+    settings.update({key: value for key, value in case.items() if "." in key})
     cfg.merge_from_list([part for pair in settings.items() for part in pair])
     set_random_seed(seed)
     return build_trainer(cfg)
@@ -229,10 +229,11 @@ def register_published(coop: str, dassl: str | None) -> None:
     clip._MODELS = Paths()
     clip._download = lambda path: path
     importlib.import_module("train").extend_cfg(cfg_default)
-    zsclip = importlib.import_module("trainers.zsclip")
-    zsclip.CUSTOM_TEMPLATES["SmallNames"] = "a photo of a {}."
-    load = zsclip.load_clip_to_cpu
-    zsclip.load_clip_to_cpu = lambda cfg: load(cfg).float()
+    if importlib.util.find_spec("trainers.zsclip"):
+        zsclip = importlib.import_module("trainers.zsclip")
+        zsclip.CUSTOM_TEMPLATES["SmallNames"] = "a photo of a {}."
+        load = zsclip.load_clip_to_cpu
+        zsclip.load_clip_to_cpu = lambda cfg: load(cfg).float()
 
 
 def main(coop: str, dassl: str | None, output: str, checkpoints: str | None) -> None:

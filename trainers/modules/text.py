@@ -157,13 +157,21 @@ class TextEncoder(nn.Module):
     @torch.no_grad()
     def plain_features(self, texts: Sequence[str]) -> Tensor:
         """As `encode_texts`, not normalised."""
+        features: Tensor = self(self.plain_prompt(texts))
+        return features[0].float()
+
+    def plain_prompt(self, texts: Sequence[str]) -> TextPrompt:
+        """Plain texts as one template, with nothing to learn.
+
+        Raises:
+            ValueError: a text is longer than the encoder has positions.
+        """
         tokens = [tokenize(text, self.context_length) for text in texts]
         n_shared = _common_length(tokens)
         device = self.positional_embedding.device
         suffix, eot_index = pad([text[n_shared:] for text in tokens], device)
         prefix = torch.tensor([tokens[0][:n_shared]], device=device)
-        features: Tensor = self(TextPrompt(self.embed(prefix), self.embed(suffix), eot_index))
-        return features[0].float()
+        return TextPrompt(self.embed(prefix), self.embed(suffix), eot_index)
 
 
 def pad(tokens: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, tuple[int, ...]]:

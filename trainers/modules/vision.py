@@ -93,11 +93,7 @@ class ImageEncoder(nn.Module):
         Raises:
             ValueError: the images have another size than the encoder takes, or it cannot take prompts.
         """
-        if images.shape[-2:] != (self.input_size, self.input_size):
-            raise ValueError(
-                f"this CLIP takes images of {self.input_size} x {self.input_size} pixels, "
-                f"got {images.shape[-2]} x {images.shape[-1]}"
-            )
+        self.check_size(images)
         images = images.to(self.visual.conv1.weight.dtype)
         if prompt is None:
             with torch.no_grad():
@@ -105,6 +101,18 @@ class ImageEncoder(nn.Module):
         else:
             features = self._prompted(images, prompt)
         return features.float()
+
+    def check_size(self, images: Tensor) -> None:
+        """Whether images have the size that the encoder takes.
+
+        Raises:
+            ValueError: they have another one.
+        """
+        if images.shape[-2:] != (self.input_size, self.input_size):
+            raise ValueError(
+                f"this CLIP takes images of {self.input_size} x {self.input_size} pixels, "
+                f"got {images.shape[-2]} x {images.shape[-1]}"
+            )
 
     def parts(self, prompt: VisualPrompt, n_images: int) -> list[slice]:
         """The templates that go through in one pass, for so many images under each of them."""
