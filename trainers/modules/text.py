@@ -33,7 +33,7 @@ from .loading import tokenize
 TOKENS_KEPT = 4096
 TOKENS_AT_ONCE = 1024
 # The former where the image encoder keeps activations of one template at a time: as many as one template has, at least.
-TOKENS_KEPT_BESIDE_IMAGES = 512
+TOKENS_KEPT_BESIDE_IMAGES = 256
 # Tokens of a template up to which all of them attend in one masked product; more do so in one for each length of a
 # class, as they would be masked from ever more tokens of others.
 TOKENS_TOGETHER = 256
