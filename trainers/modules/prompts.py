@@ -350,7 +350,7 @@ class CoupledTemplates(Learner):
         )
 
     def forward(self) -> TextPrompt:
-        prefixes, suffixes, ends, deep = zip(*(template() for template in self.templates))
+        prefixes, suffixes, ends, deep, _ = zip(*(template() for template in self.templates))
         # Class names are the same under all templates.
         return TextPrompt(torch.cat(prefixes), suffixes[0], ends[0], [torch.cat(layer) for layer in zip(*deep)])
 

@@ -9,8 +9,11 @@ too much to keep, the classes go through in parts, each but the last computed ag
 memory does not grow with templates and classes. All of it is exact: outputs and gradients are those of the plain
 77-position encoder.
 
-Legend: M templates, C classes, P prefix and L suffix positions, T own tokens of all classes, W transformer width, D
-embedding width, H heads.
+Tokens that replace context tokens in a later layer may be the class's own (`ClassTokens`). Then the classes share the
+whole prefix up to that layer, and from there on nothing but `[SOS]`, which attends to itself alone.
+
+Legend: M templates, C classes, P prefix and L suffix positions, T own tokens of all classes, d replaced tokens, W
+transformer width, D embedding width, H heads.
 """
 
 from __future__ import annotations
@@ -37,6 +40,18 @@ TOKENS_AT_ONCE = 1024
 TOKENS_TOGETHER = 256
 
 
+class ClassTokens(NamedTuple):
+    """Tokens that replace the prefix positions 1..d of each class by its own.
+
+    Attributes:
+        layer: before which layer, counted from 0.
+        tokens: `(C, d, W)`, or `(M, C, d, W)` where they differ between templates; d from 1 to P - 1.
+    """
+
+    layer: int
+    tokens: Tensor
+
+
 class TextPrompt(NamedTuple):
     """Token embeddings of `M x C` prompts, without positions, split where the classes begin to differ.
 
@@ -45,12 +60,14 @@ class TextPrompt(NamedTuple):
         suffix: `(C, L, W)`, or `(M, C, L, W)` where it differs between templates; arbitrary after end-of-text.
         eot_index: for each class the position of end-of-text in the suffix.
         deep: for layers 1, 2, ...: `(M, d, W)`, what replaces the prefix positions 1..d before that layer.
+        class_tokens: what replaces them for each class, in one layer after these; None where nothing does.
     """
 
     prefix: Tensor
     suffix: Tensor
     eot_index: Sequence[int]
     deep: Sequence[Tensor] = ()
+    class_tokens: ClassTokens | None = None
 
 
 class TextEncoder(nn.Module):
@@ -78,25 +95,29 @@ class TextEncoder(nn.Module):
         return self.text_projection.dtype
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Token embeddings `(..., W)` of token numbers `(...)`, in float32."""
-        embedded: Tensor = self.token_embedding(tokens)
+        """Token embeddings `(..., W)` of token numbers `(...)`, in float32, on the encoder's device."""
+        embedded: Tensor = self.token_embedding(tokens.to(self.positional_embedding.device))
         return embedded.float()
 
     def forward(self, prompt: TextPrompt) -> Tensor:
         """Text features `(M, C, D)`, not normalised.
 
         Raises:
-            ValueError: the prompts are longer than the encoder has positions.
+            ValueError: the prompts are longer than the encoder has positions, or `class_tokens` have no such layer or
+                not so many positions.
         """
-        prefix, suffix, eot_index, deep = prompt
+        prefix, suffix, eot_index, deep, class_tokens = prompt
         n_prefix, n_suffix = prefix.shape[1], suffix.shape[-2]
         if n_prefix + n_suffix > self.context_length:
             raise ValueError(
                 f"CLIP's text encoder takes {self.context_length} tokens, a prompt has {n_prefix + n_suffix}"
             )
+        if class_tokens is not None:
+            self._check_class_tokens(class_tokens, n_prefix, len(deep))
         plan = _plan(
             tuple(eot_index),
             n_prefix,
+            0 if class_tokens is None else n_prefix - 1,
             TOKENS_KEPT // len(prefix),
             TOKENS_AT_ONCE // len(prefix),
             TOKENS_TOGETHER,
@@ -106,16 +127,30 @@ class TextEncoder(nn.Module):
         for part in plan.parts:
             # The backward pass begins with the last part and has freed it before others are computed again.
             if part is not plan.parts[-1] and torch.is_grad_enabled():
-                encoded = checkpoint(
-                    self._encode, prefix, suffix, part, deep, use_reentrant=False, preserve_rng_state=False
-                )
+                encoded = checkpoint(self._encode, prompt, part, use_reentrant=False, preserve_rng_state=False)
             else:
-                encoded = self._encode(prefix, suffix, part, deep)
+                encoded = self._encode(prompt, part)
             features.append(encoded)
         return torch.cat(features, dim=1).index_select(1, plan.place)
 
-    def _encode(self, prefix: Tensor, suffix: Tensor, layout: _Layout, deep: Sequence[Tensor]) -> Tensor:
+    def _check_class_tokens(self, class_tokens: ClassTokens, n_prefix: int, n_deep: int) -> None:
+        layer, n_tokens = class_tokens.layer, class_tokens.tokens.shape[-2]
+        first, last = n_deep + 1 if n_deep else 0, len(self.blocks) - 1
+        if not first <= layer <= last:
+            raise ValueError(
+                f"tokens of each class must come before one of the layers {first} to {last} of this CLIP's "
+                f"text encoder, got {layer}"
+            )
+        if not 1 <= n_tokens < n_prefix:
+            raise ValueError(
+                f"a prefix of {n_prefix} positions has room for 1 to {n_prefix - 1} tokens of each class, "
+                f"got {n_tokens}"
+            )
+
+    def _encode(self, prompt: TextPrompt, part: _Part) -> Tensor:
         """Text features `(M, C', D)` of the classes of one part, in its order."""
+        prefix, suffix, _, deep, class_tokens = prompt
+        layout = part.layout
         n_prefix = prefix.shape[1]
         positions = self.positional_embedding.to(self.dtype)
         tokens = [prefix.to(self.dtype) + positions[:n_prefix]]
@@ -129,6 +164,8 @@ class TextEncoder(nn.Module):
             if 0 < layer <= len(deep):
                 replaced = deep[layer - 1].to(x.dtype)
                 x = torch.cat([x[:, :1], replaced, x[:, 1 + replaced.shape[1] :]], dim=1)
+            if class_tokens is not None and layer == class_tokens.layer:
+                x, layout = _spread_prefix(x, layout, class_tokens.tokens.to(x.dtype)), part.spread
             x = _block(block, x, layout, layer == last)
         features: Tensor = self.ln_final(x).to(self.dtype) @ self.text_projection
         return features
@@ -209,22 +246,41 @@ class _Layout(NamedTuple):
         return cls(n_prefix, groups, torch.tensor(ends, device=device), mask)
 
 
+class _Part(NamedTuple):
+    """Some classes that go through the encoder together.
+
+    Attributes:
+        layout: of their tokens.
+        spread: of their tokens from the layer of `ClassTokens` on, where all of the prefix but `[SOS]` is each class's
+            own; `layout` itself where there are none.
+    """
+
+    layout: _Layout
+    spread: _Layout
+
+
 class _Plan(NamedTuple):
     """In which parts the classes go through the encoder.
 
     Attributes:
-        parts: the layout of each part; the last one is kept for the gradient, the others are computed again.
+        parts: the last one is kept for the gradient, the others are computed again.
         place: `(C,)`, where each class stands in the order of the parts.
     """
 
-    parts: Sequence[_Layout]
+    parts: Sequence[_Part]
     place: Tensor
 
 
 @functools.lru_cache(maxsize=16)
 @torch.inference_mode(False)  # else a plan first made in inference mode could not serve training
 def _plan(
-    eot_index: tuple[int, ...], n_prefix: int, kept: int, at_once: int, together: int, device: torch.device
+    eot_index: tuple[int, ...],
+    n_prefix: int,
+    n_spread: int,
+    kept: int,
+    at_once: int,
+    together: int,
+    device: torch.device,
 ) -> _Plan:
     """The plan for prompts of one shape.
 
@@ -233,16 +289,44 @@ def _plan(
     Args:
         eot_index: see `TextPrompt`.
         n_prefix: P.
+        n_spread: how many of the prefix's last positions become each class's own in some layer.
         kept, at_once, together: own tokens of one template in the part that is kept, in any other one, and in one
             masked product.
         device: where the prompts are.
     """
     by_length = sorted(range(len(eot_index)), key=eot_index.__getitem__, reverse=True)
-    parts = _split(by_length, eot_index, kept, at_once)
+    own_index = [index + n_spread for index in eot_index]
+    parts = _split(by_length, own_index, kept, at_once)
     parts.reverse()  # the first one, which is kept, comes last
     place = sorted(range(len(eot_index)), key=[c for part in parts for c in part].__getitem__)
     layouts = [_Layout.of(part, eot_index, n_prefix, together, device) for part in parts]
-    return _Plan(layouts, torch.tensor(place, device=device))
+    spread = (
+        [_Layout.of(part, own_index, n_prefix - n_spread, together, device) for part in parts] if n_spread else layouts
+    )
+    return _Plan([_Part(*pair) for pair in zip(layouts, spread)], torch.tensor(place, device=device))
+
+
+def _spread_prefix(x: Tensor, layout: _Layout, tokens: Tensor) -> Tensor:
+    """The tokens of a part, with all of the prefix but `[SOS]` once for each class and its `tokens` put in.
+
+    Args:
+        x: `(M, P + T, W)`.
+        layout: of these.
+        tokens: see `ClassTokens`.
+
+    Returns:
+        `(M, 1 + T + C' (P - 1), W)`.
+    """
+    n_prefix, groups = layout.n_prefix, layout.groups
+    prefix, *own = x.split([n_prefix, *(length * len(classes) for length, classes in groups)], dim=1)
+    rest = prefix[:, 1 + tokens.shape[-2] :]  # what stands after the replaced ones
+    spread = [prefix[:, :1]]
+    for (length, classes), part in zip(groups, own):
+        count = len(classes)
+        replaced = tokens.index_select(-3, classes).expand(len(x), -1, -1, -1)  # (M, C', d, W)
+        shared = rest[:, None].expand(-1, count, -1, -1)
+        spread.append(torch.cat([replaced, shared, part.unflatten(1, (count, length))], dim=2).flatten(1, 2))
+    return torch.cat(spread, dim=1)
 
 
 def _block(block: ResidualBlock, x: Tensor, layout: _Layout, last: bool) -> Tensor:
