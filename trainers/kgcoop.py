@@ -64,11 +64,6 @@ class KgCoOp(CoOp):
         problems = super().config_problems(cfg, options)
         if options.W < 0:
             problems.append(f"W must not be negative, got {options.W}")
-        name = type(self).__name__
-        if cfg.TRAINER.COOP != cfg_default.TRAINER.COOP:  # as in a command for the published code
-            problems.append(
-                f"the options of {name} are in TRAINER.{name.upper()}, those in TRAINER.COOP have no effect"
-            )
         return problems
 
     def build_clip(self, clip_model: CLIP) -> None:
