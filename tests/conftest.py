@@ -100,7 +100,7 @@ def build_run(data, clip_files):
             "DATALOADER.TRAIN_X.BATCH_SIZE": 4,
             "INPUT.SIZE": (SIZE, SIZE),
             "VERBOSE": False,
-            **(RANDOM_VIEWS if trainer in ("CoOp", "CoCoOp", "MaPLe") else {}),
+            **(RANDOM_VIEWS if trainer in ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "TCP") else {}),
             **dict(zip(opts[::2], opts[1::2])),
         }
         arguments = train.parse_arguments(

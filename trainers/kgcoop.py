@@ -55,8 +55,8 @@ class KgCoOp(CoOp):
         anchor: `(C, D)`, L2-normalised class embeddings under the hand-written template.
     """
 
-    # The published code keeps a vector and a layer that it does not use.
-    untrained_keys = (*CoOp.untrained_keys, "bias_vectors", "meta_net.*")
+    # The published code keeps a vector and a layer beside the context, which it does not use.
+    untrained_keys = (*CoOp.untrained_keys, "bias_vectors", "meta_net.linear1.*")
     hand_written: Mapping[str, str] = HAND_WRITTEN
     anchor: Tensor
 
