@@ -219,6 +219,12 @@ def test_default_config_goes_with_the_data_set(checkout):
         ("coop/base2new_train.sh", "dtd", "vit_b16_ctxv1"),
         ("coop/base2new_train.sh", "imagenet", "vit_b16_ep50_ctxv1"),
         ("cocoop/base2new_train.sh", "dtd", "vit_b16_c4_ep10_batch1_ctxv1"),
+        ("kgcoop/base2new_train.sh", "dtd", "vit_b16_ep100_ctxv1"),
+        ("kgcoop/xd_train.sh", "imagenet", "vit_b16_ep100_ctxv1"),
+        ("tcp/base2new_train.sh", "dtd", "vit_b16_ep100_ctxv1"),
+        ("tcp/base2new_train.sh", "imagenet", "vit_b16_ep25_ctxv1"),
+        ("tcp/xd_train.sh", "imagenet", "vit_b16_ep25_ctxv1"),
+        ("tcp/fewshot.sh", "digits", "tiny"),
         ("maple/base2new_train.sh", "dtd", "vit_b16_c2_ep5_batch4_2ctx"),
         ("maple/base2new_train.sh", "digits", "tiny"),
         ("clip_icm/base2new_train.sh", "dtd", "vit_b16"),
@@ -250,6 +256,7 @@ def test_every_method_has_every_script_that_it_can_run():
     }
     training = {"base2new_train.sh", "xd_train.sh", "fewshot.sh"}
     trainers = {"coop": "CoOp", "cocoop": "CoCoOp", "maple": "MaPLe", "clip_icm": "CLIPICM", "zsclip": "ZeroshotCLIP"}
+    trainers.update({"kgcoop": "KgCoOp", "tcp": "TCP"})
     for folder, trainer in {**trainers, "zsclip2": "ZeroshotCLIP2"}.items():
         scripts = {path.name: path.read_text() for path in (ROOT / "scripts" / folder).glob("*.sh")}
         assert scripts.keys() == (own - training if folder.startswith("zsclip") else own)

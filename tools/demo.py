@@ -29,7 +29,9 @@ METHODS = {
     "CLIPICM": ("clip_icm", "tiny"),
     "CoOp": ("coop", "tiny"),
     "CoCoOp": ("cocoop", "tiny"),
+    "KgCoOp": ("kgcoop", "tiny"),
     "MaPLe": ("maple", "tiny"),
+    "TCP": ("tcp", "tiny"),
     "CDC": ("cdc", "tiny"),
     "CDC-coupled": ("cdc", "tiny_coupled"),
 }

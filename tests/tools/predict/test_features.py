@@ -21,7 +21,9 @@ RUNS = {
     "CDC coupled": ("CDC", "tiny_coupled", (*VIEWS, "TRAINER.CDC.PROMPT_DEPTH", 2)),
     "CoOp": ("CoOp", "tiny", ()),
     "CoCoOp": ("CoCoOp", "tiny", ()),
+    "KgCoOp": ("KgCoOp", "tiny", ()),
     "MaPLe": ("MaPLe", "tiny", ("TRAINER.MAPLE.PROMPT_DEPTH", 2)),
+    "TCP": ("TCP", "tiny", ("TRAINER.TCP.LAYER", 2)),
     "CLIPICM": ("CLIPICM", "tiny", ("TRAINER.CLIPICM.K", 20)),
 }
 N_TEMPLATES = {"CDC": 2, "CDC coupled": 2}

@@ -44,7 +44,9 @@ RUNS = {
     "CoOp": ("CoOp", "tiny", ()),
     "CoOp CSC": ("CoOp", "tiny", ("TRAINER.COOP.CSC", True, "TRAINER.COOP.CTX_INIT", "")),
     "CoCoOp": ("CoCoOp", "tiny", ()),
+    "KgCoOp": ("KgCoOp", "tiny", ()),
     "MaPLe": ("MaPLe", "tiny", ("TRAINER.MAPLE.PROMPT_DEPTH", 2)),
+    "TCP": ("TCP", "tiny", ("TRAINER.TCP.LAYER", 2)),
     "CLIPICM": ("CLIPICM", "tiny", ()),
     "CLIPICM probe": ("CLIPICM", "tiny", ("TRAINER.CLIPICM.PREDICTION", "probe")),
     "ZeroshotCLIP": ("ZeroshotCLIP", "tiny", ()),
@@ -170,7 +172,7 @@ def test_batches_and_workers_change_nothing(run_of, pictures):
 # ---------------------------------------------------------------------------------------------------------- class names
 
 
-@pytest.mark.parametrize("name", ["CDC", "CDC coupled", "CoOp", "CoCoOp", "MaPLe", "CLIPICM", "ZeroshotCLIP"])
+@pytest.mark.parametrize("name", ["CDC", "CDC coupled", "CoOp", "CoCoOp", "MaPLe", "TCP", "CLIPICM", "ZeroshotCLIP"])
 def test_other_class_names(run_of, build_run, data, tmp_path, name):
     """As a test of the same model on the new classes of the data set."""
     run = run_of(name)
