@@ -35,6 +35,8 @@ from .loading import tokenize
 # and beside these in one part that is computed again.
 TOKENS_KEPT = 4096
 TOKENS_AT_ONCE = 1024
+# The former where the image encoder keeps activations of one template at a time: as many as one template has, at least.
+TOKENS_KEPT_BESIDE_IMAGES = 256
 # Tokens of a template up to which all of them attend in one masked product; more do so in one for each length of a
 # class, as they would be masked from ever more tokens of others.
 TOKENS_TOGETHER = 256
@@ -90,6 +92,11 @@ class TextEncoder(nn.Module):
         return len(self.positional_embedding)
 
     @property
+    def width(self) -> int:
+        """W, the length of a token's embedding."""
+        return self.positional_embedding.shape[1]
+
+    @property
     def dtype(self) -> torch.dtype:
         """What the transformer computes in."""
         return self.text_projection.dtype
@@ -99,8 +106,12 @@ class TextEncoder(nn.Module):
         embedded: Tensor = self.token_embedding(tokens.to(self.positional_embedding.device))
         return embedded.float()
 
-    def forward(self, prompt: TextPrompt) -> Tensor:
+    def forward(self, prompt: TextPrompt, beside_images: bool = False) -> Tensor:
         """Text features `(M, C, D)`, not normalised.
+
+        Args:
+            prompt: of M templates and C classes.
+            beside_images: keep less for the gradient, as it is kept while images go through the image encoder.
 
         Raises:
             ValueError: the prompts are longer than the encoder has positions, or `class_tokens` have no such layer or
@@ -112,13 +123,17 @@ class TextEncoder(nn.Module):
             raise ValueError(
                 f"CLIP's text encoder takes {self.context_length} tokens, a prompt has {n_prefix + n_suffix}"
             )
+        n_spread = 0
         if class_tokens is not None:
             self._check_class_tokens(class_tokens, n_prefix, len(deep))
+            n_spread = n_prefix - 1
+        n_own = sum(n_spread + position + 1 for position in eot_index)
+        kept = min(TOKENS_KEPT, max(TOKENS_KEPT_BESIDE_IMAGES, n_own)) if beside_images else TOKENS_KEPT
         plan = _plan(
             tuple(eot_index),
             n_prefix,
-            0 if class_tokens is None else n_prefix - 1,
-            TOKENS_KEPT // len(prefix),
+            n_spread,
+            kept // len(prefix),
             TOKENS_AT_ONCE // len(prefix),
             TOKENS_TOGETHER,
             prefix.device,
