@@ -247,7 +247,7 @@ class ClassAwareContext(PromptLearner):
         """The tokens `(C, d, W)` that the classes' embeddings give."""
         hidden = self.meta_net["linear1"](self.class_features)
         tokens: Tensor = self.meta_net["linear2"](hidden * torch.sigmoid(1.702 * hidden))
-        return tokens.unflatten(-1, self.ctx.shape)
+        return tokens.view(-1, *self.ctx.shape)
 
     def forward(self) -> TextPrompt:
         own = ClassTokens(self.layer, self.class_tokens())

@@ -195,7 +195,7 @@ def test_new_page_makes_no_claims(finished, tmp_path):
 def test_searches_on_the_page_are_those_that_are_kept():
     text = PAGE.read_text()
     assert f"<!-- made: searches -->\n{searches()}\n<!-- end -->" in text
-    assert len(list(SEARCHES.glob("*.json"))) == text.count("<code>docs/search/") == 10
+    assert len(list(SEARCHES.glob("*.json"))) == text.count("<code>docs/search/") == 12
 
 
 def test_configs_name_searches_that_are_kept():
