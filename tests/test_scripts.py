@@ -230,7 +230,8 @@ def test_default_config_goes_with_the_data_set(checkout):
         ("clip_icm/base2new_train.sh", "dtd", "vit_b16"),
         ("zsclip/base2new_test.sh", "dtd", "vit_b16"),
         ("zsclip2/base2new_test.sh", "dtd", "vit_b16"),
-        ("cdc/xd_train.sh", "imagenet", "vit_b16"),
+        ("cdc/xd_train.sh", "imagenet", "vit_b16_cross_datasets"),
+        ("cdc/xd_train.sh", "shapes", "tiny"),
         ("coop/xd_train.sh", "imagenet", "vit_b16_ep50_ctxv1"),
         ("maple/xd_train.sh", "imagenet", "vit_b16_c2_ep5_batch4_2ctx_cross_datasets"),
         ("maple/xd_train.sh", "shapes", "tiny"),
@@ -245,6 +246,12 @@ def test_default_config_is_the_published_one(checkout, script, dataset, cfg):
     trainer = done.called[done.called.index("--trainer") + 1]
     assert path == f"configs/trainers/{trainer}/{cfg}.yaml"
     assert (ROOT / path).is_file()
+
+
+def test_old_name_of_the_coupled_config_is_the_new_one(checkout):
+    done = checkout.train("dtd", "1", CFG="vit_b16_coupled")
+    assert "vit_b16_coupled.yaml is now vit_b16.yaml" in done.stdout
+    assert checkout.output_folder(done) == "train_base/dtd/shots_16/CDC/vit_b16/seed1"
 
 
 def test_every_method_has_every_script_that_it_can_run():
@@ -275,9 +282,10 @@ def call_of(done, option):
 
 def test_cross_data_set_runs_lie_where_coop_has_them(checkout):
     checkout.add_config("datasets/imagenet")
+    checkout.add_config("trainers/CDC/vit_b16_cross_datasets")
     done = checkout.run("cdc/xd_train.sh", "imagenet", "1", SOURCE="dtd")
     assert done.returncode == 0, done.stderr
-    model = checkout.root / "output/imagenet/CDC/vit_b16_16shots/seed1"
+    model = checkout.root / "output/imagenet/CDC/vit_b16_cross_datasets_16shots/seed1"
     assert call_of(done, "--output-dir") == str(model)
     assert done.called[-4:] == ["DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "all"]
 
@@ -287,9 +295,10 @@ def test_cross_data_set_runs_lie_where_coop_has_them(checkout):
     assert done.returncode == 0, done.stderr
     assert call_of(done, "--model-dir") == str(model)
     assert call_of(done, "--load-epoch") == "2"
-    assert call_of(done, "--output-dir") == f"{checkout.root}/output/evaluation/CDC/vit_b16_16shots/dtd/seed1"
+    evaluation = f"{checkout.root}/output/evaluation/CDC/vit_b16_cross_datasets"
+    assert call_of(done, "--output-dir") == f"{evaluation}_16shots/dtd/seed1"
     done = checkout.run("cdc/xd_test.sh", "dtd", "1", LOADEP="1")
-    assert call_of(done, "--output-dir") == f"{checkout.root}/output/evaluation/CDC/vit_b16+epoch1_16shots/dtd/seed1"
+    assert call_of(done, "--output-dir") == f"{evaluation}+epoch1_16shots/dtd/seed1"
 
 
 def test_config_of_a_cross_data_set_test_is_that_of_its_training(checkout):
@@ -319,7 +328,8 @@ def test_domain_generalisation_tests_all_variants(checkout):
     variants = ["imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"]
     for name in ("imagenet", *variants):
         checkout.add_config(f"datasets/{name}")
-    checkout.add_model(checkout.root / "output/imagenet/CDC/vit_b16_16shots/seed1")
+    checkout.add_config("trainers/CDC/vit_b16_cross_datasets")
+    checkout.add_model(checkout.root / "output/imagenet/CDC/vit_b16_cross_datasets_16shots/seed1")
     done = checkout.run("cdc/dg_test.sh", "imagenet", "1")
     assert done.returncode == 0, done.stderr
     assert [f"/{variant}/seed1" in call for variant, call in zip(variants, done.calls)] == [True] * 4

@@ -32,8 +32,8 @@ METHODS = {
     "KgCoOp": ("kgcoop", "tiny"),
     "MaPLe": ("maple", "tiny"),
     "TCP": ("tcp", "tiny"),
+    "CDC-text": ("cdc", "tiny_text"),
     "CDC": ("cdc", "tiny"),
-    "CDC-coupled": ("cdc", "tiny_coupled"),
 }
 EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\]")
 

@@ -36,11 +36,11 @@ VIEWS = (
 )
 # One a method and kind of prediction: trainer, config, options
 RUNS = {
-    "CDC": ("CDC", "tiny", (*AUGMENTED, *WORDS)),
-    "CDC coupled": ("CDC", "tiny_coupled", (*AUGMENTED, "TRAINER.CDC.PROMPT_DEPTH", 2)),
-    "CDC views": ("CDC", "tiny", (*TEMPLATES, *WORDS, *VIEWS)),
-    "CDC invariant": ("CDC", "tiny", (*AUGMENTED, *WORDS, "TRAINER.CDC.INVARIANT_MAP.ENABLED", True)),
-    "CDC bank": ("CDC", "tiny", (*AUGMENTED, *WORDS, "TRAINER.CDC.FEATURE_BANK", 1)),
+    "CDC": ("CDC", "tiny_text", (*AUGMENTED, *WORDS)),
+    "CDC coupled": ("CDC", "tiny", (*AUGMENTED, "TRAINER.CDC.PROMPT_DEPTH", 2)),
+    "CDC views": ("CDC", "tiny_text", (*TEMPLATES, *WORDS, *VIEWS)),
+    "CDC invariant": ("CDC", "tiny_text", (*AUGMENTED, *WORDS, "TRAINER.CDC.INVARIANT_MAP.ENABLED", True)),
+    "CDC bank": ("CDC", "tiny_text", (*AUGMENTED, *WORDS, "TRAINER.CDC.FEATURE_BANK", 1)),
     "CoOp": ("CoOp", "tiny", ()),
     "CoOp CSC": ("CoOp", "tiny", ("TRAINER.COOP.CSC", True, "TRAINER.COOP.CTX_INIT", "")),
     "CoCoOp": ("CoCoOp", "tiny", ()),
