@@ -227,6 +227,8 @@ def test_default_config_goes_with_the_data_set(checkout):
         ("tcp/fewshot.sh", "digits", "tiny"),
         ("maple/base2new_train.sh", "dtd", "vit_b16_c2_ep5_batch4_2ctx"),
         ("maple/base2new_train.sh", "digits", "tiny"),
+        ("promptsrc/base2new_train.sh", "dtd", "vit_b16_c2_ep20_batch4_4+4ctx"),
+        ("promptsrc/base2new_train.sh", "digits", "tiny"),
         ("clip_icm/base2new_train.sh", "dtd", "vit_b16"),
         ("zsclip/base2new_test.sh", "dtd", "vit_b16"),
         ("zsclip2/base2new_test.sh", "dtd", "vit_b16"),
@@ -235,6 +237,8 @@ def test_default_config_goes_with_the_data_set(checkout):
         ("coop/xd_train.sh", "imagenet", "vit_b16_ep50_ctxv1"),
         ("maple/xd_train.sh", "imagenet", "vit_b16_c2_ep5_batch4_2ctx_cross_datasets"),
         ("maple/xd_train.sh", "shapes", "tiny"),
+        ("promptsrc/xd_train.sh", "imagenet", "vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets"),
+        ("promptsrc/fewshot.sh", "dtd", "vit_b16_c2_ep50_batch4_4+4ctx_few_shot"),
     ],
 )
 def test_default_config_is_the_published_one(checkout, script, dataset, cfg):
@@ -262,8 +266,16 @@ def test_every_method_has_every_script_that_it_can_run():
         *(f"{name}.sh" for name in ("xd_train", "xd_test", "dg_test", "fewshot")),
     }
     training = {"base2new_train.sh", "xd_train.sh", "fewshot.sh"}
-    trainers = {"coop": "CoOp", "cocoop": "CoCoOp", "maple": "MaPLe", "clip_icm": "CLIPICM", "zsclip": "ZeroshotCLIP"}
-    trainers.update({"kgcoop": "KgCoOp", "tcp": "TCP"})
+    trainers = {
+        "coop": "CoOp",
+        "cocoop": "CoCoOp",
+        "kgcoop": "KgCoOp",
+        "maple": "MaPLe",
+        "tcp": "TCP",
+        "promptsrc": "PromptSRC",
+        "clip_icm": "CLIPICM",
+        "zsclip": "ZeroshotCLIP",
+    }
     for folder, trainer in {**trainers, "zsclip2": "ZeroshotCLIP2"}.items():
         scripts = {path.name: path.read_text() for path in (ROOT / "scripts" / folder).glob("*.sh")}
         assert scripts.keys() == (own - training if folder.startswith("zsclip") else own)

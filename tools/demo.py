@@ -32,6 +32,7 @@ METHODS = {
     "KgCoOp": ("kgcoop", "tiny"),
     "MaPLe": ("maple", "tiny"),
     "TCP": ("tcp", "tiny"),
+    "PromptSRC": ("promptsrc", "tiny"),
     "CDC-text": ("cdc", "tiny_text"),
     "CDC": ("cdc", "tiny"),
 }

@@ -100,6 +100,9 @@ default_config() {
         TCP:*) echo vit_b16_ep100_ctxv1 ;;
         MaPLe:*:all) echo vit_b16_c2_ep5_batch4_2ctx_cross_datasets ;;
         MaPLe:*) echo vit_b16_c2_ep5_batch4_2ctx ;; # for few-shot curves our choice: none were published
+        PromptSRC:*:all) echo vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets ;;
+        PromptSRC:*:few) echo vit_b16_c2_ep50_batch4_4+4ctx_few_shot ;;
+        PromptSRC:*) echo vit_b16_c2_ep20_batch4_4+4ctx ;;
         *) echo vit_b16 ;;
     esac
 }

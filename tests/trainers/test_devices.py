@@ -43,6 +43,7 @@ CASES = {
     "KgCoOp": ("KgCoOp", "tiny", {}),
     "MaPLe": ("MaPLe", "tiny", {}),
     "TCP": ("TCP", "tiny", {"OPTIM.LR": 0.002}),
+    "PromptSRC": ("PromptSRC", "tiny", {"TRAINER.PROMPTSRC.GPA_MEAN": 1}),
     # K and LAMBDA are given, as their choice by accuracy may turn on a rounding; K is below the rank of 8 images.
     "CLIPICM probe": (
         "CLIPICM",

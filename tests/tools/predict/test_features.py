@@ -24,6 +24,7 @@ RUNS = {
     "KgCoOp": ("KgCoOp", "tiny", ()),
     "MaPLe": ("MaPLe", "tiny", ("TRAINER.MAPLE.PROMPT_DEPTH", 2)),
     "TCP": ("TCP", "tiny", ("TRAINER.TCP.LAYER", 2)),
+    "PromptSRC": ("PromptSRC", "tiny", ("TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 2)),
     "CLIPICM": ("CLIPICM", "tiny", ("TRAINER.CLIPICM.K", 20)),
 }
 N_TEMPLATES = {"CDC": 2, "CDC coupled": 2}
