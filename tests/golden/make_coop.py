@@ -147,14 +147,14 @@ def build(case: dict, clip_file: str, seed: int = 1):
     return build_trainer(cfg)
 
 
-def drive(trainer) -> dict[str, np.ndarray]:
-    """Classify, train for four steps, and classify again; a zero-shot trainer only classifies.
+def drive(trainer, n_steps: int = 4) -> dict[str, np.ndarray]:
+    """Classify, train for some steps, and classify again; a zero-shot trainer only classifies.
 
     Returns:
         `start.<parameter>`, `grad.<parameter>` (first step), `end.<parameter>`, `logits`, `end_logits`, and what is
         logged, by name.
     """
-    *steps, test = batches(5)
+    *steps, test = batches(n_steps + 1)
     found = {}
 
     def classify(name: str) -> None:
@@ -163,11 +163,11 @@ def drive(trainer) -> dict[str, np.ndarray]:
             found[name] = trainer.model_inference(test["img"])
 
     def parameters(name: str) -> None:
-        found.update({f"{name}.{key}": p.detach().clone() for key, p in learner.named_parameters()})
+        found.update({f"{name}.{key}": p.detach().clone() for key, p in learned.items()})
 
     classify("logits")
     if trainer.get_model_names():
-        learner = trainer.model.prompt_learner
+        learned = {key: p for key, p in trainer.model.prompt_learner.named_parameters() if p.requires_grad}
         parameters("start")
         trainer.set_model_mode("train")
         trainer.num_batches = STEPS_AN_EPOCH
@@ -176,7 +176,7 @@ def drive(trainer) -> dict[str, np.ndarray]:
             trainer.batch_idx = number % STEPS_AN_EPOCH
             logged.append(trainer.forward_backward(batch))
             if number == 0:
-                found.update({f"grad.{key}": p.grad.clone() for key, p in learner.named_parameters()})
+                found.update({f"grad.{key}": p.grad.clone() for key, p in learned.items()})
         for name in logged[0]:
             found[name] = torch.stack([torch.as_tensor(values[name]).detach().reshape(()) for values in logged])
         parameters("end")

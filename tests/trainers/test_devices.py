@@ -40,7 +40,9 @@ CASES = {
     "CoOp": ("CoOp", "tiny", {}),
     "CoOp bank": ("CoOp", "tiny", {"TRAINER.COOP.FEATURE_BANK": 2}),
     "CoCoOp": ("CoCoOp", "tiny", {}),
+    "KgCoOp": ("KgCoOp", "tiny", {}),
     "MaPLe": ("MaPLe", "tiny", {}),
+    "TCP": ("TCP", "tiny", {"OPTIM.LR": 0.002}),
     "PromptSRC": ("PromptSRC", "tiny", {"TRAINER.PROMPTSRC.GPA_MEAN": 1}),
     "MMRL": ("MMRL", "tiny", {}),
     # K and LAMBDA are given, as their choice by accuracy may turn on a rounding; K is below the rank of 8 images.

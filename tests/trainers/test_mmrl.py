@@ -16,7 +16,7 @@ from dassl.config import cfg_default, get_cfg_default
 from yacs.config import CfgNode
 
 from helpers import GOLDEN, HALF, ROOT, SIZE, random_clip, relative, results_of
-from trainers.modules import text
+from trainers.modules import representation
 from trainers.modules.loading import tokenize
 from trainers.modules.representation import (
     LateImageEncoder,
@@ -230,7 +230,7 @@ def plain_images(clip_model, images, tokens):
 def test_late_text_equals_the_plain_computation(clip_model, encoders, monkeypatch, layers, kept, together):
     """Outputs and gradients, with the classes in one part or in several."""
     for name, value in (("TOKENS_TOGETHER", together), ("TOKENS_KEPT", kept), ("TOKENS_AT_ONCE", kept)):
-        monkeypatch.setattr(text, name, value)
+        monkeypatch.setattr(representation, name, value)
     tokens = {layer: torch.randn(3, 64, requires_grad=True) for layer in layers}
     copies = {layer: value.detach().clone().requires_grad_() for layer, value in tokens.items()}
     encoder = LateTextEncoder(encoders[0], TEXTS, layers[0], 3)

@@ -125,6 +125,14 @@ def _build(state_dict: dict[str, Tensor], path: Path) -> CLIP:
     return model
 
 
+def repeat_draws(clip_model: CLIP) -> None:
+    """Draw the random numbers that the making of this CLIP drew, for nothing.
+
+    Published code that loads CLIP a second time in the midst of its start has them drawn there.
+    """
+    _build(dict(clip_model.state_dict()), Path("the loaded CLIP"))
+
+
 @contextmanager
 def _without_memory() -> Iterator[None]:
     """The context in which modules are made without their values; before PyTorch 2.0 with values, drawn for nothing."""

@@ -20,11 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from . import text as text_module
 from .clip_types import CLIP, ResidualBlock
 from .prompted import PromptedCLIP
 from .prompts import Learner
-from .text import TextEncoder
+from .text import TOKENS_AT_ONCE, TOKENS_KEPT, TOKENS_TOGETHER, Layout, TextEncoder, encode_block, split_classes
 from .vision import ImageEncoder, VisualPrompt
 
 
@@ -108,7 +107,7 @@ class _Part(nn.Module):
 
     start: Tensor
 
-    def __init__(self, start: Tensor, layout: text_module._Layout) -> None:
+    def __init__(self, start: Tensor, layout: Layout) -> None:
         super().__init__()
         self.register_buffer("start", start, persistent=False)
         self.layout = layout
@@ -139,15 +138,14 @@ class LateTextEncoder(nn.Module):
         prefix, suffix, eot_index = encoder.plain_prompt(texts)[:3]
         n_prefix, device = prefix.shape[1], prefix.device
         order = sorted(range(len(eot_index)), key=eot_index.__getitem__, reverse=True)
-        members = text_module._split(order, eot_index, text_module.TOKENS_KEPT, text_module.TOKENS_AT_ONCE)
+        members = split_classes(order, eot_index, TOKENS_KEPT, TOKENS_AT_ONCE)
         members.reverse()  # the largest part, which is kept for the gradient, comes last
         place = sorted(range(len(order)), key=[c for part in members for c in part].__getitem__)
         self.register_buffer("place", torch.tensor(place, device=device), persistent=False)
         self.parts = nn.ModuleList()
         for classes in members:
             plain, late = (
-                text_module._Layout.of(classes, eot_index, n, text_module.TOKENS_TOGETHER, device)
-                for n in (n_prefix, n_prefix + n_tokens)
+                Layout.of(classes, eot_index, n, TOKENS_TOGETHER, device) for n in (n_prefix, n_prefix + n_tokens)
             )
             tokens = [prefix]
             tokens += [suffix[own, :length].flatten(0, 1)[None] for length, own in plain.groups]
@@ -158,7 +156,7 @@ class LateTextEncoder(nn.Module):
             x = torch.cat(tokens, dim=1).to(encoder.dtype)
             x = x + encoder.positional_embedding[torch.cat(positions)].to(encoder.dtype)
             for block in encoder.blocks[:layer]:
-                x = text_module._block(block, x, plain, last=False)
+                x = encode_block(block, x, plain, last=False)
             self.parts.append(_Part(x, late))
 
     def forward(self, tokens: Mapping[int, Tensor]) -> Tensor:
@@ -185,7 +183,7 @@ class LateTextEncoder(nn.Module):
             if layer in tokens:
                 x = torch.cat([x[:, :1], tokens[layer][None].to(x.dtype), x[:, 1 + n_put :]], dim=1)
                 n_put = len(tokens[layer])
-            x = text_module._block(encoder.blocks[layer], x, part.layout, layer == last)
+            x = encode_block(encoder.blocks[layer], x, part.layout, layer == last)
         features: Tensor = encoder.ln_final(x[0]).to(encoder.dtype) @ encoder.text_projection
         return features
 
