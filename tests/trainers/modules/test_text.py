@@ -107,7 +107,9 @@ def test_what_classes_share_before_their_own_tokens_is_computed_once(encoder, mo
     """Before the third layer one prefix of four tokens, from there on [SOS] alone."""
     lengths = []
     attended = text.encode_block
-    monkeypatch.setattr(text, "encode_block", lambda block, x, *rest: lengths.append(x.shape[1]) or attended(block, x, *rest))
+    monkeypatch.setattr(
+        text, "encode_block", lambda block, x, *rest: lengths.append(x.shape[1]) or attended(block, x, *rest)
+    )
     prompt = TextTemplates(encoder, NAMES, 1, 3)()
     n_own = sum(prompt.eot_index) + len(NAMES)
     encoder(prompt._replace(class_tokens=ClassTokens(2, torch.randn(len(NAMES), 3, 64))))
