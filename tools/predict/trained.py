@@ -26,10 +26,10 @@ from yacs.config import CfgNode
 from yaml import YAMLError
 
 import datasets  # noqa: F401  registers the data sets, whose config keys a run's config has
+import train
 import trainers
 from datasets.files import describe_nearest
 from tools.common.choices import DEVICES
-from tools.common.paths import ROOT
 from trainers.base import ClipTrainer, build_without_data
 from trainers.modules.loading import OtherWeights
 from trainers.modules.random_state import kept_random_states, seed_all
@@ -61,19 +61,26 @@ def read_run(run: str | Path) -> dict[str, Any]:
 
 
 def restore_cfg(results: dict[str, Any]) -> CfgNode:
-    """The config of a run from its results.
+    """The config of a run from its results, with the paths that lead into the checkout, as in `train.find_paths`.
 
     Raises:
         ValueError: it has keys or values that this project does not know.
     """
     cfg = get_cfg_default()
-    merge("the config in results.json", lambda config: cfg.merge_from_other_cfg(CfgNode(config)), results["config"])
+
+    def merge_results(config: dict[str, Any]) -> None:
+        given = CfgNode(config)
+        train.rename_keys(cfg, given)
+        cfg.merge_from_other_cfg(given)
+
+    merge("the config in results.json", merge_results, results["config"])
     cfg.MODEL.INIT_WEIGHTS = ""  # what its training started from, which may be gone
+    train.find_paths(cfg)
     return cfg
 
 
 def fit_to_machine(cfg: CfgNode, device: str = "auto", backbone: str = "", precision: str = "") -> None:
-    """Set in a config where and in what a model computes, and find its CLIP.
+    """Set in a config where and in what a model computes, and with which CLIP.
 
     Args:
         cfg: is changed.
@@ -96,10 +103,7 @@ def fit_to_machine(cfg: CfgNode, device: str = "auto", backbone: str = "", preci
     cfg.USE_CUDA = device != "cpu"
     if precision:
         cfg.TRAINER[cfg.TRAINER.NAME.upper()].PREC = precision
-    name = backbone or cfg.MODEL.BACKBONE.NAME
-    if not os.path.isfile(os.path.expanduser(name)) and (ROOT / name).is_file():
-        name = str(ROOT / name)  # as seen from the checkout, where runs are started
-    cfg.MODEL.BACKBONE.NAME = name
+    cfg.MODEL.BACKBONE.NAME = backbone or cfg.MODEL.BACKBONE.NAME
 
 
 def merge(source: str, merging: Callable, content: Any) -> None:
