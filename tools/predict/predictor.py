@@ -206,8 +206,8 @@ class Predictor:
             label = opinion.log_prob.argmax(dim=1, keepdim=True)
             belief = opinion.belief.gather(1, label)[:, 0]
             columns = (label[:, 0].tolist(), belief.tolist(), opinion.uncertainty.tolist())
-            for templates, (number, *figures) in zip(opinions, zip(*columns)):
-                templates.append(TemplateOpinion(names[number], *figures))
+            for templates, (label_number, *values) in zip(opinions, zip(*columns)):
+                templates.append(TemplateOpinion(names[label_number], *values))
         uncertainty = fused.uncertainty.tolist() if fused else [None] * len(tops)
         conflict = fused.conflict.tolist() if fused else [None] * len(tops)
         return [Prediction("", *top[0], u, k, top, t) for top, u, k, t in zip(tops, uncertainty, conflict, opinions)]

@@ -13,7 +13,7 @@ from tabulate import tabulate
 from tools.common.layout import PROTOCOLS
 from tools.results import published
 from tools.results.runs import find_runs
-from tools.results.tables import Column, Figure, Table, build_table, paper_numbers, seeds_name, shots_name, shots_of
+from tools.results.tables import Column, SeedMean, Table, build_table, paper_numbers, seeds_name, shots_name, shots_of
 
 FORMATS = ("text", "markdown", "csv", "latex")
 NOTHING = "–"
@@ -66,7 +66,7 @@ def _rows(table: Table) -> list[str]:
     return rows + ["average"] * bool(table.averaged)
 
 
-def _cell(column: Column, row: str, metric: str) -> Figure | None:
+def _cell(column: Column, row: str, metric: str) -> SeedMean | None:
     return column.averages.get(metric) if row == "average" else column.cells.get((row, metric))
 
 
@@ -80,14 +80,14 @@ def _grid(table: Table, numbers: dict, output_format: str) -> str:
         groups.append((column.title, column.metrics))
         groups += [(f"{column.title}, paper", column.metrics), (f"{column.title} - paper", column.metrics)] * beside
         for row, line in zip(rows, lines):
-            figures = [_cell(column, row, metric) for metric in column.metrics]
-            line += [_show(figure, column, row) for figure in figures]
+            cells = [_cell(column, row, metric) for metric in column.metrics]
+            line += [_show(cell, column, row) for cell in cells]
             if beside:
                 theirs = [numbers.get((index, row, metric)) for metric in column.metrics]
                 line += [NOTHING if number is None else f"{number:.2f}" for number in theirs]
                 line += [
-                    NOTHING if figure is None or number is None else f"{round(figure.mean - number, 2) + 0:+.2f}"
-                    for figure, number in zip(figures, theirs)
+                    NOTHING if cell is None or number is None else f"{round(cell.mean - number, 2) + 0:+.2f}"
+                    for cell, number in zip(cells, theirs)
                 ]
     if output_format == "latex":
         return _latex(lines, groups)
@@ -113,13 +113,13 @@ def _row_name(table: Table, row: str) -> str:
     return published.display_name(row) + " (source)" * (row == table.source)
 
 
-def _show(figure: Figure | None, column: Column, row: str) -> str:
+def _show(cell: SeedMean | None, column: Column, row: str) -> str:
     """Mean, standard deviation, and over how many seeds where that is fewer than the column's."""
-    if figure is None:
+    if cell is None:
         return NOTHING
-    text = f"{figure.mean:.2f}" + (f" ± {figure.std:.2f}" if figure.std is not None else "")
-    fewer = row != "average" and len(figure.seeds) < len(column.seeds)
-    return text + f" (n={len(figure.seeds)})" * fewer
+    text = f"{cell.mean:.2f}" + (f" ± {cell.std:.2f}" if cell.std is not None else "")
+    fewer = row != "average" and len(cell.seeds) < len(column.seeds)
+    return text + f" (n={len(cell.seeds)})" * fewer
 
 
 def _latex(lines: list[list[str]], groups: list[tuple[str, tuple[str, ...]]]) -> str:
@@ -149,16 +149,16 @@ def _csv(table: Table, numbers: dict, paper: bool) -> str:
     for row in _rows(table):
         for index, column in enumerate(table.columns):
             for metric in column.metrics:
-                figure, number = _cell(column, row, metric), numbers.get((index, row, metric))
-                if figure is None:
+                cell, number = _cell(column, row, metric), numbers.get((index, row, metric))
+                if cell is None:
                     continue
                 shots, name = column.shots, metric
                 if shots is None:  # few-shot: the metrics are the shots
                     shots, name = shots_of(metric), "Accuracy"
                 line = [table.protocol, row, len(table.averaged) if row == "average" else 1, shots]
-                line += [column.trainer, column.config, name.lower(), f"{figure.mean:.4f}", _plain(figure.std)]
-                line += [len(figure.seeds) or "", " ".join(map(str, figure.seeds))]
-                difference = None if number is None else figure.mean - number
+                line += [column.trainer, column.config, name.lower(), f"{cell.mean:.4f}", _plain(cell.std)]
+                line += [len(cell.seeds) or "", " ".join(map(str, cell.seeds))]
+                difference = None if number is None else cell.mean - number
                 writer.writerow(line + [_plain(number), _plain(difference)] * paper)
     return file.getvalue().rstrip("\n")
 

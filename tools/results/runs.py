@@ -74,7 +74,7 @@ class Run:
         part: base or new; source or target; in the few-shot protocol all.
         source: in xd and dg what it was trained on; else empty.
         accuracy: in percent; None if there is no result.
-        figures: all figures of `results.json`, among them the accuracy and CDC's uncertainty; of a log accuracy and F1.
+        metrics: all figures of `results.json`, among them the accuracy and CDC's uncertainty; of a log accuracy and F1.
         path: of the file that the accuracy is from, or of the folder of a run without a result.
         problem: why there is no result; empty if there is one.
         backbone: name or path of the run's CLIP, as in its config; empty if the run does not tell, or has no result.
@@ -89,7 +89,7 @@ class Run:
     part: str
     source: str
     accuracy: float | None
-    figures: dict[str, float] = field(compare=False)
+    metrics: dict[str, float] = field(compare=False)
     path: Path
     problem: str = ""
     backbone: str = ""
@@ -174,7 +174,7 @@ def find_runs(
         if protocol == "fewshot" and trained and key[0] not in trained:
             continue
         result = _choose(ranked)
-        found = (result.accuracy, result.figures, result.path, result.problem, result.backbone)
+        found = (result.accuracy, result.metrics, result.path, result.problem, result.backbone)
         runs.append(Run(protocol, *key, source, *found))
     return runs
 
@@ -290,7 +290,7 @@ class Result:
 
     path: Path
     accuracy: float | None = None
-    figures: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
     problem: str = ""
     seed: int | None = None
     classes: str | None = None
@@ -308,7 +308,7 @@ def _read(place: Found) -> Result:
     elif place.path.name != place.dataset and result.seed not in (None, -1, place.seed):
         problem = f"is of seed {result.seed}"
     if problem and result.accuracy is not None:
-        return replace(result, accuracy=None, figures={}, problem=f"{result.path} {problem}")
+        return replace(result, accuracy=None, metrics={}, problem=f"{result.path} {problem}")
     return result
 
 
@@ -320,8 +320,8 @@ def read_results(path: Path) -> Result:
     """
     content = _content(path)
     try:
-        figures = {name: float(value) for name, value in content["figures"].items()}
-        accuracy = figures["accuracy"]
+        metrics = {name: float(value) for name, value in content["figures"].items()}
+        accuracy = metrics["accuracy"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a whole results.json: {type(error).__name__}: {error}") from error
     if not (math.isfinite(accuracy) and 0 <= accuracy <= 100):
@@ -329,7 +329,7 @@ def read_results(path: Path) -> Result:
     if content.get("split", "test") != "test":
         return Result(path, problem=f"{path} is of the {content['split']} split")
     backbone = str(content.get("backbone", ""))
-    return Result(path, accuracy, figures, "", content.get("seed"), content.get("classes"), backbone)
+    return Result(path, accuracy, metrics, "", content.get("seed"), content.get("classes"), backbone)
 
 
 def _content(path: Path) -> dict:
@@ -360,11 +360,11 @@ def read_logs(folder: Path) -> Result:
         if found:
             lines = (LOG_SEED, LOG_CLASSES, LOG_BACKBONE)
             seed, classes, backbone = (_in_config(text, found.start(), line) for line in lines)
-            figures = {"accuracy": _accuracy(log, found)}
+            metrics = {"accuracy": _accuracy(log, found)}
             if found["macro_f1"]:
-                figures["macro_f1"] = float(found["macro_f1"])
+                metrics["macro_f1"] = float(found["macro_f1"])
             told = (int(seed) if seed else None, classes, backbone or "")
-            result = Result(log, figures["accuracy"], figures, "", *told)
+            result = Result(log, metrics["accuracy"], metrics, "", *told)
         elif result.accuracy is None and _in_training(text, len(text)):
             result = Result(folder, problem=f"{log}: training has not finished")
     return result

@@ -14,7 +14,7 @@ from tools.results.runs import Run
 _RESULT = {"Base": "base result", "New": "new result", "Accuracy": "result"}
 
 
-class Figure(NamedTuple):
+class SeedMean(NamedTuple):
     """A cell: mean in percent, standard deviation if there is one, the seeds, and the accuracy of each if there is."""
 
     mean: float
@@ -33,8 +33,8 @@ class Column(NamedTuple):
         title: the trainer, with config and shots where it has several of these.
         seeds: the seeds that each of its cells is to have.
         metrics: names of its columns.
-        cells: (data set, metric) -> figure; none where there is no result.
-        averages: metric -> figure, over `Table.averaged`.
+        cells: (data set, metric) -> seed mean; none where there is no result.
+        averages: metric -> seed mean, over `Table.averaged`.
         backbones: the CLIPs of its runs with a result, by name or path; "" for those that do not tell.
     """
 
@@ -44,8 +44,8 @@ class Column(NamedTuple):
     title: str
     seeds: tuple[int, ...]
     metrics: tuple[str, ...]
-    cells: dict[tuple[str, str], Figure]
-    averages: dict[str, Figure]
+    cells: dict[tuple[str, str], SeedMean]
+    averages: dict[str, SeedMean]
     backbones: tuple[str, ...]
 
 
@@ -77,7 +77,7 @@ def harmonic_mean(a: float, b: float) -> float:
 def build_table(runs: Iterable[Run], *, join_configs: bool = False, seeds: Iterable[int] = ()) -> Table:
     """The table of the runs of one protocol.
 
-    A figure is over the seeds that are there; in base-to-new over those that have both base and new accuracy.
+    A mean is over the seeds that are there; in base-to-new over those that have both base and new accuracy.
 
     Args:
         runs: from `tools.results.find_runs`, the unfinished ones too, so that they are named.
@@ -174,8 +174,8 @@ def _fill(column: Column, runs: list[Run], datasets: list[str]) -> list[str]:
     for dataset in datasets:
         if dataset in by_dataset:
             accuracies = _accuracies(column, by_dataset[dataset])
-            for metric, figure in _figures(accuracies).items():
-                column.cells[dataset, metric] = figure
+            for metric, seed_mean in _seed_means(accuracies).items():
+                column.cells[dataset, metric] = seed_mean
             missing += _lacking(column, accuracies, by_dataset[dataset])
     return missing
 
@@ -197,25 +197,25 @@ def _accuracies(column: Column, runs: list[Run]) -> dict[str, dict[int, float]]:
     }
 
 
-def _figures(accuracies: dict[str, dict[int, float]]) -> dict[str, Figure]:
-    """The figures of one data set by metric; none of a metric without results."""
+def _seed_means(accuracies: dict[str, dict[int, float]]) -> dict[str, SeedMean]:
+    """The means of one data set by metric; none of a metric without results."""
     if "Base" in accuracies:
         both = accuracies["Base"].keys() & accuracies["New"].keys()
         accuracies = {metric: {seed: by_seed[seed] for seed in both} for metric, by_seed in accuracies.items()}
-    return _with_harmonic_mean({metric: _figure(by_seed) for metric, by_seed in accuracies.items() if by_seed})
+    return _with_harmonic_mean({metric: _seed_mean(by_seed) for metric, by_seed in accuracies.items() if by_seed})
 
 
-def _figure(by_seed: dict[int, float]) -> Figure:
+def _seed_mean(by_seed: dict[int, float]) -> SeedMean:
     by_seed = dict(sorted(by_seed.items()))
     numbers = list(by_seed.values())
-    return Figure(mean(numbers), stdev(numbers) if len(numbers) > 1 else None, tuple(by_seed), by_seed)
+    return SeedMean(mean(numbers), stdev(numbers) if len(numbers) > 1 else None, tuple(by_seed), by_seed)
 
 
-def _with_harmonic_mean(figures: dict[str, Figure]) -> dict[str, Figure]:
-    if "Base" in figures:
-        base, new = figures["Base"], figures["New"]
-        figures["HM"] = Figure(harmonic_mean(base.mean, new.mean), None, base.seeds, {})
-    return figures
+def _with_harmonic_mean(means: dict[str, SeedMean]) -> dict[str, SeedMean]:
+    if "Base" in means:
+        base, new = means["Base"], means["New"]
+        means["HM"] = SeedMean(harmonic_mean(base.mean, new.mean), None, base.seeds, {})
+    return means
 
 
 def _lacking(column: Column, accuracies: dict[str, dict[int, float]], runs: list[Run]) -> list[str]:
@@ -247,7 +247,7 @@ def seeds_name(seeds: Iterable[int]) -> str:
 def _average(columns: list[Column], datasets: list[str]) -> list[str]:
     """Fill the averages over the data sets that every column has, and return these; none of fewer than two.
 
-    An average has a standard deviation, that of the seeds' averages, where all its figures are over the same seeds.
+    An average has a standard deviation, that of the seeds' averages, where all its means are over the same seeds.
     """
     averaged = [
         dataset
@@ -260,12 +260,12 @@ def _average(columns: list[Column], datasets: list[str]) -> list[str]:
         averages = {}
         for metric in column.metrics:
             if metric != "HM":
-                figures = [column.cells[dataset, metric] for dataset in averaged]
-                if len({figure.seeds for figure in figures}) == 1:
-                    seeds = figures[0].seeds
-                    averages[metric] = _figure({seed: mean(f.by_seed[seed] for f in figures) for seed in seeds})
+                means = [column.cells[dataset, metric] for dataset in averaged]
+                if len({cell.seeds for cell in means}) == 1:
+                    seeds = means[0].seeds
+                    averages[metric] = _seed_mean({seed: mean(f.by_seed[seed] for f in means) for seed in seeds})
                 else:
-                    averages[metric] = Figure(mean(figure.mean for figure in figures), None, (), {})
+                    averages[metric] = SeedMean(mean(cell.mean for cell in means), None, (), {})
         column.averages.update(_with_harmonic_mean(averages))
     return averaged
 

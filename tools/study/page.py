@@ -85,31 +85,31 @@ def _runs(plan: Plan) -> str:
     )
 
 
-def _figure(folder: Path, name: str = "accuracy") -> float:
+def _metric(folder: Path, name: str = "accuracy") -> float:
     path = folder / "results.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the study is not finished")
-    return read_results(path).figures[name]
+    return read_results(path).metrics[name]
 
 
-def _by_seed(plan: Plan, method: Method, figure: Callable[[int], float]) -> BySeed:
-    return {seed: figure(seed) for seed in plan.seeds if method in plan.of_seed([method], seed)}
+def _by_seed(plan: Plan, method: Method, metric: Callable[[int], float]) -> BySeed:
+    return {seed: metric(seed) for seed in plan.seeds if method in plan.of_seed([method], seed)}
 
 
 def half(
     plan: Plan, method: Method, datasets: Iterable[str], part: str, name: str = "accuracy", kind: str = ""
 ) -> BySeed:
-    """A figure on base or new classes, mean over data sets, by seed."""
+    """A metric on base or new classes, mean over data sets, by seed."""
     datasets = list(datasets)
     return _by_seed(
-        plan, method, lambda seed: mean(_figure(plan.half(method, d, seed, part, kind), name) for d in datasets)
+        plan, method, lambda seed: mean(_metric(plan.half(method, d, seed, part, kind), name) for d in datasets)
     )
 
 
 def elsewhere(plan: Plan, method: Method, datasets: Iterable[str]) -> BySeed:
     """Accuracy on data sets of what was trained on the source, mean over them, by seed."""
     datasets = list(datasets)
-    return _by_seed(plan, method, lambda seed: mean(_figure(plan.tested_on(method, d, seed)) for d in datasets))
+    return _by_seed(plan, method, lambda seed: mean(_metric(plan.tested_on(method, d, seed)) for d in datasets))
 
 
 def training_seconds(plan: Plan, method: Method) -> BySeed:
@@ -280,7 +280,7 @@ def best_template(plan: Plan, method: Method, part: str) -> BySeed:
     """Accuracy of the template that is best in each run, mean over the ablation's data sets, by seed."""
 
     def best(dataset: str, seed: int) -> float:
-        return max(_figure(plan.half(method, dataset, seed, part), f"template{m}_accuracy") for m in range(1, 5))
+        return max(_metric(plan.half(method, dataset, seed, part), f"template{m}_accuracy") for m in range(1, 5))
 
     return _by_seed(plan, method, lambda seed: mean(best(dataset, seed) for dataset in plan.ablated))
 
@@ -302,15 +302,15 @@ def _diversity(plan: Plan) -> str:
     return table(rows, ["beta", *(f"{part}: {name}" for part in ("base", "new") for name in names)])
 
 
-def _confounded_figure(plan: Plan, method: Method, name: str, seed: int) -> float:
-    return _figure(plan.trained_on(method, CONFOUNDED, seed), name)
+def _confounded_metric(plan: Plan, method: Method, name: str, seed: int) -> float:
+    return _metric(plan.trained_on(method, CONFOUNDED, seed), name)
 
 
 def _confounded(plan: Plan) -> str:
     names = ("accuracy", "aligned_accuracy", "conflicting_accuracy", "worst_group_accuracy")
     rows = []
     for method in (*(method for method in METHODS if method != TEXT_ONLY), *ABLATION):
-        cells = [_by_seed(plan, method, functools.partial(_confounded_figure, plan, method, name)) for name in names]
+        cells = [_by_seed(plan, method, functools.partial(_confounded_metric, plan, method, name)) for name in names]
         rows.append([method.title, *map(show, cells)])
     return table(rows, ["", "accuracy", "aligned", "conflicting", "worst group"])
 

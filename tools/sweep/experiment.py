@@ -64,14 +64,14 @@ class Experiment:
         """Whether the results are there; of which settings, `execute` looks."""
         return all((folder / "results.json").is_file() for folder in self.folders)
 
-    def figures(self) -> dict[str, float]:
-        """The figures in `results.json` of a single run.
+    def metrics(self) -> dict[str, float]:
+        """The metrics in `results.json` of a single run.
 
         Raises:
             OSError: it has not finished.
             ValueError: the file is broken.
         """
-        return read_results(self.folder / "results.json").figures
+        return read_results(self.folder / "results.json").metrics
 
 
 def execute(experiment: Experiment, data: Path) -> None:

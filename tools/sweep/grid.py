@@ -69,7 +69,7 @@ def run(trainer: str, config: str, dataset: str, seed: int, settings: dict[str, 
     """Train on pseudo-base and test pseudo-new classes, or read what such a run has left.
 
     Returns:
-        The figures of results.json of both halves, by "base" and "new".
+        The metrics of results.json of both halves, by "base" and "new".
     """
     given = {"TRAIN.CHECKPOINT_FREQ": 0, **settings}
     base = Experiment(trainer, config, dataset, seed, "base", folder / "base", given)
@@ -78,7 +78,7 @@ def run(trainer: str, config: str, dataset: str, seed: int, settings: dict[str, 
         base, new = (replace(half, train=False, tested=None) for half in (base, new))
     for half in (base, new):
         execute(half, data)
-    return {half.classes: half.figures() for half in (base, new)}
+    return {half.classes: half.metrics() for half in (base, new)}
 
 
 def search(args: argparse.Namespace, command: str) -> None:
@@ -103,8 +103,8 @@ def search(args: argparse.Namespace, command: str) -> None:
     for settings, dataset, seed in tqdm(runs):
         given = {**dict(args.set), **settings}
         folder = args.output / args.trainer / args.config / run_name(given) / dataset / f"seed{seed}"
-        figures = run(args.trainer, args.config, dataset, seed, given, folder, data)
-        pair = (figures["base"]["accuracy"], figures["new"]["accuracy"])
+        metrics = run(args.trainer, args.config, dataset, seed, given, folder, data)
+        pair = (metrics["base"]["accuracy"], metrics["new"]["accuracy"])
         accuracies.setdefault(grid.index(settings), []).append(pair)
     for number, pairs in accuracies.items():
         base, new = (mean(half) for half in zip(*pairs))

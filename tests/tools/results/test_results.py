@@ -76,7 +76,7 @@ def test_published_training_log(tmp_path, lines, correct):
     write_log(tmp_path, lines)
     # 158 of 300 is 52.666...%, printed as 52.7%; the validations before it are 43.3%
     assert accuracy_of(tmp_path) == pytest.approx(100 * correct / 300, abs=1e-12)
-    assert read_logs(tmp_path).figures["macro_f1"] == 48.5
+    assert read_logs(tmp_path).metrics["macro_f1"] == 48.5
 
 
 def test_interrupted_log_has_no_result(tmp_path):
@@ -174,7 +174,7 @@ def test_records(tmp_path):
     write_json(folder, 48.0, split="test", classes="new", seed=2, figures={"accuracy": 48.0, "uncertainty": 0.25})
     (run,) = read_runs(tmp_path, "base2new")
     assert run == Run("base2new", "shapes", 16, "CDC", "tiny", 2, "new", "", 48.0, {}, folder / "results.json")
-    assert run.figures == {"accuracy": 48.0, "uncertainty": 0.25}
+    assert run.metrics == {"accuracy": 48.0, "uncertainty": 0.25}
 
 
 def test_results_json_goes_before_the_log(tmp_path):

@@ -99,7 +99,7 @@ def test_run_and_tests_of_its_epochs(tmp_path, digits, monkeypatch):
     results = [json.loads((folder / "results.json").read_text()) for folder in test.folders]
     assert [result["epoch"] for result in results] == [1, 2]
     assert {result["classes"] for result in results} == {"new"}
-    assert run.figures()["template1_accuracy"] >= 0
+    assert run.metrics()["template1_accuracy"] >= 0
 
     before = (run.folder / "log.txt").read_text()
     execute(run, digits)
