@@ -32,7 +32,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config-file", default="", help="YAML file of the method")
     parser.add_argument("--dataset-config-file", default="", help="YAML file of the data set")
     parser.add_argument("--trainer", default="", help="name of the trainer")
-    parser.add_argument("--backbone", default="", help="CLIP by OpenAI's name or by path")
+    parser.add_argument("--backbone", default="", help="CLIP by OpenAI's name, by path, or as open_clip:MODEL/WEIGHTS")
     parser.add_argument("--head", default="", help="name of the head (not used by CLIP's trainers)")
     parser.add_argument("--eval-only", action="store_true", help="test without training")
     parser.add_argument("--model-dir", default="", help="folder of the run to test")
