@@ -35,7 +35,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--backbone", default="", help="CLIP by OpenAI's name, by path, or as open_clip:MODEL/WEIGHTS")
     parser.add_argument("--head", default="", help="name of the head (not used by CLIP's trainers)")
     parser.add_argument("--eval-only", action="store_true", help="test without training")
-    parser.add_argument("--model-dir", default="", help="folder of the run to test")
+    parser.add_argument("--model-dir", default="", help="folder of the run to test, or file of tools.export")
     parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint to test; none: the best")
     parser.add_argument("--no-train", action="store_true", help="build everything, then stop")
     parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input")

@@ -177,6 +177,12 @@ def find_file(name: str, cache: str = CACHE) -> Path:
         ) from error
 
 
+def published_name(file: str) -> str | None:
+    """OpenAI's name of the model that a file of this name holds; None where it is none of OpenAI's."""
+    names = {os.path.basename(url): name for name, url in clip._MODELS.items()}
+    return names.get(file)
+
+
 def is_published(path: Path) -> bool | None:
     """Whether a file that is named as one of OpenAI's is that file, by its SHA-256; None for other names."""
     published: dict[str, str] = {os.path.basename(url): url.split("/")[-2] for url in clip._MODELS.values()}

@@ -11,6 +11,7 @@ a folder with the files of one. The last two may stand after `open_clip:` as wel
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 import json
@@ -123,7 +124,10 @@ def _from_list(name: str, bare: str, package: ModuleType) -> tuple[dict[str, Any
     model, _, weights = bare.partition("/")
     config = package.get_model_config(model)
     if config is None:
-        raise FileNotFoundError(f"{name}: open_clip has no model {model!r}; it has {', '.join(package.list_models())}")
+        near = ", ".join(difflib.get_close_matches(model, package.list_models(), cutoff=0)) or "none"
+        raise FileNotFoundError(
+            f"{name}: this open_clip has no model {model!r}; nearest are {near}, and open_clip.list_models() names all"
+        )
     known = package.get_pretrained_cfg(model, weights) if weights else {}
     if known:
         quick = bool(known.get("quick_gelu"))

@@ -128,6 +128,8 @@ def test_prompted_images_equal_the_same_through_all_of_open_clips_blocks(pair):
 @pytest.mark.parametrize("precision", [HALF, "bf16", "amp"])
 @pytest.mark.parametrize("kind", ["gelu", "layer scale"])
 def test_precision(tmp_path, precision, kind):
+    if precision == "amp" and kind == "layer scale" and torch.__version__ < "2.1":
+        pytest.skip("PyTorch 2.0's attention has no autocast on a CPU for what LayerScale widens to float32")
     theirs = random_model(config_of(kind))
     ours = loading.load_clip(save_folder(tmp_path / "model", config_of(kind), theirs), precision)
     dtype = loading.PRECISIONS[precision]
@@ -225,6 +227,8 @@ def test_published_architectures_are_supported(name):
     ],
 )
 def test_other_towers_are_refused_with_what_is_supported(name, match, tmp_path):
+    if name not in open_clip.list_models():
+        pytest.skip("an older open_clip, without this model")
     file = tmp_path / "weights.pt"
     file.write_bytes(b"not looked at")
     with pytest.raises(ValueError, match=match) as told:
@@ -312,7 +316,11 @@ def test_file_that_runs_code_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "error", "match"),
     [
-        ("open_clip:ViT-B-61/openai", FileNotFoundError, "open_clip has no model 'ViT-B-61'; it has .*ViT-B-16"),
+        (
+            "open_clip:ViT-B-61/openai",
+            FileNotFoundError,
+            "this open_clip has no model 'ViT-B-61'; nearest are .*ViT-B-16",
+        ),
         ("open_clip:ViT-B-16", FileNotFoundError, r"pre-trained weights \(openai, .*laion2b_s34b_b88k.*\), got ''$"),
         ("open_clip:ViT-B-16/laion3b", FileNotFoundError, "got 'laion3b'$"),
         ("open_clip:ViT-B-32/openai", ValueError, "trained with QuickGELU, .*open_clip:ViT-B-32-quickgelu/openai$"),
