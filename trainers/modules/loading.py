@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import open_clip_models
 from .archives import printable, shortened
 from .clip_import import clip_importable
 from .clip_types import CLIP
+from .open_clip_models import OPEN_CLIP_PREFIXES, build_open_clip, digest_of, find_source
 from .weights import SIZES, read_state_dict
 
 with clip_importable():
@@ -68,7 +68,7 @@ def load_clip(name: str, precision: str = "fp32", cache: str = CACHE, sha256: st
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    if name.startswith(open_clip_models.PREFIXES):
+    if name.startswith(OPEN_CLIP_PREFIXES):
         return _load_open_clip(name, precision, sha256)
     path = find_file(name, cache)
     try:
@@ -92,12 +92,12 @@ def load_clip(name: str, precision: str = "fp32", cache: str = CACHE, sha256: st
 
 def _load_open_clip(name: str, precision: str, sha256: str | None) -> CLIP:
     """One of open_clip's models; see `load_clip`."""
-    source = open_clip_models.find(name)
+    source = find_source(name)
     state_dict = read_state_dict(source.path)
-    digest = open_clip_models.digest_of(source, weights_digest(state_dict))
+    digest = digest_of(source, weights_digest(state_dict))
     if sha256 not in (None, digest):
         raise OtherWeights(source.path, digest, str(sha256))
-    model = open_clip_models.build(source, state_dict, PRECISIONS[precision])
+    model = build_open_clip(source, state_dict, PRECISIONS[precision])
     model.sha256 = digest
     return model.requires_grad_(False)
 
@@ -165,7 +165,7 @@ def find_file(name: str, cache: str = CACHE) -> Path:
             f"CLIP {name!r} is neither a file (seen from {os.getcwd()}), nor one of OpenAI's models ("
             + ", ".join(clip._MODELS)
             + "), nor one of open_clip's, whose names begin with "
-            + " or ".join(open_clip_models.PREFIXES)
+            + " or ".join(OPEN_CLIP_PREFIXES)
         )
     url = clip._MODELS[name]
     try:

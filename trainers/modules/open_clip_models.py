@@ -23,14 +23,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import hub
 from .archives import printable, shortened
 from .clip_types import CLIP
+from .hub import PREFIX as HUB_PREFIX
+from .hub import hub_file
 from .weights import MOST_POSITIONS, SIZES
 
 PACKAGE_PREFIX = "open_clip:"
 FOLDER_PREFIX = "local-dir:"
-PREFIXES = (PACKAGE_PREFIX, hub.PREFIX, FOLDER_PREFIX)
+OPEN_CLIP_PREFIXES = (PACKAGE_PREFIX, HUB_PREFIX, FOLDER_PREFIX)
 CONFIG_FILE = "open_clip_config.json"
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 TOKENS = 49408  # of CLIP's byte-pair tokenizer
@@ -80,7 +81,7 @@ def import_open_clip(name: str) -> ModuleType:
     return open_clip  # type: ignore[no-any-return]
 
 
-def find(name: str) -> Source:
+def find_source(name: str) -> Source:
     """Where a model comes from, after a check that it is supported; see the module for names.
 
     Raises:
@@ -89,7 +90,7 @@ def find(name: str) -> Source:
     """
     bare = name[len(PACKAGE_PREFIX) :] if name.startswith(PACKAGE_PREFIX) else name
     package = import_open_clip(name)
-    if bare.startswith((hub.PREFIX, FOLDER_PREFIX)):
+    if bare.startswith((HUB_PREFIX, FOLDER_PREFIX)):
         config, pixels, locate = _from_repository(name, bare)
     else:
         config, pixels, locate = _from_list(name, bare, package)
@@ -101,8 +102,8 @@ def find(name: str) -> Source:
 
 def _from_repository(name: str, bare: str) -> tuple[dict[str, Any], Pixels, Callable[[], Path]]:
     """Config, pixels and file of a model by the files of its repository, on the Hub or in a folder."""
-    if bare.startswith(hub.PREFIX):
-        path = hub.hub_file(bare, CONFIG_FILE)
+    if bare.startswith(HUB_PREFIX):
+        path = hub_file(bare, CONFIG_FILE)
     else:
         folder = Path(bare[len(FOLDER_PREFIX) :]).expanduser()
         path = folder / CONFIG_FILE
@@ -115,7 +116,7 @@ def _from_repository(name: str, bare: str) -> tuple[dict[str, Any], Pixels, Call
         raise ValueError(f"{path} is not a config of open_clip: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("model_cfg"), dict):
         raise ValueError(f"{path} is not a config of open_clip: it has no model_cfg")
-    locate = functools.partial(hub.hub_file, bare, *WEIGHT_FILES) if bare.startswith(hub.PREFIX) else lambda: there[0]
+    locate = functools.partial(hub_file, bare, *WEIGHT_FILES) if bare.startswith(HUB_PREFIX) else lambda: there[0]
     return content["model_cfg"], _pixels(content.get("preprocess_cfg")), locate
 
 
@@ -151,7 +152,7 @@ def _download(name: str, known: Mapping[str, Any], package: ModuleType) -> Path:
     """The file of weights of open_clip's list."""
     repository, _, file = str(known.get("hf_hub") or "").rpartition("/")
     if repository:
-        return hub.hub_file(f"{hub.PREFIX}{repository}", *([file] if file else WEIGHT_FILES))
+        return hub_file(f"{HUB_PREFIX}{repository}", *([file] if file else WEIGHT_FILES))
     try:
         return Path(package.download_pretrained(known))
     except (OSError, RuntimeError) as error:
@@ -255,11 +256,11 @@ def digest_of(source: Source, weights_digest: str) -> str:
     return hashlib.sha256(f"{weights_digest} {json.dumps(computed, sort_keys=True)}".encode()).hexdigest()
 
 
-def build(source: Source, state_dict: Mapping[str, Tensor], dtype: torch.dtype) -> CLIP:
+def build_open_clip(source: Source, state_dict: Mapping[str, Tensor], dtype: torch.dtype) -> CLIP:
     """open_clip's module of a source, with its weights.
 
     Args:
-        source: where it comes from, see `find`.
+        source: where it comes from, see `find_source`.
         state_dict: what its file holds.
         dtype: of convolutions, linear layers and projections; others stay in float32.
 

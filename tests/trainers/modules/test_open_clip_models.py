@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from helpers import HALF, SIZE, relative
-from trainers.modules import hub, loading, open_clip_models, text
+from trainers.modules import loading, open_clip_models, text
 from trainers.modules.prompts import CoupledTemplates, TextTemplates
 from trainers.modules.text import TextEncoder
 from trainers.modules.vision import ImageEncoder, VisualPrompt
@@ -366,7 +366,7 @@ def test_repository_of_the_hub(tmp_path, monkeypatch):
         asked.append((name, files))
         return next(tmp_path / "repository" / file for file in files if (tmp_path / "repository" / file).exists())
 
-    monkeypatch.setattr(hub, "hub_file", hub_file)
+    monkeypatch.setattr(open_clip_models, "hub_file", hub_file)
     model = loading.load_clip("hf-hub:someone/clip@v1")
     assert model.sha256 == loading.load_clip(f"local-dir:{tmp_path / 'repository'}").sha256
     assert [files for _, files in asked] == [("open_clip_config.json",), open_clip_models.WEIGHT_FILES]
