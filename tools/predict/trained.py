@@ -147,7 +147,10 @@ def load_trained(
     folder = Path(run, method.checkpoint_folder)
     shared = None if folder.is_dir() else find_shared(run)
     if shared:
-        trainer = _build(run, results, cfg, class_names)
+        try:
+            trainer = _build(run, results, cfg, class_names)
+        except FileNotFoundError as error:  # on the machine of whoever shared it CLIP lay elsewhere
+            raise FileNotFoundError(f"{error}; --backbone says where the CLIP of {shared} is") from error
         trainer.load_model(str(shared), epoch=epoch)
         return trainer
     if not folder.is_dir():

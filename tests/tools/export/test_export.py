@@ -179,7 +179,9 @@ def test_command_line_takes_it(run_of, data, tmp_path, clip_files, capsys):
     assert predict(["--model-dir", str(path), *arguments]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 11
     assert predict(["--model-dir", str(path), arguments[0]]) == 2
-    assert "CLIP 'small.pt' is neither a file" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "CLIP 'small.pt' is neither a file" in told
+    assert told.endswith(f"; --backbone says where the CLIP of {path} is\n")
 
 
 # ------------------------------------------------------------------------------------------------------- wrong files
