@@ -13,6 +13,7 @@ about a wrong argument come at once.
 from __future__ import annotations
 
 import argparse
+import functools
 import shutil
 import sys
 from pathlib import Path
@@ -67,7 +68,7 @@ def setup_cfg(args: argparse.Namespace):
     trainers.register()  # the trainers and their config keys
     cfg = get_cfg_default()
     for path in files:
-        _merge(path, cfg.merge_from_file, path)
+        _merge(path, _merge_file, cfg, path)
     given = {
         "DATASET.ROOT": args.root,
         "OUTPUT_DIR": args.output_dir,
@@ -87,16 +88,35 @@ def setup_cfg(args: argparse.Namespace):
             for part in node.split(".") if node else ():
                 target = target[part]
             target[name] = value
-    _merge("the command line", cfg.merge_from_list, args.opts)
+    _merge("the command line", cfg.merge_from_list, [_renamed(cfg).get(text, text) for text in args.opts])
     clean_cfg(cfg, cfg.TRAINER.NAME)  # other trainers' options would only fill the log
     cfg.freeze()
     return cfg
 
 
-def _merge(source: str, merge, content) -> None:
+def _renamed(cfg) -> dict[str, str]:
+    """Today's config keys by the names that they once had, as the trainers have told yacs."""
+    return cfg.__dict__[cfg.RENAMED_KEYS]
+
+
+def _merge_file(cfg, path: str) -> None:
+    """Merge a YAML file, in which keys may have old names."""
+    with open(path, encoding="utf-8") as file:
+        given = cfg.load_cfg(file)
+    for old, new in _renamed(cfg).items():
+        *nodes, name = old.split(".")
+        node = functools.reduce(lambda node, key: node.get(key, {}) if isinstance(node, dict) else {}, nodes, given)
+        if isinstance(node, dict) and name in node:
+            *nodes, new_name = new.split(".")
+            target = functools.reduce(lambda node, key: node.setdefault(key, type(cfg)()), nodes, given)
+            target[new_name] = node.pop(name)
+    cfg.merge_from_other_cfg(given)
+
+
+def _merge(source: str, merge, *content) -> None:
     """Merge, and tell of wrong content, which yacs meets with errors of many kinds, in one."""
     try:
-        merge(content)
+        merge(*content)
     except (KeyError, AssertionError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         message = str(error.args[0] if len(error.args) == 1 else error)
         raise ValueError(f"{source}: {' '.join(message.split())}") from error

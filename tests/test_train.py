@@ -43,6 +43,16 @@ def test_digits_from_nothing_with_seed_0_and_an_archive(tmp_path, clip_files):
     assert len(list((tmp_path / "data/digits/images").glob("*/*.png"))) == 1797
 
 
+def test_keys_are_read_under_the_names_that_they_once_had(tmp_path):
+    """In files and on the command line; what else the file says of the method stays."""
+    file = tmp_path / "old.yaml"
+    file.write_text("TRAINER:\n  CDC:\n    INVARIANT: True\n    INTERVENTIONS: 3\n    BETA: 0.5\n")
+    command = ["--trainer", "CDC", "--config-file", str(file), "TRAINER.CDC.K", "7", "TRAINER.CDC.LAMBDA", "2.0"]
+    options = train.setup_cfg(train.parse_arguments(command)).TRAINER.CDC
+    assert options.INVARIANT_MAP == {"ENABLED": True, "INTERVENTIONS": 3, "K": 7, "LAMBDA": 2.0}
+    assert options.BETA == 0.5
+
+
 def test_process_that_is_not_forked_mends_dassl_too():
     """It runs train.py under this name before it unpickles data sets; an installed Dassl may not import unmended."""
     code = "import runpy, sys; runpy.run_path('train.py', run_name='__mp_main__'); print('compat' in sys.modules)"

@@ -23,6 +23,7 @@ from yacs.config import CfgNode
 from .base import collect_errors
 from .invariance import estimate_invariant_map
 from .modules.clip_types import CLIP
+from .modules.differentiation import differentiate_now
 from .modules.evidence import EVIDENCE_FUNCTIONS, EvidenceFunction, Opinion, fuse, fused_log_evidence
 from .modules.invariant import InvariantMap, check_estimate, cosine
 from .modules.losses import (
@@ -36,7 +37,7 @@ from .modules.prompted import PromptedCLIP
 from .modules.prompts import CoupledTemplates, Learner, TextTemplates, check_coupled, check_start
 from .modules.templates import format_template
 from .modules.text import TextEncoder
-from .modules.vision import ImageEncoder
+from .modules.vision import ImageEncoder, VisualPrompt
 from .prompt_trainer import PromptTrainer
 
 # The sources settle M = 4 and that every template has its own augmentation. Every other value here is our choice.
@@ -80,12 +81,16 @@ cfg_default.TRAINER.CDC = CfgNode(
         "KL_EPOCHS": 10,  # ... which grows linearly over so many epochs
         # All cosines after the invariant map of CLIP-ICM (Song et al., ICML 2025), estimated on plain CLIP before
         # training; cosines there are others, so that EVIDENCE_SHIFT may need another value
-        "INVARIANT": False,
-        "INTERVENTIONS": 1,  # for that map: interventions on each training image,
-        "K": 0,  # dimension of the invariant subspace, and
-        "LAMBDA": 0.0,  # weight of the interventions; 0: chosen on validation images
+        "INVARIANT_MAP": {
+            "ENABLED": False,
+            "INTERVENTIONS": 1,  # on each training image
+            "K": 0,  # dimension of the invariant subspace; 0: chosen on validation images
+            "LAMBDA": 0.0,  # weight of the interventions; 0: chosen as K is
+        },
     }
 )
+for old, new in {"INVARIANT": "ENABLED", "INTERVENTIONS": "INTERVENTIONS", "K": "K", "LAMBDA": "LAMBDA"}.items():
+    cfg_default.register_renamed_key(f"TRAINER.CDC.{old}", f"TRAINER.CDC.INVARIANT_MAP.{new}")
 
 
 class CDCModel(PromptedCLIP):
@@ -163,7 +168,8 @@ class CDC(PromptTrainer):
         problems += collect_errors(check_start, *start, coupled)
         problems += collect_errors(check_coupled, options.PROMPT_DEPTH, cfg.MODEL.BACKBONE.NAME) if coupled else []
         problems += collect_errors(format_template, [], cfg.DATASET.NAME, options.ANCHOR)
-        problems += collect_errors(check_estimate, options.INTERVENTIONS, options.K, options.LAMBDA)
+        estimate = options.INVARIANT_MAP
+        problems += collect_errors(check_estimate, estimate.INTERVENTIONS, estimate.K, estimate.LAMBDA)
         if options.FEATURE_BANK and coupled:
             problems.append(f"FEATURE_BANK takes PROMPT text, got {options.PROMPT}")
         return problems + _augmentation_problems(options, cfg.INPUT.TRANSFORMS)
@@ -184,8 +190,9 @@ class CDC(PromptTrainer):
         clip_model.to(self.device)
         with self.autocast():
             anchor = encoder.encode_texts(texts)
-        if options.INVARIANT:
-            check_estimate(options.INTERVENTIONS, options.K, options.LAMBDA, anchor.shape[1])
+        estimate = options.INVARIANT_MAP
+        if estimate.ENABLED:
+            check_estimate(estimate.INTERVENTIONS, estimate.K, estimate.LAMBDA, anchor.shape[1])
             learner.invariant = InvariantMap(anchor.shape[1])  # part of the learner, so that checkpoints keep it
         evidence = EvidenceFunction(options.EVIDENCE, options.EVIDENCE_SCALE or self.scale, options.EVIDENCE_SHIFT)
         self.model = CDCModel(clip_model, learner, self.autocast, anchor, evidence).to(self.device)
@@ -201,35 +208,35 @@ class CDC(PromptTrainer):
     def before_train(self) -> None:
         super().before_train()
         # Templates that training starts from belong to the map that came with them.
-        if self.options.INVARIANT and self.start_epoch == 0 and not self.cfg.MODEL.INIT_WEIGHTS:
+        estimate = self.options.INVARIANT_MAP
+        if estimate.ENABLED and self.start_epoch == 0 and not self.cfg.MODEL.INIT_WEIGHTS:
             anchor = self.model.anchor.cpu()
-            invariant = self.model.prompt_learner.invariant
-            estimate_invariant_map(self, invariant, lambda a, features, labels, images: cosine(images @ a, anchor @ a))
+
+            def classify(a: Tensor, features: Tensor, labels: Tensor, images: Tensor) -> Tensor:
+                return cosine(images @ a, anchor @ a)
+
+            estimate_invariant_map(self, estimate, self.model.prompt_learner.invariant, classify)
 
     def model_metrics(self) -> dict[str, float]:
-        figures = self.model.prompt_learner.invariant.metrics() if self.options.INVARIANT else {}
+        metrics = self.model.prompt_learner.invariant.metrics() if self.options.INVARIANT_MAP.ENABLED else {}
         if self.options.N_TEMPLATES > 1:
-            figures["template_similarity"] = template_similarity(self.model.text_features()).item()
-        return figures
+            metrics["template_similarity"] = template_similarity(self.model.text_features()).item()
+        return metrics
 
     def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """Eq. (8), `L_tce + beta L_de + gamma L_con`."""
         options = self.options
         label = self.to_device(batch["label"])
         text_features = self.model.text_features()
-        log_evidence = self.model.log_evidence(self.train_features(batch), text_features)
-
-        loss_tce = self._classification_loss(log_evidence, label)
+        loss_images, log_evidence = self._image_loss(batch, text_features, label)
         loss_de = diversity_loss(text_features, self.model.scale)
         loss_con = consistency_loss(text_features, self.model.project(self.model.anchor), self.model.scale)
-        loss = loss_tce + options.BETA * loss_de + options.GAMMA * loss_con
+        loss = loss_images + options.BETA * loss_de + options.GAMMA * loss_con
         if options.FUSED_LOSS:
             loss = loss + trusted_cross_entropy(fused_log_evidence(log_evidence)[None], label)
-        if options.KL_WEIGHT:
-            grown = min(1.0, self.epoch / options.KL_EPOCHS) if options.KL_EPOCHS else 1.0
-            loss = loss + options.KL_WEIGHT * grown * dirichlet_kl(log_evidence, label)
 
         with torch.no_grad():
+            loss_tce = self._classification_loss(log_evidence, label)
             opinion = self._decide(log_evidence)
             accuracy = 100.0 * (opinion.log_prob.argmax(dim=1) == label).float().mean()
         return loss, {
@@ -240,11 +247,44 @@ class CDC(PromptTrainer):
             "uncertainty": opinion.uncertainty.mean(),
         }
 
+    def _image_loss(self, batch: dict, text_features: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """The terms of the loss that see images, and the log-evidence `(M, B, C)` that they are of.
+
+        A sum over templates: those with prompts in the image encoder go through it in parts, each with its own backward
+        pass, so that memory does not grow with M. `FUSED_LOSS` ties them together, and they are all kept.
+        """
+        prompt = self.learner.visual()
+        if prompt is None or self.options.FUSED_LOSS:
+            log_evidence = self.model.log_evidence(self.train_features(batch), text_features)
+            return self._evidence_loss(log_evidence, label), log_evidence
+        views, losses, found = self.views(batch), [], []
+        for part in self.model.image_encoder.parts(prompt, len(label)):
+
+            def of_part(text: Tensor, *tokens: Tensor, images: Tensor = views[part]) -> tuple[Tensor, Tensor]:
+                features = self.model.encode_images(images, VisualPrompt(tokens[0], tokens[1:]))
+                log_evidence = self.model.log_evidence(self.model.project(features), text)
+                return self._evidence_loss(log_evidence, label), log_evidence
+
+            own = prompt.of(part)
+            scale = self.scaler.scale if self.scaler else None
+            loss, log_evidence = differentiate_now(of_part, text_features[part], own.shallow, *own.deep, scale=scale)
+            losses.append(loss)
+            found.append(log_evidence)
+        return torch.stack(losses).sum(), torch.cat(found)
+
     def _classification_loss(self, log_evidence: Tensor, label: Tensor) -> Tensor:
         """Eq. (7), or plain cross-entropy in its place, of log-evidence `(M, B, C)`: sum over templates."""
         if self.options.DECISION == "mean":
             return torch.stack([F.cross_entropy(own, label) for own in log_evidence]).sum()
         return trusted_cross_entropy(log_evidence, label)
+
+    def _evidence_loss(self, log_evidence: Tensor, label: Tensor) -> Tensor:
+        """`_classification_loss` and, where the config has it, the KL term: sum over templates."""
+        options, loss = self.options, self._classification_loss(log_evidence, label)
+        if options.KL_WEIGHT:
+            grown = min(1.0, self.epoch / options.KL_EPOCHS) if options.KL_EPOCHS else 1.0
+            loss = loss + options.KL_WEIGHT * grown * dirichlet_kl(log_evidence, label)
+        return loss
 
     def _decide(self, log_evidence: Tensor) -> Opinion:
         """The opinion of all templates, eq. (5), or the one of their mean log-evidence, of `(M, B, C)`."""

@@ -132,7 +132,7 @@ class CLIPICM(PromptTrainer):
 
     def run_epoch(self) -> None:
         """Estimate the map, K and LAMBDA being chosen by the prediction in use, and fit the probe."""
-        features, labels = estimate_invariant_map(self, self.learner, self.classify)
+        features, labels = estimate_invariant_map(self, self.options, self.learner, self.classify)
         if self.options.PREDICTION == "probe":
             self.learner.probe.fit(self.learner(features.to(self.device)), labels)
 

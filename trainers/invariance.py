@@ -1,4 +1,4 @@
-"""The invariant map of CLIP-ICM (Song et al., ICML 2025) estimated on a run's data, for CLIPICM and CDC's INVARIANT.
+"""The invariant map of CLIP-ICM (Song et al., ICML 2025) estimated on a run's data, for CLIPICM and for CDC.
 
 Legend: N training images, n interventions an image, B images, C classes, D embedding width, k subspace dimension.
 """
@@ -15,6 +15,7 @@ from dassl.utils import read_image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 from .modules.interventions import InterventionViews
 from .modules.invariant import InvariantMap, captured_energy, choose
@@ -29,16 +30,20 @@ def held_out(dataset: DatasetBase) -> list[Datum]:
 
 @torch.no_grad()
 def estimate_invariant_map(
-    trainer: PromptTrainer, invariant: InvariantMap, classify: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    trainer: PromptTrainer,
+    estimate: CfgNode,
+    invariant: InvariantMap,
+    classify: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
 ) -> tuple[Tensor, Tensor]:
     """Estimate the map of eq. (9) from interventions on the run's training images.
 
-    What the method's `K` and `LAMBDA` leave open is chosen by accuracy on `held_out` or, where nothing is held out, on
+    What `K` and `LAMBDA` leave open is chosen by accuracy on `held_out` or, where nothing is held out, on
     the training images, whose labels have no part in the map. With a fixed seed nothing is drawn from the global random
     states.
 
     Args:
-        trainer: has the images, the transform, `model.image_encoder` and the options.
+        trainer: has the images, the transform and `model.image_encoder`.
+        estimate: has INTERVENTIONS, K and LAMBDA, see `check_estimate`.
         invariant: the map to set.
         classify: scores `(B, C)` by a map `(D, k)`, features `(N, D)` and labels `(N,)` of the training images, and
             features `(B, D)` of the images to classify, all on the CPU.
@@ -49,7 +54,7 @@ def estimate_invariant_map(
     Raises:
         ValueError: the config asks for images without a transform.
     """
-    cfg, options, dataset = trainer.cfg, trainer.options, trainer.dm.dataset
+    cfg, dataset = trainer.cfg, trainer.dm.dataset
     seed = cfg.SEED if cfg.SEED >= 0 else random.getrandbits(32)
     transform = build_transform(cfg, is_train=False)
     if transform is None:
@@ -68,8 +73,8 @@ def estimate_invariant_map(
             features = [encoder.features(trainer.to_device(batch)).cpu() for batch in tqdm(loader)]
         return torch.cat(features).transpose(0, 1), torch.tensor([item.label for item in items])
 
-    print(f"Encode {len(dataset.train_x)} training images and {options.INTERVENTIONS} intervention(s) on each")
-    views, labels = encode(dataset.train_x, options.INTERVENTIONS)
+    print(f"Encode {len(dataset.train_x)} training images and {estimate.INTERVENTIONS} intervention(s) on each")
+    views, labels = encode(dataset.train_x, estimate.INTERVENTIONS)
     features, intervened = views[0], views[1:]  # (N, D), (n, N, D)
     images, wanted, part = features, labels, "training"
     if held_out(dataset):
@@ -79,7 +84,7 @@ def estimate_invariant_map(
     def accuracy(a: Tensor) -> float:
         return 100.0 * (classify(a, features, labels, images).argmax(dim=1) == wanted).double().mean().item()
 
-    choice = choose(features, intervened, accuracy, options.LAMBDA, options.K)
+    choice = choose(features, intervened, accuracy, estimate.LAMBDA, estimate.K)
     energy = captured_energy(features, intervened, choice.directions.vectors[:, : choice.k])
     invariant.set(choice, energy)
     width = features.shape[1]

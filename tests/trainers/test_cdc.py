@@ -381,7 +381,7 @@ def test_zero_shot(build, tmp_path, small_clip):
 
 
 # What is no hyper-parameter of the method as the paper has it: a store of features, and CLIP-ICM's map in front of it.
-OPTIONAL = {"FEATURE_BANK", "FEATURE_BANK_DIR", "INVARIANT", "INTERVENTIONS", "K", "LAMBDA"}
+OPTIONAL = {"FEATURE_BANK", "FEATURE_BANK_DIR", "INVARIANT_MAP"}
 
 
 @pytest.mark.parametrize("name", ["vit_b16", "vit_b16_coupled"])

@@ -472,7 +472,10 @@ def build_cdc(build):
 def test_cdc_behind_the_whole_space_is_cdc(build_cdc, tmp_path):
     """k = D turns the features and changes no cosine; and the estimate draws nothing that training draws."""
     contexts = []
-    for name, opts in {"plain": (), "invariant": ("TRAINER.CDC.INVARIANT", True, "TRAINER.CDC.K", 48)}.items():
+    for name, opts in {
+        "plain": (),
+        "invariant": ("TRAINER.CDC.INVARIANT_MAP.ENABLED", True, "TRAINER.CDC.INVARIANT_MAP.K", 48),
+    }.items():
         trainer = build_cdc(tmp_path / name, *opts)
         trainer.train()
         contexts.append(trainer.learner.ctx.detach())
@@ -483,7 +486,7 @@ def test_cdc_behind_the_whole_space_is_cdc(build_cdc, tmp_path):
 
 
 def test_cdc_behind_the_map(build_cdc, tmp_path):
-    options = ("TRAINER.CDC.INVARIANT", True, "TRAINER.CDC.K", 12)
+    options = ("TRAINER.CDC.INVARIANT_MAP.ENABLED", True, "TRAINER.CDC.INVARIANT_MAP.K", 12)
     trained = build_cdc(tmp_path / "base", *options)
     trained.train()
     model, images = trained.model, torch.randn(3, 3, 32, 32)
@@ -504,11 +507,11 @@ def test_cdc_behind_the_map(build_cdc, tmp_path):
     with pytest.raises(ValueError, match=r"has invariant\.directions, which is not known"):
         build_cdc(tmp_path / "other").load_model(str(tmp_path / "base"), epoch=2)
     with pytest.raises(ValueError, match="K must be at most 48"):
-        build_cdc(tmp_path / "wide", "TRAINER.CDC.INVARIANT", True, "TRAINER.CDC.K", 49)
+        build_cdc(tmp_path / "wide", "TRAINER.CDC.INVARIANT_MAP.ENABLED", True, "TRAINER.CDC.INVARIANT_MAP.K", 49)
 
 
 def test_resumed_cdc_keeps_its_map(build_cdc, tmp_path, monkeypatch):
-    options = ("TRAINER.CDC.INVARIANT", True)
+    options = ("TRAINER.CDC.INVARIANT_MAP.ENABLED", True)
     whole = build_cdc(tmp_path / "whole", *options)
     whole.train()
     cut = build_cdc(tmp_path / "cut", *options, "TEST.NO_TEST", True)
@@ -522,7 +525,7 @@ def test_resumed_cdc_keeps_its_map(build_cdc, tmp_path, monkeypatch):
 
 
 def test_coupled_cdc_behind_the_map(build_cdc, tmp_path):
-    opts = ("TRAINER.CDC.INVARIANT", True, "TRAINER.CDC.PROMPT", "coupled", "TRAINER.CDC.PROMPT_DEPTH", 2)
+    opts = ("TRAINER.CDC.INVARIANT_MAP.ENABLED", True, "TRAINER.CDC.PROMPT", "coupled", "TRAINER.CDC.PROMPT_DEPTH", 2)
     trainer = build_cdc(tmp_path, *opts, "OPTIM.MAX_EPOCH", 1, "OPTIM.LR", 0.001)
     trainer.train()
     figures = results_of(tmp_path)["figures"]

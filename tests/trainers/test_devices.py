@@ -31,9 +31,9 @@ CASES = {
         "CDC",
         "tiny",
         {
-            "TRAINER.CDC.INVARIANT": True,
-            "TRAINER.CDC.K": 4,
-            "TRAINER.CDC.LAMBDA": 1.0,
+            "TRAINER.CDC.INVARIANT_MAP.ENABLED": True,
+            "TRAINER.CDC.INVARIANT_MAP.K": 4,
+            "TRAINER.CDC.INVARIANT_MAP.LAMBDA": 1.0,
             "TRAINER.CDC.EVIDENCE_SHIFT": 0.7,
         },
     ),

@@ -389,6 +389,69 @@ def test_every_template_encodes_its_view_under_its_prompts(build, tmp_path):
     torch.testing.assert_close(moved[1], evidence[1], rtol=1e-5, atol=1e-5)
 
 
+def gradients_of(trainer, batch) -> tuple[torch.Tensor, dict, list[torch.Tensor]]:
+    """Loss, what is logged, and the gradients of the loss, of one batch."""
+    trainer.optim.zero_grad()
+    loss, logged = trainer.loss(batch)
+    loss.backward()
+    return loss.detach(), logged, [parameter.grad.clone() for parameter in trainer.learner.parameters()]
+
+
+@pytest.mark.parametrize("options", [{}, {"KL_WEIGHT": 1.0}, {"DECISION": "mean"}, {"INVARIANT_MAP.ENABLED": True}])
+@pytest.mark.parametrize("n_at_once", [1, 2])
+def test_templates_one_after_the_other_have_the_same_gradients(build, tmp_path, monkeypatch, options, n_at_once):
+    """In parts, each with its own backward pass, against all templates in one graph."""
+    given = [x for key, value in options.items() for x in (f"TRAINER.CDC.{key}", value)]
+    trainer = build("CDC", tmp_path, "TRAINER.CDC.N_TEMPLATES", 3, "TRAINER.CDC.AUGMENTATIONS", [], *given)
+    trainer.epoch = 1
+    images = torch.randn(4, 3, 3, SIZE, SIZE)
+    batch = {f"img{m + 1}" if m else "img": images[:, m] for m in range(3)} | {"label": torch.tensor([0, 1, 1, 0])}
+    n_tokens = 4 * (1 + (SIZE // 8) ** 2 + 2)
+    with monkeypatch.context() as patch:
+        patch.setattr("trainers.modules.vision.TOKENS_AT_ONCE", n_at_once * n_tokens)
+        assert len(trainer.model.image_encoder.parts(trainer.learner.visual(), 4)) == -(-3 // n_at_once)
+        loss, logged, found = gradients_of(trainer, batch)
+        patch.setattr("trainers.cdc.differentiate_now", lambda function, *inputs, scale: function(*inputs))
+        patch.setattr("trainers.modules.vision.TOKENS_AT_ONCE", 10**6)
+        plain_loss, plain_logged, expected = gradients_of(trainer, batch)
+    assert relative(loss, plain_loss) < 1e-6
+    for name, value in plain_logged.items():
+        torch.testing.assert_close(logged[name], value, rtol=1e-5, atol=1e-5)
+    assert all(relative(ours, theirs) < 1e-5 for ours, theirs in zip(found, expected))
+
+
+def kept_for_the_gradient(trainer, batch) -> int:
+    """The most numbers that the graph of one loss keeps at a time."""
+    now = most = 0
+
+    class Kept:
+        def __init__(self, tensor):
+            nonlocal now, most
+            self.tensor = tensor
+            now += tensor.numel()
+            most = max(most, now)
+
+        def __del__(self):
+            nonlocal now
+            now -= self.tensor.numel()
+
+    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+        trainer.loss(batch)[0].backward()
+    return most
+
+
+def test_memory_does_not_grow_with_the_templates(build, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainers.modules.vision.TOKENS_AT_ONCE", 1)
+    most = {}
+    for n_templates in (1, 8):
+        opts = ("TRAINER.CDC.N_TEMPLATES", n_templates, "TRAINER.CDC.AUGMENTATIONS", [])
+        trainer = build("CDC", tmp_path / str(n_templates), *opts)
+        images = torch.randn(8, 16, 3, SIZE, SIZE)
+        batch = {f"img{m + 1}" if m else "img": images[m] for m in range(n_templates)}
+        most[n_templates] = kept_for_the_gradient(trainer, {**batch, "label": torch.tensor([0, 1] * 8)})
+    assert most[8] < 1.3 * most[1]
+
+
 def published_state(trainer, clip_model):
     """What the published code would keep of this MaPLe: all of CLIP, class names, the first layer in half precision."""
     learner = trainer.model.prompt_learner

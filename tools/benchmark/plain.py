@@ -31,7 +31,7 @@ class PlainTextEncoder(nn.Module):
         self.ln_final = clip_model.ln_final
         self.text_projection = clip_model.text_projection
 
-    def forward(self, prompt) -> Tensor:
+    def forward(self, prompt, beside_images: bool = False) -> Tensor:
         """Text features `(M, C, D)` of a `TextPrompt`, not normalised."""
         features = []
         for m in range(len(prompt.prefix)):

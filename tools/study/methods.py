@@ -88,7 +88,7 @@ DSTC = cdc("M = 4 + DSTC (evidence, fusion, loss (7))", "dstc", **ONE_VIEW, **NO
 NO_DIVERSITY = cdc("CDC without (2)", "beta0", BETA=0.0)
 NO_CONSISTENCY = cdc("CDC without (3)", "gamma0", GAMMA=0.0)
 PLAIN_PICTURES = cdc("CDC on plain pictures", "oneview", **ONE_VIEW)
-INVARIANT = cdc("CDC after CLIP-ICM's map (9)", "invariant", INVARIANT=True)
+INVARIANT = cdc("CDC after CLIP-ICM's map (9)", "invariant", **{"TRAINER.CDC.INVARIANT_MAP.ENABLED": True})
 ABLATION = (
     *(ONE, TEMPLATES, VSD, DSTC, replace(CDC, title="all: CDC")),
     *(NO_DIVERSITY, NO_CONSISTENCY, PLAIN_PICTURES, INVARIANT),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .clip_types import CLIP
 from .prompts import Learner
 from .text import TextEncoder, TextPrompt
-from .vision import ImageEncoder
+from .vision import ImageEncoder, VisualPrompt
 
 
 class PromptedCLIP(nn.Module):
@@ -57,7 +57,7 @@ class PromptedCLIP(nn.Module):
     def encode_text(self, prompt: TextPrompt) -> Tensor:
         """L2-normalised class embeddings `(M, C, D)` of prompts, float32."""
         with self.autocast():
-            features = self.text_encoder(prompt)
+            features = self.text_encoder(prompt, self.prompt_learner.prompts_images)
         return F.normalize(features.float(), dim=-1)
 
     def project(self, features: Tensor) -> Tensor:
@@ -68,18 +68,19 @@ class PromptedCLIP(nn.Module):
         """As `encode_images`, in the space where cosines are taken."""
         return self.project(self.encode_images(images))
 
-    def encode_images(self, images: Tensor) -> Tensor:
+    def encode_images(self, images: Tensor, prompt: VisualPrompt | None = None) -> Tensor:
         """L2-normalised image embeddings, float32.
 
         Args:
             images: `(B, 3, S, S)`, one view for all templates, or `(M, B, 3, S, S)`, one view a template.
+            prompt: of the templates that see the images; None for all that the prompt learner has.
 
         Returns:
             `(B, D)` or `(M, B, D)` as the images come, without gradient; always `(M, B, D)` where the prompt learner
             has visual prompts too: then every template makes features of its own, in M passes.
         """
         with self.autocast():
-            features: Tensor = self.image_encoder(images, self.prompt_learner.visual())
+            features: Tensor = self.image_encoder(images, prompt or self.prompt_learner.visual())
         return features
 
     def forward(self, images: Tensor) -> Tensor:

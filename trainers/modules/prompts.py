@@ -27,10 +27,12 @@ class Learner(nn.Module):
     """What a `PromptedCLIP` trains: calling it gives the text encoder's prompts.
 
     Attributes:
+        prompts_images: whether it has prompts of the image encoder too.
         invariant: a map that image and text features go through. Only a learner that was given one has it; it is kept
             in the learner's state dict.
     """
 
+    prompts_images = False
     invariant: InvariantMap
 
     def visual(self) -> VisualPrompt | None:
@@ -60,7 +62,7 @@ class PromptLearner(Learner):
     def __init__(self, encoder: TextEncoder, class_names: Sequence[str], n_ctx: int, words: Tensor | None = None):
         super().__init__()
         if words is None:
-            words = torch.zeros(0, encoder.positional_embedding.shape[-1])
+            words = torch.zeros(0, encoder.width)
         n_before = n_ctx + len(words)
         suffix, eot_index = pad([_name_tokens(name, n_before, encoder.context_length) for name in class_names])
         self.register_buffer("words", words, persistent=False)
@@ -103,9 +105,8 @@ class TextTemplates(PromptLearner):
         check_start(ctx_init, n_templates, n_ctx, std)
         super().__init__(encoder, class_names, n_ctx)
         tokens = [tokenize(text)[1:-1] for text in ctx_init]
-        width = self.sos.shape[-1]
-        start = encoder.embed(torch.tensor(tokens)) if ctx_init else torch.zeros(1, n_ctx, width)  # (1 or M, d, W)
-        self.ctx = nn.Parameter(start + std * torch.randn(n_templates, n_ctx, width))
+        start = encoder.embed(torch.tensor(tokens)) if ctx_init else torch.zeros(1, n_ctx, encoder.width)
+        self.ctx = nn.Parameter(start + std * torch.randn(n_templates, n_ctx, encoder.width))
 
     def forward(self) -> TextPrompt:
         return TextPrompt(self.build_prefix(self.ctx), self.suffix, self.eot_index)
@@ -217,8 +218,8 @@ def start_context(
         embedded = encoder.embed(torch.tensor(tokenize(ctx_init)[1:-1]))
         n_ctx = _count_words(ctx_init)
         return embedded[:n_ctx].clone(), embedded[n_ctx:]
-    width = encoder.positional_embedding.shape[-1]
-    return nn.init.normal_(torch.empty(*copies, n_ctx, width), std=0.02), torch.zeros(0, width)
+    start = nn.init.normal_(torch.empty(*copies, n_ctx, encoder.width), std=0.02)
+    return start, torch.zeros(0, encoder.width)
 
 
 def check_context(n_ctx: int, ctx_init: str, position: str = "end") -> None:
@@ -268,6 +269,8 @@ class CoupledPrompt(PromptLearner):
             number of layers, the wording is too short, or a class name is too long.
     """
 
+    prompts_images = True
+
     def __init__(
         self,
         text_encoder: TextEncoder,
@@ -288,7 +291,7 @@ class CoupledPrompt(PromptLearner):
         tokens = tokenize(ctx_init)[1:-1]
         embedded = text_encoder.embed(torch.tensor(tokens, dtype=torch.long))
         super().__init__(text_encoder, class_names, n_ctx, words=embedded[n_ctx:])
-        width = self.sos.shape[-1]
+        width = text_encoder.width
         start = embedded[:n_ctx] if ctx_init else torch.zeros(n_ctx, width)
         if std:
             start = start + std * torch.randn(n_ctx, width)
@@ -330,6 +333,8 @@ class CoupledTemplates(Learner):
     Raises:
         ValueError: a wrong number of wordings, wordings of unequal length, or as `CoupledPrompt`.
     """
+
+    prompts_images = True
 
     def __init__(
         self,

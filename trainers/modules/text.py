@@ -34,6 +34,8 @@ from .vision import scaled
 # and beside these in one part that is computed again.
 TOKENS_KEPT = 4096
 TOKENS_AT_ONCE = 1024
+# The former where the image encoder keeps activations of one template at a time: as many as one template has, at least.
+TOKENS_KEPT_BESIDE_IMAGES = 256
 # Tokens of a template up to which all of them attend in one masked product; more do so in one for each length of a
 # class, as they would be masked from ever more tokens of others.
 TOKENS_TOGETHER = 256
@@ -75,6 +77,11 @@ class TextEncoder(nn.Module):
         return len(self.positional_embedding)
 
     @property
+    def width(self) -> int:
+        """W, the length of a token's embedding."""
+        return self.positional_embedding.shape[1]
+
+    @property
     def dtype(self) -> torch.dtype:
         """What the transformer computes in."""
         return self.text_projection.dtype
@@ -84,8 +91,12 @@ class TextEncoder(nn.Module):
         embedded: Tensor = self.token_embedding(tokens)
         return embedded.float()
 
-    def forward(self, prompt: TextPrompt) -> Tensor:
+    def forward(self, prompt: TextPrompt, beside_images: bool = False) -> Tensor:
         """Text features `(M, C, D)`, not normalised.
+
+        Args:
+            prompt: of M templates and C classes.
+            beside_images: keep less for the gradient, as it is kept while images go through the image encoder.
 
         Raises:
             ValueError: the prompts are longer than the encoder has positions.
@@ -96,10 +107,12 @@ class TextEncoder(nn.Module):
             raise ValueError(
                 f"CLIP's text encoder takes {self.context_length} tokens, a prompt has {n_prefix + n_suffix}"
             )
+        n_own = sum(position + 1 for position in eot_index)
+        kept = min(TOKENS_KEPT, max(TOKENS_KEPT_BESIDE_IMAGES, n_own)) if beside_images else TOKENS_KEPT
         plan = _plan(
             tuple(eot_index),
             n_prefix,
-            TOKENS_KEPT // len(prefix),
+            kept // len(prefix),
             TOKENS_AT_ONCE // len(prefix),
             TOKENS_TOGETHER,
             prefix.device,

@@ -1,7 +1,8 @@
 """The frozen image encoder, plain or, where it is a vision transformer, as a function of prompts.
 
 Prompt tokens stand after the patches and are exchanged before each of the first layers (MaPLe, Khattak et al., CVPR
-2023). The views of all templates go through in one batch; in the last layer only the class token is a query.
+2023). Views of several templates go through in one batch as long as they are few tokens; what does not depend on the
+prompts is computed once for all templates that see the same view; in the last layer only the class token is a query.
 
 Legend: M templates, B images, S image size in pixels, G patches, d prompt tokens, V transformer width, D embedding
 width.
@@ -18,6 +19,10 @@ from torch import Tensor, nn
 
 from .clip_types import CLIP, ResidualBlock
 
+# Tokens of prompted images in one pass; of more, templates go through one after the other. Larger products are not
+# faster, and what is kept for the gradient may be freed after each pass.
+TOKENS_AT_ONCE = 1024
+
 
 class VisualPrompt(NamedTuple):
     """Prompt tokens of M templates.
@@ -29,6 +34,10 @@ class VisualPrompt(NamedTuple):
 
     shallow: Tensor
     deep: Sequence[Tensor] = ()
+
+    def of(self, templates: slice) -> VisualPrompt:
+        """The prompt tokens of some of the templates."""
+        return VisualPrompt(self.shallow[templates], [tokens[templates] for tokens in self.deep])
 
 
 class ImageEncoder(nn.Module):
@@ -97,23 +106,31 @@ class ImageEncoder(nn.Module):
             features = self._prompted(images, prompt)
         return features.float()
 
+    def parts(self, prompt: VisualPrompt, n_images: int) -> list[slice]:
+        """The templates that go through in one pass, for so many images under each of them."""
+        n_templates, n_tokens, _ = prompt.shallow.shape
+        most = max(1, TOKENS_AT_ONCE // (n_images * (len(self.visual.positional_embedding) + n_tokens)))
+        return [slice(m, m + most) for m in range(0, n_templates, most)]
+
     def _prompted(self, images: Tensor, prompt: VisualPrompt) -> Tensor:
         """Features `(M, B, D)` under the prompts, not normalised."""
-        visual, blocks = self.visual, self.blocks
-        n_templates, n_images = len(prompt.shallow), images.shape[-4]
-
+        visual, n_templates, n_images = self.visual, len(prompt.shallow), images.shape[-4]
         x = visual.conv1(images.flatten(0, -4)).flatten(2).transpose(1, 2)  # (B or M B, G, V)
         start = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
-        x = torch.cat([start, x], dim=1) + visual.positional_embedding.to(x.dtype)
+        x = visual.ln_pre(torch.cat([start, x], dim=1) + visual.positional_embedding.to(x.dtype))
         x = x.unflatten(0, images.shape[:-3]).expand(n_templates, n_images, *x.shape[1:])
+        return torch.cat([self._encode(x[part], prompt.of(part)) for part in self.parts(prompt, n_images)])
+
+    def _encode(self, x: Tensor, prompt: VisualPrompt) -> Tensor:
+        """Features `(M, B, D)` of class token and patches before the first layer, `(M, B, 1 + G, V)`."""
+        visual, blocks, (n_templates, n_images, n_own, _) = self.visual, self.blocks, x.shape
         x = x.flatten(0, 1).transpose(0, 1)  # (1 + G, M B, V), the order that the clip package's blocks take
-        n_own = len(x)
 
         def put_after(x: Tensor, tokens: Tensor) -> Tensor:
             tokens = tokens.to(x.dtype).transpose(0, 1).repeat_interleave(n_images, dim=1)  # (d, M B, V)
             return torch.cat([x[:n_own], tokens])
 
-        x = visual.ln_pre(put_after(x, prompt.shallow))
+        x = put_after(x, visual.ln_pre(prompt.shallow.to(x.dtype)))
         for layer, block in enumerate(blocks):
             if 0 < layer <= len(prompt.deep):
                 x = put_after(x, prompt.deep[layer - 1])

@@ -39,7 +39,7 @@ RUNS = {
     "CDC": ("CDC", "tiny", (*AUGMENTED, *WORDS)),
     "CDC coupled": ("CDC", "tiny_coupled", (*AUGMENTED, "TRAINER.CDC.PROMPT_DEPTH", 2)),
     "CDC views": ("CDC", "tiny", (*TEMPLATES, *WORDS, *VIEWS)),
-    "CDC invariant": ("CDC", "tiny", (*AUGMENTED, *WORDS, "TRAINER.CDC.INVARIANT", True)),
+    "CDC invariant": ("CDC", "tiny", (*AUGMENTED, *WORDS, "TRAINER.CDC.INVARIANT_MAP.ENABLED", True)),
     "CDC bank": ("CDC", "tiny", (*AUGMENTED, *WORDS, "TRAINER.CDC.FEATURE_BANK", 1)),
     "CoOp": ("CoOp", "tiny", ()),
     "CoOp CSC": ("CoOp", "tiny", ("TRAINER.COOP.CSC", True, "TRAINER.COOP.CTX_INIT", "")),
