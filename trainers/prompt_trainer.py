@@ -229,7 +229,8 @@ class PromptTrainer(ClipTrainer):
             raise FileNotFoundError(f"no checkpoint at {path}; that folder holds {there}")
         checkpoint = self.load_trained(path, "epoch", epoch=epoch if shared else None)
         self.trained_epochs = checkpoint["epoch"]
-        self.model_dir, self.trained_on = os.path.abspath(directory), checkpoint.get("trained_on")
+        self.model_dir = os.path.abspath(directory) if os.path.exists(directory) else directory  # one of the Hub
+        self.trained_on = checkpoint.get("trained_on")
         print(f"Loaded {path} (epoch {self.trained_epochs})")
 
     def resume_model_if_exist(self, directory: str) -> int:

@@ -9,15 +9,17 @@ from typing import Any
 
 import compat  # noqa: F401  makes `import dassl` work; stands before it
 
+from dassl.config import clean_cfg
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
+from yacs.config import CfgNode
 
 from tools.common.paths import ROOT
-from tools.predict.trained import read_run
-from trainers.modules import open_clip_models
+from tools.predict.trained import read_run, restore_cfg
 from trainers.modules.checkpoints import read_checkpoint
 from trainers.modules.hub import import_client, split_name
 from trainers.modules.loading import published_name
+from trainers.modules.open_clip_models import split_path
 from trainers.modules.sharing import FILE, write_shared
 from trainers.modules.tensor_file import SUFFIX
 from trainers.prompt_trainer import PromptTrainer
@@ -89,7 +91,9 @@ def collect(run: str | Path, epoch: int | None = None) -> tuple[dict[str, Tensor
             raise ValueError(f"{path} does not belong to {run}: its {key} is {checkpoint[key]}, not {value}")
     if checkpoint["backbone_sha256"] != results.get("backbone_sha256"):
         raise ValueError(f"{path} was made with other weights of CLIP than {Path(run, 'results.json')} tells of")
-    config = without_paths(results["config"])
+    cfg = restore_cfg(results)
+    clean_cfg(cfg, name)  # other trainers' options
+    config = without_paths(cfg)
     figures = results.get("figures", {}) if wanted == results["epoch"] else {}
     return checkpoint["state_dict"], {
         "trainer": name,
@@ -99,14 +103,14 @@ def collect(run: str | Path, epoch: int | None = None) -> tuple[dict[str, Tensor
         "trained_on": checkpoint.get("trained_on"),
         "backbone": config["MODEL"]["BACKBONE"]["NAME"],
         "backbone_sha256": checkpoint["backbone_sha256"],
-        "figures": {key: value if math.isfinite(value) else None for key, value in figures.items()},
+        "figures": {key: value for key, value in figures.items() if math.isfinite(value)},
         **{key: results[key] for key in FACTS if key in results},
     }
 
 
-def without_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a run's config without what it knows of the machine: folders, and where CLIP's file is."""
-    config = json.loads(json.dumps(config))
+def without_paths(cfg: CfgNode) -> dict[str, Any]:
+    """A run's config, for JSON, without what it knows of the machine: folders, and where CLIP's file is."""
+    config: dict[str, Any] = json.loads(json.dumps(cfg))
     config.update(OUTPUT_DIR="", RESUME="")
     config["DATASET"]["ROOT"] = config["MODEL"]["INIT_WEIGHTS"] = ""
     for options in config["TRAINER"].values():
@@ -122,14 +126,7 @@ def portable(name: str) -> str:
     A path in this project is told from there. Of other absolute paths only the last part is told, or OpenAI's name for
     it.
     """
-    prefixes = (open_clip_models.PACKAGE_PREFIX, open_clip_models.FOLDER_PREFIX)
-    before = ""
-    for prefix in prefixes:
-        if name.startswith(prefix):
-            before, name = before + prefix, name[len(prefix) :]
-    if before == open_clip_models.PACKAGE_PREFIX:
-        model, slash, name = name.partition("/")
-        before += model + slash
+    before, name = split_path(name)
     path = Path(name).expanduser()
     if not path.is_absolute():
         return before + name

@@ -33,6 +33,7 @@ from tools.common.paths import ROOT
 from trainers.base import ClipTrainer, build_without_data
 from trainers.modules.checkpoints import read_checkpoint
 from trainers.modules.loading import OtherWeights
+from trainers.modules.open_clip_models import split_path
 from trainers.modules.random_state import kept_random_states, seed_all
 from trainers.modules.sharing import find_shared
 from trainers.prompt_trainer import PromptTrainer
@@ -105,10 +106,10 @@ def fit_to_machine(cfg: CfgNode, device: str = "auto", backbone: str = "", preci
     cfg.USE_CUDA = device != "cpu"
     if precision:
         cfg.TRAINER[cfg.TRAINER.NAME.upper()].PREC = precision
-    name = backbone or cfg.MODEL.BACKBONE.NAME
-    if not os.path.isfile(os.path.expanduser(name)) and (ROOT / name).is_file():
-        name = str(ROOT / name)  # as seen from the checkout, where runs are started
-    cfg.MODEL.BACKBONE.NAME = name
+    before, path = split_path(backbone or cfg.MODEL.BACKBONE.NAME)
+    if path and not os.path.exists(os.path.expanduser(path)) and (ROOT / path).exists():
+        path = str(ROOT / path)  # as seen from the checkout, where runs are started
+    cfg.MODEL.BACKBONE.NAME = before + path
 
 
 def merge(source: str, merging: Callable, content: Any) -> None:

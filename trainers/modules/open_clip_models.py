@@ -81,6 +81,24 @@ def import_open_clip(name: str) -> ModuleType:
     return open_clip  # type: ignore[no-any-return]
 
 
+def split_path(name: str) -> tuple[str, str]:
+    """What stands before the path in a backbone's name, and the path; the whole name and "" where it holds none.
+
+    A word that may be one of open_clip's pre-trained weights as well as a file counts as a path.
+    """
+    before = ""
+    if name.startswith(PACKAGE_PREFIX):
+        before, name = PACKAGE_PREFIX, name[len(PACKAGE_PREFIX) :]
+    if name.startswith(HUB_PREFIX):
+        return before + name, ""
+    if name.startswith(FOLDER_PREFIX):
+        return before + FOLDER_PREFIX, name[len(FOLDER_PREFIX) :]
+    if before:
+        model, slash, name = name.partition("/")
+        before += model + slash
+    return before, name
+
+
 def find_source(name: str) -> Source:
     """Where a model comes from, after a check that it is supported; see the module for names.
 

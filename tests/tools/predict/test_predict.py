@@ -495,6 +495,14 @@ def test_device_precision_and_backbone(run_of, clip_files, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     trained.fit_to_machine(cfg, backbone="weights/tiny_clip.pt.gz")
     assert Path(cfg.MODEL.BACKBONE.NAME) == ROOT / "weights/tiny_clip.pt.gz"
+    for name, found in (
+        ("open_clip:ViT-B-16/weights/tiny_clip.pt.gz", f"open_clip:ViT-B-16/{ROOT}/weights/tiny_clip.pt.gz"),
+        ("local-dir:weights", f"local-dir:{ROOT}/weights"),
+        ("open_clip:ViT-B-16/openai", "open_clip:ViT-B-16/openai"),
+        ("hf-hub:weights/clip", "hf-hub:weights/clip"),
+    ):
+        trained.fit_to_machine(cfg, backbone=name)
+        assert found == cfg.MODEL.BACKBONE.NAME
 
 
 @pytest.mark.parametrize("name", ["CoOp", "ZeroshotCLIP"])

@@ -9,7 +9,7 @@ import json
 import pytest
 import torch
 
-from helpers import HALF, SIZE, relative
+from helpers import HALF, SIZE, relative, results_of
 from trainers.modules import loading, open_clip_models, text
 from trainers.modules.prompts import CoupledTemplates, TextTemplates
 from trainers.modules.text import TextEncoder
@@ -333,6 +333,24 @@ def test_names_that_lead_nowhere(name, error, match):
         loading.load_clip(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "before", "path"),
+    [
+        ("ViT-B/16", "", "ViT-B/16"),
+        ("/a/b.pt", "", "/a/b.pt"),
+        ("open_clip:ViT-B-16/openai", "open_clip:ViT-B-16/", "openai"),
+        ("open_clip:ViT-B-16//a/b.pt", "open_clip:ViT-B-16/", "/a/b.pt"),
+        ("open_clip:ViT-B-16", "open_clip:ViT-B-16", ""),
+        ("open_clip:local-dir:a/b", "open_clip:local-dir:", "a/b"),
+        ("local-dir:/a", "local-dir:", "/a"),
+        ("hf-hub:a/b@c", "hf-hub:a/b@c", ""),
+        ("open_clip:hf-hub:a/b", "open_clip:hf-hub:a/b", ""),
+    ],
+)
+def test_path_in_a_name(name, before, path):
+    assert open_clip_models.split_path(name) == (before, path)
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"model_cfg": 3}'])
 def test_broken_config(tmp_path, content):
     name = save_folder(tmp_path / "model", config_of())
@@ -405,17 +423,28 @@ def test_how_pixels_are_normalised(tmp_path):
         assert loading.load_clip(name).pixels == expected
 
 
-@pytest.mark.parametrize("trainer", ["ZeroshotCLIP", "CoOp", "MaPLe", "CDC"])
-def test_trainers_run_over_it(build_run, tmp_path, trainer):
+TEMPLATES = ["TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.CTX_INIT", [], "TRAINER.CDC.CTX_STD", 0.02]
+TEMPLATES += ["TRAINER.CDC.AUGMENTATIONS", [["normalize"], ["normalize"]]]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "options"),
+    [
+        ("ZeroshotCLIP", []),
+        ("CoOp", []),
+        ("CoCoOp", []),
+        ("MaPLe", ["TRAINER.MAPLE.PROMPT_DEPTH", 2]),
+        ("CDC", [*TEMPLATES, "TRAINER.CDC.PROMPT", "text"]),
+        ("CDC", [*TEMPLATES, "TRAINER.CDC.PROMPT", "coupled", "TRAINER.CDC.PROMPT_DEPTH", 2]),
+        ("CLIPICM", []),
+    ],
+)
+def test_trainers_run_over_it(build_run, tmp_path, trainer, options):
     name = save_folder(tmp_path / "model", config_of("short"))
-    options = ["OPTIM.MAX_EPOCH", 1, "DATASET.NUM_SHOTS", 1, "OPTIM.LR", 0.001]
-    if trainer == "CDC":
-        options += ["TRAINER.CDC.PROMPT", "text"]
-    if trainer == "MaPLe":
-        options += ["TRAINER.MAPLE.PROMPT_DEPTH", 2]
+    options = ["OPTIM.MAX_EPOCH", 1, "DATASET.NUM_SHOTS", 4, "OPTIM.LR", 0.001, *options]
     run = build_run(trainer, tmp_path / "run", *options, backbone=name)
     run.train() if trainer != "ZeroshotCLIP" else run.test()
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    results = results_of(tmp_path / "run")
     assert results["backbone"] == name
     assert results["backbone_sha256"] == loading.load_clip(name).sha256
 
