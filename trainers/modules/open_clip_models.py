@@ -37,6 +37,7 @@ WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 TOKENS = 49408  # of CLIP's byte-pair tokenizer
 MOST_LAYERS = 256
 MOST_WIDTH = 65_536
+MOST_PIXELS = 4096  # of a side of an image
 # What a block or a tower must not have, as its features are computed here in another way than by its own module
 BLOCK_OPTIONS = ("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
 CONFIG_KEYS = (
@@ -130,7 +131,7 @@ def _from_repository(name: str, bare: str) -> tuple[dict[str, Any], Pixels, Call
             raise FileNotFoundError(f"{name}: the folder must hold {CONFIG_FILE} and {' or '.join(WEIGHT_FILES)}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a config of open_clip: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("model_cfg"), dict):
         raise ValueError(f"{path} is not a config of open_clip: it has no model_cfg")
@@ -181,7 +182,7 @@ def _download(name: str, known: Mapping[str, Any], package: ModuleType) -> Path:
 
 
 def _pixels(preprocessing: object) -> Pixels:
-    """Mean and standard deviation out of what a config says of preprocessing, if it says both."""
+    """Mean and standard deviation out of what a config says of preprocessing, as far as it says them."""
     if not isinstance(preprocessing, Mapping):
         return {}
     found = {key: preprocessing.get(key) for key in ("mean", "std")}
@@ -225,8 +226,9 @@ def config_problems(config: Mapping[str, Any]) -> list[str]:
     if config.get("custom_text") and not problems:
         problems.append("its text encoder is a module of its own (custom_text)")
     size = vision.get("image_size", 224)
-    if isinstance(size, (list, tuple)) and len(set(size)) > 1:
-        problems.append(f"its images are not square, {printable(str(size))}")
+    sides = size if isinstance(size, list) else [size]
+    if not all(type(side) is int and 1 <= side <= MOST_PIXELS for side in sides) or len(set(sides)) != 1:
+        problems.append(f"its images must be square, of 1 to {MOST_PIXELS} pixels, got {printable(str(size))}")
     return problems
 
 
@@ -290,8 +292,9 @@ def build_open_clip(source: Source, state_dict: Mapping[str, Tensor], dtype: tor
     """
     package = import_open_clip(source.name)
     config = {key: value for key, value in source.config.items() if key != "custom_text"}
-    # Patches are dropped in training alone, and a second output is of no use here.
-    config["vision_cfg"] = {**config["vision_cfg"], "patch_dropout": 0.0, "output_tokens": False}
+    # Patches are dropped in training alone, a second output is of no use here, and positions come with the weights.
+    fixed = {"patch_dropout": 0.0, "output_tokens": False, "pos_embed_type": "learnable"}
+    config["vision_cfg"] = {**config["vision_cfg"], **fixed}
     given = {name: value for name, value in state_dict.items() if name not in SIZES}
     try:
         with torch.device("meta"):  # names and shapes, before memory is taken for the sizes that the config claims

@@ -363,7 +363,7 @@ def local_hub(tmp_path, monkeypatch):
     return asked
 
 
-def test_to_the_hub_and_back(local_hub, run_of, pictures, tmp_path, clip_files, capsys):
+def test_to_the_hub_and_back(local_hub, run_of, build_run, pictures, tmp_path, clip_files, capsys):
     run, path = run_of("CDC text"), tmp_path / "cdc.safetensors"
     assert main([str(run), "--output", str(path), "--push", "hf-hub:someone/prompts"]) == 0
     assert "Pushed to hf-hub:someone/prompts" in capsys.readouterr().out
@@ -371,6 +371,10 @@ def test_to_the_hub_and_back(local_hub, run_of, pictures, tmp_path, clip_files, 
     assert local_hub == [("someone/prompts", True, True), ("someone/others", False, True)]
     found = Predictor("hf-hub:someone/prompts", backbone=str(clip_files["plain"]))
     assert found(pictures) == Predictor(run)(pictures)
+    tester = build_run("CDC", tmp_path / "test", *TEXT, *VIEWS)
+    tester.load_model("hf-hub:someone/prompts")
+    assert tester.model_dir == "hf-hub:someone/prompts"
+    assert torch.equal(tester.model.prompt_learner.ctx, found.trainer.model.prompt_learner.ctx)
 
 
 def test_hub_that_refuses(local_hub, run_of, tmp_path, monkeypatch, capsys):

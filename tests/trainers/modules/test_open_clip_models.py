@@ -28,7 +28,15 @@ KINDS = {
     "long": {"text": {"context_length": 120}},
     "short": {"text": {"context_length": 20, "heads": 4}, "vision": {"head_width": 16, "mlp_ratio": 3.5}},
     "layer scale": {"text": SCALE, "vision": SCALE},
-    "other ends": {"vision": {"no_ln_pre": True, "final_ln_after_pool": True}, "init_logit_bias": -10},
+    "other ends": {
+        "vision": {
+            "no_ln_pre": True,
+            "final_ln_after_pool": True,
+            "pos_embed_type": "sin_cos_2d",
+            "patch_dropout": 0.5,
+        },
+        "init_logit_bias": -10,
+    },
 }
 TEXTS = ["a photo of a dog.", "x", "striped_texture", "a rather long class name of many words, and one more"]
 
@@ -244,7 +252,8 @@ def test_other_towers_are_refused_with_what_is_supported(name, match, tmp_path):
         ("vision_cfg", {"pool_type": "avg"}, "pools by avg"),
         ("vision_cfg", {"qk_norm": True}, r"its image encoder has blocks of another kind \(qk_norm\)"),
         ("text_cfg", {"block_type": "custom"}, r"its text encoder has blocks of another kind \(custom\)"),
-        ("vision_cfg", {"image_size": [32, 64]}, r"images are not square, \[32, 64\]"),
+        ("vision_cfg", {"image_size": [32, 64]}, r"images must be square, of 1 to 4096 pixels, got \[32, 64\]"),
+        ("vision_cfg", {"image_size": [[32], [32]]}, "images must be square"),
         ("vision_cfg", {"layers": 10**9}, "image layers must be from 1 to 256, got 1000000000"),
         ("text_cfg", {"heads": 0}, "text heads must be from 1 to 65536, got 0"),
         ("text_cfg", {"width": "\x1b[31m"}, r"text width must be from 1 to 65536, got '\\x1b\[31m'"),
@@ -258,7 +267,7 @@ def test_other_towers_are_refused_with_what_is_supported(name, match, tmp_path):
         (None, {"something": 1}, "its config has the unknown something"),
         (None, {"text_cfg": None}, "must have embed_dim, vision_cfg and text_cfg"),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_other_configs_are_refused(tmp_path, side, options, match):
     config = config_of()
@@ -351,7 +360,7 @@ def test_path_in_a_name(name, before, path):
     assert open_clip_models.split_path(name) == (before, path)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"model_cfg": 3}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"model_cfg": 3}', "[" * 100_000, "\xff"])
 def test_broken_config(tmp_path, content):
     name = save_folder(tmp_path / "model", config_of())
     (tmp_path / "model" / "open_clip_config.json").write_text(content)
