@@ -51,7 +51,7 @@ def setup_cfg(args: argparse.Namespace):
         FileNotFoundError: a config file is missing.
         ValueError: an unknown key, a value of the wrong type, or a key without a value.
     """
-    files = [path for path in (args.dataset_config_file, args.config_file) if path]
+    files = [_renamed_file(path) for path in (args.dataset_config_file, args.config_file) if path]
     for path in files:
         if not Path(path).is_file():
             raise FileNotFoundError(f"no config file {path}")
@@ -92,6 +92,15 @@ def setup_cfg(args: argparse.Namespace):
     clean_cfg(cfg, cfg.TRAINER.NAME)  # other trainers' options would only fill the log
     cfg.freeze()
     return cfg
+
+
+def _renamed_file(path: str) -> str:
+    """The path of a config file, or of the one that has taken its place."""
+    now = path.replace("_coupled.yaml", ".yaml")
+    if now == path or Path(path).exists() or not Path(now).is_file():
+        return path
+    print(f"{path} is now {now}: coupled templates are the default")
+    return now
 
 
 def _renamed(cfg) -> dict[str, str]:

@@ -88,9 +88,13 @@ RANDOM_VIEWS = {"INPUT.TRANSFORMS": ["random_resized_crop", "normalize"], "INPUT
 
 @pytest.fixture
 def build_run(data, clip_files):
-    """A trainer as the command line makes it of a config file, without the log file that it makes of stdout."""
+    """A trainer as the command line makes it of a config file, without the log file that it makes of stdout.
 
-    def make(trainer, output, *opts, backbone=clip_files["plain"], config="tiny", flags=()):
+    CDC has text-only templates unless its config is named.
+    """
+
+    def make(trainer, output, *opts, backbone=clip_files["plain"], config="", flags=()):
+        config = config or ("tiny_text" if trainer == "CDC" else "tiny")
         given = {
             "OPTIM.MAX_EPOCH": 3,
             "OPTIM.LR": 0.1,
@@ -100,7 +104,7 @@ def build_run(data, clip_files):
             "DATALOADER.TRAIN_X.BATCH_SIZE": 4,
             "INPUT.SIZE": (SIZE, SIZE),
             "VERBOSE": False,
-            **(RANDOM_VIEWS if trainer in ("CoOp", "CoCoOp", "MaPLe") else {}),
+            **(RANDOM_VIEWS if trainer in ("CoOp", "CoCoOp", "MaPLe", "PromptSRC", "MMRL") else {}),
             **dict(zip(opts[::2], opts[1::2])),
         }
         arguments = train.parse_arguments(

@@ -193,7 +193,7 @@ def test_drop_in(name, dassl, tmp_path, data, backbone):
         lab.path.append(ROOT / "compat")
     dropin.change(lab.root, remove=False, force=False, dry_run=False)
     given = ["dtd", 1, "MODEL.BACKBONE.NAME", backbone, *SMALL, "DATALOADER.TRAIN_X.BATCH_SIZE", 4]
-    given += ["TRAINER.CDC.PREC", "fp32"]
+    given += ["TRAINER.CDC.PREC", "fp32", "TRAINER.CDC.PROMPT_DEPTH", 2]
     environment = {"DATA": str(lab.data), "SHOTS": "4", "PYTHON": sys.executable, "TAG": "small"}
     log = lab.run(["bash", "scripts/cdc/base2new_train.sh", *given], **environment)
     assert len(figures(log)) == 9  # two epochs of two batches, and five lines

@@ -221,13 +221,18 @@ def test_default_config_goes_with_the_data_set(checkout):
         ("cocoop/base2new_train.sh", "dtd", "vit_b16_c4_ep10_batch1_ctxv1"),
         ("maple/base2new_train.sh", "dtd", "vit_b16_c2_ep5_batch4_2ctx"),
         ("maple/base2new_train.sh", "digits", "tiny"),
+        ("promptsrc/base2new_train.sh", "dtd", "vit_b16_c2_ep20_batch4_4+4ctx"),
+        ("promptsrc/base2new_train.sh", "digits", "tiny"),
         ("clip_icm/base2new_train.sh", "dtd", "vit_b16"),
         ("zsclip/base2new_test.sh", "dtd", "vit_b16"),
         ("zsclip2/base2new_test.sh", "dtd", "vit_b16"),
-        ("cdc/xd_train.sh", "imagenet", "vit_b16"),
+        ("cdc/xd_train.sh", "imagenet", "vit_b16_cross_datasets"),
+        ("cdc/xd_train.sh", "shapes", "tiny"),
         ("coop/xd_train.sh", "imagenet", "vit_b16_ep50_ctxv1"),
         ("maple/xd_train.sh", "imagenet", "vit_b16_c2_ep5_batch4_2ctx_cross_datasets"),
         ("maple/xd_train.sh", "shapes", "tiny"),
+        ("promptsrc/xd_train.sh", "imagenet", "vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets"),
+        ("promptsrc/fewshot.sh", "dtd", "vit_b16_c2_ep50_batch4_4+4ctx_few_shot"),
     ],
 )
 def test_default_config_is_the_published_one(checkout, script, dataset, cfg):
@@ -241,6 +246,12 @@ def test_default_config_is_the_published_one(checkout, script, dataset, cfg):
     assert (ROOT / path).is_file()
 
 
+def test_old_name_of_the_coupled_config_is_the_new_one(checkout):
+    done = checkout.train("dtd", "1", CFG="vit_b16_coupled")
+    assert "vit_b16_coupled.yaml is now vit_b16.yaml" in done.stdout
+    assert checkout.output_folder(done) == "train_base/dtd/shots_16/CDC/vit_b16/seed1"
+
+
 def test_every_method_has_every_script_that_it_can_run():
     """All of them hand over to CDC's, which do the work; zero-shot CLIP has nothing to train."""
     own = {path.name for path in (ROOT / "scripts/cdc").glob("*.sh")} - {"common.sh"}
@@ -249,7 +260,14 @@ def test_every_method_has_every_script_that_it_can_run():
         *(f"{name}.sh" for name in ("xd_train", "xd_test", "dg_test", "fewshot")),
     }
     training = {"base2new_train.sh", "xd_train.sh", "fewshot.sh"}
-    trainers = {"coop": "CoOp", "cocoop": "CoCoOp", "maple": "MaPLe", "clip_icm": "CLIPICM", "zsclip": "ZeroshotCLIP"}
+    trainers = {
+        "coop": "CoOp",
+        "cocoop": "CoCoOp",
+        "maple": "MaPLe",
+        "promptsrc": "PromptSRC",
+        "clip_icm": "CLIPICM",
+        "zsclip": "ZeroshotCLIP",
+    }
     for folder, trainer in {**trainers, "zsclip2": "ZeroshotCLIP2"}.items():
         scripts = {path.name: path.read_text() for path in (ROOT / "scripts" / folder).glob("*.sh")}
         assert scripts.keys() == (own - training if folder.startswith("zsclip") else own)
@@ -268,9 +286,10 @@ def call_of(done, option):
 
 def test_cross_data_set_runs_lie_where_coop_has_them(checkout):
     checkout.add_config("datasets/imagenet")
+    checkout.add_config("trainers/CDC/vit_b16_cross_datasets")
     done = checkout.run("cdc/xd_train.sh", "imagenet", "1", SOURCE="dtd")
     assert done.returncode == 0, done.stderr
-    model = checkout.root / "output/imagenet/CDC/vit_b16_16shots/seed1"
+    model = checkout.root / "output/imagenet/CDC/vit_b16_cross_datasets_16shots/seed1"
     assert call_of(done, "--output-dir") == str(model)
     assert done.called[-4:] == ["DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "all"]
 
@@ -280,9 +299,10 @@ def test_cross_data_set_runs_lie_where_coop_has_them(checkout):
     assert done.returncode == 0, done.stderr
     assert call_of(done, "--model-dir") == str(model)
     assert call_of(done, "--load-epoch") == "2"
-    assert call_of(done, "--output-dir") == f"{checkout.root}/output/evaluation/CDC/vit_b16_16shots/dtd/seed1"
+    evaluation = f"{checkout.root}/output/evaluation/CDC/vit_b16_cross_datasets"
+    assert call_of(done, "--output-dir") == f"{evaluation}_16shots/dtd/seed1"
     done = checkout.run("cdc/xd_test.sh", "dtd", "1", LOADEP="1")
-    assert call_of(done, "--output-dir") == f"{checkout.root}/output/evaluation/CDC/vit_b16+epoch1_16shots/dtd/seed1"
+    assert call_of(done, "--output-dir") == f"{evaluation}+epoch1_16shots/dtd/seed1"
 
 
 def test_config_of_a_cross_data_set_test_is_that_of_its_training(checkout):
@@ -312,7 +332,8 @@ def test_domain_generalisation_tests_all_variants(checkout):
     variants = ["imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"]
     for name in ("imagenet", *variants):
         checkout.add_config(f"datasets/{name}")
-    checkout.add_model(checkout.root / "output/imagenet/CDC/vit_b16_16shots/seed1")
+    checkout.add_config("trainers/CDC/vit_b16_cross_datasets")
+    checkout.add_model(checkout.root / "output/imagenet/CDC/vit_b16_cross_datasets_16shots/seed1")
     done = checkout.run("cdc/dg_test.sh", "imagenet", "1")
     assert done.returncode == 0, done.stderr
     assert [f"/{variant}/seed1" in call for variant, call in zip(variants, done.calls)] == [True] * 4

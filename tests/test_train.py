@@ -18,7 +18,7 @@ def command_line(tmp_path, clip_file, *arguments):
     return [str(argument) for argument in (*given, *arguments)]
 
 
-CDC = ("--trainer", "CDC", "--config-file", "configs/trainers/CDC/tiny.yaml")
+CDC = ("--trainer", "CDC", "--config-file", "configs/trainers/CDC/tiny_text.yaml")
 DIGITS = (*CDC, "--dataset-config-file", "configs/datasets/digits.yaml")
 SMALL = ("INPUT.SIZE", "(32, 32)", "DATALOADER.NUM_WORKERS", 0, "DATASET.NUM_SHOTS", 1)
 
@@ -41,6 +41,17 @@ def test_digits_from_nothing_with_seed_0_and_an_archive(tmp_path, clip_files):
     assert (tmp_path / "out/run/results.json").is_file()
     assert "* accuracy:" in (tmp_path / "out/run/log.txt").read_text()
     assert len(list((tmp_path / "data/digits/images").glob("*/*.png"))) == 1797
+
+
+def test_config_file_is_found_under_the_name_that_it_once_had(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    command = ["--trainer", "CDC", "--config-file", "configs/trainers/CDC/vit_b16_coupled.yaml"]
+    options = train.setup_cfg(train.parse_arguments(command)).TRAINER.CDC
+    assert (options.PROMPT, options.PROMPT_DEPTH) == ("coupled", 9)
+    assert "vit_b16_coupled.yaml is now configs/trainers/CDC/vit_b16.yaml" in capsys.readouterr().out
+    command[-1] = "configs/trainers/CDC/other_coupled.yaml"
+    with pytest.raises(FileNotFoundError, match=r"no config file configs/trainers/CDC/other_coupled\.yaml"):
+        train.setup_cfg(train.parse_arguments(command))
 
 
 def test_keys_are_read_under_the_names_that_they_once_had(tmp_path):

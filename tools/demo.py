@@ -30,8 +30,9 @@ METHODS = {
     "CoOp": ("coop", "tiny"),
     "CoCoOp": ("cocoop", "tiny"),
     "MaPLe": ("maple", "tiny"),
+    "PromptSRC": ("promptsrc", "tiny"),
+    "CDC-text": ("cdc", "tiny_text"),
     "CDC": ("cdc", "tiny"),
-    "CDC-coupled": ("cdc", "tiny_coupled"),
 }
 EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\]")
 

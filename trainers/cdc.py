@@ -40,18 +40,19 @@ from .modules.text import TextEncoder
 from .modules.vision import ImageEncoder, VisualPrompt
 from .prompt_trainer import PromptTrainer
 
-# The sources settle M = 4 and that every template has its own augmentation. Every other value here is our choice.
+# The sources settle M = 4 and that every template has its own augmentation. Templates are MaPLe's. Every other value is
+# our choice.
 cfg_default.TRAINER.CDC = CfgNode(
     {
         "PREC": "fp16",  # of the encoders: fp16, bf16, amp or fp32; losses and evidence are always in fp32
-        # Kind of template: text (context tokens of the text encoder alone), or coupled (MaPLe's: tokens in several
-        # layers of both encoders; needs a ViT, and M image passes in testing too, where text needs one)
-        "PROMPT": "text",
+        # Kind of template: coupled (MaPLe's, and by its numbers the paper's: tokens in several layers of both encoders;
+        # needs a ViT, and M image passes) or text (tokens of the text encoder alone; one image pass in testing)
+        "PROMPT": "coupled",
         "N_TEMPLATES": 4,  # M
-        "N_CTX": 4,  # context tokens a template
-        # Wordings that the templates start from: none (random), one for all, or one a template; each of N_CTX tokens
-        # or, if coupled, more, the same number in all, of which the first N_CTX learn
-        "CTX_INIT": ["a photo of a", "a picture of a", "an image of a", "a snapshot of a"],
+        "N_CTX": 2,  # context tokens of each template
+        # Wordings that the templates start from: none (random), one for all, or one for each; of N_CTX tokens or, if
+        # coupled, more, the same number in all, of which the first N_CTX learn
+        "CTX_INIT": ["a photo of a"],
         "CTX_STD": 0.0,  # normal noise on that start; text templates that start equal need some
         "PROMPT_DEPTH": 9,  # of coupled templates: in how many layers tokens are put, 1 to CLIP's number of layers
         "ANCHOR": "",  # hand-written template of eq. (3), with {} for the class name; "": the data set's own

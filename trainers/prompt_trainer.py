@@ -55,6 +55,21 @@ class PromptTrainer(ClipTrainer):
         """The loss of one training batch, and what to log of it by name."""
         raise NotImplementedError
 
+    def checkpoint_key(self, name: str) -> str:
+        """What a parameter of the learner is called in checkpoints."""
+        return self.key_prefix + name
+
+    def training_state(self) -> dict:
+        """What else of the method a resumed run needs, tensors and plain data."""
+        return {}
+
+    def load_training_state(self, state: dict) -> None:
+        """Bring `training_state` back; `state` is empty where a checkpoint has none.
+
+        Raises:
+            KeyError, TypeError, ValueError: it does not fit this run.
+        """
+
     def config_problems(self, cfg, options) -> list[str]:
         return super().config_problems(cfg, options) + bank_problems(cfg, options)
 
@@ -180,7 +195,7 @@ class PromptTrainer(ClipTrainer):
         checkpoint is replaced only once the new one is complete.
         """
         state = {
-            "state_dict": self.learner.state_dict(prefix=self.key_prefix),
+            "state_dict": {self.checkpoint_key(name): value for name, value in self.learner.state_dict().items()},
             "epoch": epoch + 1,
             "class_names": list(self.class_names),
             "trained_on": self._training_data(),
@@ -192,6 +207,7 @@ class PromptTrainer(ClipTrainer):
                 "random": get_random_state(),
                 "scaler": self.scaler.state_dict() if self.scaler else None,
                 "best_result": float(self.best_result),
+                "method": self.training_state(),
             },
         }
         folder = Path(directory, self.checkpoint_folder)
@@ -271,7 +287,8 @@ class PromptTrainer(ClipTrainer):
                 for _ in range(checkpoint["epoch"]):
                     self.sched.step()
             self.optim.load_state_dict(checkpoint["optimizer"])
-        resume = checkpoint.get("resume")
+        resume = checkpoint.get("resume") or {}
+        self.load_training_state(resume.get("method", {}))
         if resume:
             self.best_result = resume["best_result"]
             if self.scaler and resume["scaler"]:
@@ -310,7 +327,7 @@ class PromptTrainer(ClipTrainer):
         if problem:
             raise ValueError(f"{path} {problem}")
         learner, state = self.learner, checkpoint["state_dict"]
-        learner.load_state_dict({key: state[self.key_prefix + key] for key in learner.state_dict()})
+        learner.load_state_dict({name: state[self.checkpoint_key(name)] for name in learner.state_dict()})
         return checkpoint
 
     def checkpoint_problems(self, checkpoint: dict) -> list[str]:
@@ -320,7 +337,7 @@ class PromptTrainer(ClipTrainer):
             for key, value in checkpoint["state_dict"].items()
             if not any(fnmatchcase(key, pattern) for pattern in self.untrained_keys)
         }
-        own = self.learner.state_dict(prefix=self.key_prefix)
+        own = {self.checkpoint_key(name): value for name, value in self.learner.state_dict().items()}
         problems = [f"has no {key}" for key in own.keys() - state.keys()]
         problems += [f"has {key}, which is not known" for key in state.keys() - own.keys()]
         problems += [

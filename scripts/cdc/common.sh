@@ -89,6 +89,7 @@ default_config() {
     fi
     # shellcheck disable=SC2153 # the scripts set CLASSES
     case $TRAINER:$1:$CLASSES in
+        CDC:*:all) echo vit_b16_cross_datasets ;; # MaPLe's settings for these protocols
         CoOp:imagenet:few) echo vit_b16_ep50 ;;
         CoOp:*:few) echo vit_b16 ;;
         CoOp:imagenet:*) echo vit_b16_ep50_ctxv1 ;;
@@ -96,6 +97,9 @@ default_config() {
         CoCoOp:*) echo vit_b16_c4_ep10_batch1_ctxv1 ;;
         MaPLe:*:all) echo vit_b16_c2_ep5_batch4_2ctx_cross_datasets ;;
         MaPLe:*) echo vit_b16_c2_ep5_batch4_2ctx ;; # for few-shot curves our choice: none were published
+        PromptSRC:*:all) echo vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets ;;
+        PromptSRC:*:few) echo vit_b16_c2_ep50_batch4_4+4ctx_few_shot ;;
+        PromptSRC:*) echo vit_b16_c2_ep20_batch4_4+4ctx ;;
         *) echo vit_b16 ;;
     esac
 }
@@ -150,6 +154,10 @@ configure() {
     if [[ -z ${CFG:-} ]]; then
         CFG=$(default_config "$trained_on")
         echo "CFG is not given: taking configs/trainers/$TRAINER/$CFG.yaml, the default for $trained_on"
+    fi
+    if [[ $TRAINER/$CFG == CDC/*_coupled && ! -f $ROOT/configs/trainers/CDC/$CFG.yaml ]]; then
+        echo "configs/trainers/CDC/$CFG.yaml is now ${CFG%_coupled}.yaml: coupled templates are the default"
+        CFG=${CFG%_coupled}
     fi
     [[ -f $ROOT/configs/trainers/$TRAINER/$CFG.yaml ]] ||
         die "there is no trainer config $ROOT/configs/trainers/$TRAINER/$CFG.yaml; there are" \

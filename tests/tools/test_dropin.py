@@ -403,6 +403,7 @@ def settings(clip_files) -> list:
 def run_script(lab, name, data, clip_files) -> list[str]:
     """The lines of a script's log; the test finds the training by its TAG."""
     given = ["dtd", 1, *settings(clip_files), "TRAINER.CDC.PREC", "fp32", "DATALOADER.TRAIN_X.BATCH_SIZE", 4]
+    given += ["TRAINER.CDC.PROMPT_DEPTH", 2]
     environment = {"DATA": str(data), "SHOTS": "4", "PYTHON": sys.executable, "TAG": "small"}
     return steps(run(["bash", f"scripts/cdc/{name}", *given], lab, **environment))
 

@@ -384,7 +384,7 @@ def test_zero_shot(build, tmp_path, small_clip):
 OPTIONAL = {"FEATURE_BANK", "FEATURE_BANK_DIR", "INVARIANT_MAP"}
 
 
-@pytest.mark.parametrize("name", ["vit_b16", "vit_b16_coupled"])
+@pytest.mark.parametrize("name", ["vit_b16", "vit_b16_cross_datasets", "vit_b16_text"])
 def test_config_for_photographs_writes_out_every_hyper_parameter(name):
     """With where it comes from, in a comment on its line or, for what has several lines, on the one before."""
     text = (ROOT / f"configs/trainers/CDC/{name}.yaml").read_text()

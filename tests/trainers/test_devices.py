@@ -23,13 +23,13 @@ VIEWS = ["random_resized_crop", "normalize"]
 
 # Each trainer's name, config and options: two epochs of a few steps.
 CASES = {
-    "CDC": ("CDC", "tiny", {}),
-    "CDC coupled": ("CDC", "tiny_coupled", {}),
-    "CDC bank": ("CDC", "tiny", {"TRAINER.CDC.FEATURE_BANK": 2}),
-    "CDC all losses": ("CDC", "tiny", {"TRAINER.CDC.FUSED_LOSS": True, "TRAINER.CDC.KL_WEIGHT": 0.1}),
+    "CDC": ("CDC", "tiny_text", {}),
+    "CDC coupled": ("CDC", "tiny", {}),
+    "CDC bank": ("CDC", "tiny_text", {"TRAINER.CDC.FEATURE_BANK": 2}),
+    "CDC all losses": ("CDC", "tiny_text", {"TRAINER.CDC.FUSED_LOSS": True, "TRAINER.CDC.KL_WEIGHT": 0.1}),
     "CDC invariant": (
         "CDC",
-        "tiny",
+        "tiny_text",
         {
             "TRAINER.CDC.INVARIANT_MAP.ENABLED": True,
             "TRAINER.CDC.INVARIANT_MAP.K": 4,
@@ -41,6 +41,7 @@ CASES = {
     "CoOp bank": ("CoOp", "tiny", {"TRAINER.COOP.FEATURE_BANK": 2}),
     "CoCoOp": ("CoCoOp", "tiny", {}),
     "MaPLe": ("MaPLe", "tiny", {}),
+    "PromptSRC": ("PromptSRC", "tiny", {"TRAINER.PROMPTSRC.GPA_MEAN": 1}),
     # K and LAMBDA are given, as their choice by accuracy may turn on a rounding; K is below the rank of 8 images.
     "CLIPICM probe": (
         "CLIPICM",

@@ -275,7 +275,7 @@ def build(build_run, clip_file):
         augmentations = [["random_resized_crop", "normalize"], ["colorjitter", "normalize"]]
         opts = ("TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.AUGMENTATIONS", augmentations, *opts)
         opts = ("TRAINER.CDC.EVIDENCE_SCALE", 10.0, *opts)
-        return build_run("CDC", output, *opts, backbone=backbone, config="tiny_coupled")
+        return build_run("CDC", output, *opts, backbone=backbone, config="tiny")
 
     return make
 

@@ -314,9 +314,9 @@ def _config(subject: Subject, settings: Settings, folder: Path, extend: Callable
         given.update({f"{options}.FEATURE_BANK": int(subject.bank)})
         if m != len(cfg.TRAINER.CDC.AUGMENTATIONS):
             given[f"{options}.AUGMENTATIONS"] = []
-        if subject.coupled:
-            depth = min(cfg.TRAINER.CDC.PROMPT_DEPTH, *(BACKBONES[subject.backbone][n] for n in (2, 9)))
-            given.update({f"{options}.PROMPT": "coupled", f"{options}.N_CTX": 2, f"{options}.PROMPT_DEPTH": depth})
+        depth = min(cfg.TRAINER.CDC.PROMPT_DEPTH, *(BACKBONES[subject.backbone][n] for n in (2, 9)))
+        kind = {"PROMPT": "coupled", "PROMPT_DEPTH": depth} if subject.coupled else {"PROMPT": "text", "N_CTX": 4}
+        given.update({f"{options}.{key}": value for key, value in kind.items()})
     if subject.trainer == "MaPLe":
         depth = min(cfg.TRAINER.MAPLE.PROMPT_DEPTH, *(BACKBONES[subject.backbone][n] for n in (2, 9)))
         given.update({f"{options}.PROMPT_DEPTH": depth})

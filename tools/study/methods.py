@@ -36,14 +36,14 @@ class Method:
 
 
 def cdc(title: str, tag: str, **options: object) -> Method:
-    """CDC with text templates and other options than the config's."""
+    """CDC with text-only templates and other options than the config's."""
     settings = {key if "." in key else f"TRAINER.CDC.{key}": value for key, value in options.items()}
-    return Method(title, "CDC", tag=tag, settings=settings)
+    return Method(title, "CDC", "tiny_text", tag, settings)
 
 
 def banked(method: Method) -> dict[str, object]:
     """Settings for training on features of views that are encoded once, as many as the method sees different ones."""
-    if method.trainer not in ("CDC", "CoOp", "CoCoOp") or method.config != "tiny":
+    if (method.trainer, method.config) not in (("CDC", "tiny_text"), ("CoOp", "tiny"), ("CoCoOp", "tiny")):
         return {}  # its prompts are in the image encoder too, or it trains nothing
     views = method.settings.get("OPTIM.MAX_EPOCH", 10) if method.trainer == "CDC" else 1  # others see plain pictures
     return {f"TRAINER.{method.trainer.upper()}.FEATURE_BANK": views}
@@ -52,13 +52,14 @@ def banked(method: Method) -> dict[str, object]:
 ZERO_SHOT = Method("Zero-shot CLIP", "ZeroshotCLIP", train=False)
 COOP = Method("CoOp", "CoOp")
 CDC = Method("CDC", "CDC")
+TEXT_ONLY = cdc("CDC, text-only", "")
 METHODS = (
     ZERO_SHOT,
     COOP,
     Method("CoCoOp", "CoCoOp"),
     Method("MaPLe", "MaPLe"),
+    TEXT_ONLY,
     CDC,
-    Method("CDC, coupled", "CDC", "tiny_coupled"),
 )
 
 # Wordings and views of up to eight templates; the first four of both are those of the config
@@ -90,7 +91,7 @@ NO_CONSISTENCY = cdc("CDC without (3)", "gamma0", GAMMA=0.0)
 PLAIN_PICTURES = cdc("CDC on plain pictures", "oneview", **ONE_VIEW)
 INVARIANT = cdc("CDC after CLIP-ICM's map (9)", "invariant", **{"TRAINER.CDC.INVARIANT_MAP.ENABLED": True})
 ABLATION = (
-    *(ONE, TEMPLATES, VSD, DSTC, replace(CDC, title="all: CDC")),
+    *(ONE, TEMPLATES, VSD, DSTC, replace(TEXT_ONLY, title="all: CDC")),
     *(NO_DIVERSITY, NO_CONSISTENCY, PLAIN_PICTURES, INVARIANT),
 )
 # What a part changes: with it, without it
@@ -98,14 +99,14 @@ PARTS = (
     ("four templates in place of one", TEMPLATES, ONE),
     ("DSTC (evidence, fusion, loss (7)) for four templates", DSTC, TEMPLATES),
     ("VSD (own views, losses (2) and (3)) for four templates", VSD, TEMPLATES),
-    ("DSTC beside VSD", CDC, VSD),
-    ("VSD beside DSTC", CDC, DSTC),
-    ("of VSD: diversity loss (2)", CDC, NO_DIVERSITY),
-    ("of VSD: consistency loss (3)", CDC, NO_CONSISTENCY),
-    ("of VSD: own views", CDC, PLAIN_PICTURES),
-    ("DSTC and VSD together, for four templates", CDC, TEMPLATES),
-    ("all of it: CDC in place of one template", CDC, ONE),
-    ("CDC in place of CoOp", CDC, COOP),
+    ("DSTC beside VSD", TEXT_ONLY, VSD),
+    ("VSD beside DSTC", TEXT_ONLY, DSTC),
+    ("of VSD: diversity loss (2)", TEXT_ONLY, NO_DIVERSITY),
+    ("of VSD: consistency loss (3)", TEXT_ONLY, NO_CONSISTENCY),
+    ("of VSD: own views", TEXT_ONLY, PLAIN_PICTURES),
+    ("DSTC and VSD together, for four templates", TEXT_ONLY, TEMPLATES),
+    ("all of it: CDC in place of one template", TEXT_ONLY, ONE),
+    ("CDC in place of CoOp", TEXT_ONLY, COOP),
 )
 NUMBERS = (1, 2, 4, 8)  # of templates
 
@@ -113,20 +114,20 @@ NUMBERS = (1, 2, 4, 8)  # of templates
 def templates(number: int) -> Method:
     """CDC with so many templates."""
     if number == 4:
-        return replace(CDC, title="4")
+        return replace(TEXT_ONLY, title="4")
     starts = {"CTX_INIT": list(WORDINGS[:number]), "AUGMENTATIONS": [VIEWS_OF[m % 4] for m in range(number)]}
     return cdc(str(number), f"m{number}", N_TEMPLATES=number, **starts)
 
 
 DIVERSITY = (
     replace(NO_DIVERSITY, title="0"),
-    replace(CDC, title="0.1 (the config's)"),
+    replace(TEXT_ONLY, title="0.1 (the config's)"),
     cdc("1", "beta1", BETA=1.0),
     cdc("10", "beta10", BETA=10.0),
 )
 START = replace(cdc("CDC before training", "start"), train=False)
 LONG: dict[str, object] = {"OPTIM.MAX_EPOCH": 30, "TRAIN.CHECKPOINT_FREQ": 3}
-CURVES = tuple(replace(method, tag="epochs30", settings=LONG) for method in (COOP, CDC))
+CURVES = tuple(replace(method, tag="epochs30", settings=LONG) for method in (COOP, TEXT_ONLY))
 
 
 def at_epoch(method: Method, epoch: int | str) -> Method:

@@ -24,13 +24,13 @@ from tools.results.runs import read_results
 from tools.results.tables import harmonic_mean
 from tools.study.methods import (
     ABLATION,
-    CDC,
     CONFOUNDED,
     CURVES,
     DIVERSITY,
     METHODS,
     PARTS,
     START,
+    TEXT_ONLY,
     ZERO_SHOT,
     Method,
     at_epoch,
@@ -309,7 +309,7 @@ def _confounded_figure(plan: Plan, method: Method, name: str, seed: int) -> floa
 def _confounded(plan: Plan) -> str:
     names = ("accuracy", "aligned_accuracy", "conflicting_accuracy", "worst_group_accuracy")
     rows = []
-    for method in (*(method for method in METHODS if method != CDC), *ABLATION):
+    for method in (*(method for method in METHODS if method != TEXT_ONLY), *ABLATION):
         cells = [_by_seed(plan, method, functools.partial(_confounded_figure, plan, method, name)) for name in names]
         rows.append([method.title, *map(show, cells)])
     return table(rows, ["", "accuracy", "aligned", "conflicting", "worst group"])

@@ -83,6 +83,12 @@ class PromptedCLIP(nn.Module):
             features: Tensor = self.image_encoder(images, prompt or self.prompt_learner.visual())
         return features
 
+    def plain_image_features(self, images: Tensor) -> Tensor:
+        """L2-normalised embeddings `(..., D)` of images `(..., 3, S, S)` by CLIP without prompts, without gradient."""
+        with self.autocast():
+            features: Tensor = self.image_encoder(images)
+        return features
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(B, C)` of images `(B, 3, S, S)` under the one template, float32."""
         return self.logits(self.image_features(images))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
@@ -247,7 +247,53 @@ def _count_words(text: str) -> int:
     return len(text.replace("_", " ").split(" "))
 
 
-class CoupledPrompt(PromptLearner):
+class DeepPrompt(PromptLearner):
+    """One template with context tokens in several layers: after [SOS], and exchanged before each of the next layers.
+
+    Of its wording the first d tokens learn, any others stay fixed before the class name.
+
+    Args:
+        encoder, class_names, n_ctx: see `PromptLearner`.
+        depth: in how many layers tokens are put, counted from the first: 1 to `n_layers`.
+        n_layers: how many layers can have them.
+        ctx_init, std: see `CoupledPrompt`.
+
+    Raises:
+        ValueError: `depth` is out of its range, the wording is too short, or a class name is too long.
+    """
+
+    compound_prompts_text: nn.ParameterList
+
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        class_names: Sequence[str],
+        n_ctx: int,
+        depth: int,
+        n_layers: int,
+        ctx_init: str = "",
+        std: float = 0.02,
+    ):
+        check_start([ctx_init] if ctx_init else [], 1, n_ctx, std, coupled=True)
+        if not 1 <= depth <= n_layers:
+            raise ValueError(
+                f"prompt depth must be from 1 to {n_layers}, the layers of this CLIP that can have tokens, got {depth}"
+            )
+        tokens = tokenize(ctx_init)[1:-1]
+        embedded = encoder.embed(torch.tensor(tokens, dtype=torch.long))
+        super().__init__(encoder, class_names, n_ctx, words=embedded[n_ctx:])
+        width = encoder.width
+        start = embedded[:n_ctx] if ctx_init else torch.zeros(n_ctx, width)
+        if std:
+            start = start + std * torch.randn(n_ctx, width)
+        self.ctx = nn.Parameter(start)
+
+    def forward(self) -> TextPrompt:
+        deep = [tokens[None] for tokens in self.compound_prompts_text]
+        return TextPrompt(self.build_prefix(self.ctx[None]), self.suffix, self.eot_index, deep)
+
+
+class CoupledPrompt(DeepPrompt):
     """One template of coupled deep prompts, MaPLe's (Khattak et al., CVPR 2023).
 
     Context tokens stand after [SOS] and are exchanged before each of the next layers of the text encoder; linear maps
@@ -281,33 +327,77 @@ class CoupledPrompt(PromptLearner):
         ctx_init: str = "",
         std: float = 0.02,
     ):
-        check_start([ctx_init] if ctx_init else [], 1, n_ctx, std, coupled=True)
         n_layers = min(len(image_encoder.blocks), len(text_encoder.blocks))
-        if not 1 <= depth <= n_layers:
-            raise ValueError(
-                f"prompt depth must be from 1 to {n_layers}, the layers that both encoders of this CLIP have, "
-                f"got {depth}"
-            )
-        tokens = tokenize(ctx_init)[1:-1]
-        embedded = text_encoder.embed(torch.tensor(tokens, dtype=torch.long))
-        super().__init__(text_encoder, class_names, n_ctx, words=embedded[n_ctx:])
+        super().__init__(text_encoder, class_names, n_ctx, depth, n_layers, ctx_init, std)
         width = text_encoder.width
-        start = embedded[:n_ctx] if ctx_init else torch.zeros(n_ctx, width)
-        if std:
-            start = start + std * torch.randn(n_ctx, width)
         self.proj = nn.Linear(width, image_encoder.width)
-        self.ctx = nn.Parameter(start)
-        self.compound_prompts_text = nn.ParameterList(0.02 * torch.randn(n_ctx, width) for _ in range(depth - 1))
+        self.compound_prompts_text = _random_tokens(depth - 1, n_ctx, width)
         projection = nn.Linear(width, image_encoder.width)
         self.compound_prompt_projections = nn.ModuleList(copy.deepcopy(projection) for _ in range(depth - 1))
-
-    def forward(self) -> TextPrompt:
-        deep = [tokens[None] for tokens in self.compound_prompts_text]
-        return TextPrompt(self.build_prefix(self.ctx[None]), self.suffix, self.eot_index, deep)
 
     def visual(self) -> VisualPrompt:
         deep = zip(self.compound_prompt_projections, self.compound_prompts_text)
         return VisualPrompt(self.proj(self.ctx)[None], [project(tokens)[None] for project, tokens in deep])
+
+
+class IndependentPrompt(DeepPrompt):
+    """One template of independent deep prompts, PromptSRC's (Khattak et al., ICCV 2023; there named IVLP).
+
+    As `CoupledPrompt`, but the image encoder's tokens are parameters of their own, in a number and in a depth of their
+    own. All but words start from random numbers. The published code draws them while it builds CLIP, between CLIP's own
+    random numbers, so that a seed gives another start here, of the same distribution.
+
+    Its state dict is `ctx`, `compound_prompts_text`, `visual_ctx` and `compound_prompts_visual`.
+
+    Args:
+        text_encoder, image_encoder, class_names, ctx_init, std: see `CoupledPrompt`.
+        n_ctx: d of the text encoder.
+        depth: in how many layers of the text encoder tokens are put: 1 to its number of layers.
+        visual_n_ctx: d of the image encoder; None: as `n_ctx`.
+        visual_depth: in how many layers of the image encoder tokens are put: 0 to its number of layers; None: as
+            `depth`. With 0 the image encoder may be a ResNet.
+
+    Raises:
+        ValueError: as `CoupledPrompt`.
+    """
+
+    def __init__(
+        self,
+        text_encoder: TextEncoder,
+        image_encoder: ImageEncoder,
+        class_names: Sequence[str],
+        n_ctx: int,
+        depth: int,
+        ctx_init: str = "",
+        std: float = 0.02,
+        visual_n_ctx: int | None = None,
+        visual_depth: int | None = None,
+    ):
+        visual_n_ctx = n_ctx if visual_n_ctx is None else visual_n_ctx
+        visual_depth = depth if visual_depth is None else visual_depth
+        check_independent(depth, visual_depth, visual_n_ctx)
+        n_visual_layers = len(image_encoder.blocks) if visual_depth else 0
+        if visual_depth > n_visual_layers:
+            raise ValueError(
+                f"visual prompt depth must be from 0 to {n_visual_layers}, the layers of this CLIP's image encoder, "
+                f"got {visual_depth}"
+            )
+        super().__init__(text_encoder, class_names, n_ctx, depth, len(text_encoder.blocks), ctx_init, std)
+        self.compound_prompts_text = _random_tokens(depth - 1, n_ctx, text_encoder.width)
+        self.prompts_images = visual_depth > 0
+        if self.prompts_images:
+            self.visual_ctx, *deep = _random_tokens(visual_depth, visual_n_ctx, image_encoder.width)
+            self.compound_prompts_visual = nn.ParameterList(deep)
+
+    def visual(self) -> VisualPrompt | None:
+        if not self.prompts_images:
+            return None
+        return VisualPrompt(self.visual_ctx[None], [tokens[None] for tokens in self.compound_prompts_visual])
+
+
+def _random_tokens(count: int, n_ctx: int, width: int) -> nn.ParameterList:
+    """Tokens `(n_ctx, width)` for so many layers, from a normal distribution of standard deviation 0.02."""
+    return nn.ParameterList(nn.Parameter(0.02 * torch.randn(n_ctx, width)) for _ in range(count))
 
 
 def check_coupled(depth: int, backbone: str) -> None:
@@ -322,7 +412,58 @@ def check_coupled(depth: int, backbone: str) -> None:
         raise ValueError(f"prompting the image encoder needs a ViT, got the backbone {backbone}")
 
 
-class CoupledTemplates(Learner):
+def check_independent(depth: int, visual_depth: int, visual_n_ctx: int, backbone: str = "") -> None:
+    """What can be said against independent prompts before CLIP is loaded; see `IndependentPrompt`.
+
+    Raises:
+        ValueError: no layer of the text encoder to put tokens in, a negative depth, no tokens for the image encoder, or
+            tokens for one of CLIP's ResNets by its name.
+    """
+    if visual_depth < 0:
+        raise ValueError(f"visual prompt depth must be at least 0, got {visual_depth}")
+    if visual_depth and visual_n_ctx < 1:
+        raise ValueError(f"there must be at least 1 visual context token, got {visual_n_ctx}")
+    check_coupled(depth, backbone if visual_depth else "")
+
+
+class DeepTemplates(Learner):
+    """M templates with tokens in several layers.
+
+    Args:
+        make: gives one template that starts from a wording, "" for a random start.
+        n_templates: M.
+        n_ctx: d of the text encoder.
+        ctx_init, std: see `CoupledTemplates`.
+
+    Raises:
+        ValueError: a wrong number of wordings, wordings of unequal length, or as `make`.
+    """
+
+    def __init__(
+        self, make: Callable[[str], DeepPrompt], n_templates: int, n_ctx: int, ctx_init: Sequence[str], std: float
+    ):
+        super().__init__()
+        check_start(ctx_init, n_templates, n_ctx, std, coupled=True)
+        starts = ctx_init if len(ctx_init) == n_templates else [ctx_init[0] if ctx_init else ""] * n_templates
+        self.templates = nn.ModuleList(make(start) for start in starts)
+        self.prompts_images = any(cast("DeepPrompt", template).prompts_images for template in self.templates)
+
+    def forward(self) -> TextPrompt:
+        prompts: list[TextPrompt] = [template() for template in self.templates]
+        deep = [torch.cat(layer) for layer in zip(*(prompt.deep for prompt in prompts))]
+        # Class names are the same under all templates.
+        return prompts[0]._replace(prefix=torch.cat([prompt.prefix for prompt in prompts]), deep=deep)
+
+    def visual(self) -> VisualPrompt | None:
+        templates = cast("Iterable[DeepPrompt]", self.templates)
+        prompts = [prompt for prompt in (template.visual() for template in templates) if prompt is not None]
+        if not prompts:
+            return None
+        deep = [torch.cat(layer) for layer in zip(*(prompt.deep for prompt in prompts))]
+        return VisualPrompt(torch.cat([prompt.shallow for prompt in prompts]), deep)
+
+
+class CoupledTemplates(DeepTemplates):
     """M templates of coupled deep prompts, each a `CoupledPrompt` with random draws of its own.
 
     Args:
@@ -333,8 +474,6 @@ class CoupledTemplates(Learner):
     Raises:
         ValueError: a wrong number of wordings, wordings of unequal length, or as `CoupledPrompt`.
     """
-
-    prompts_images = True
 
     def __init__(
         self,
@@ -347,22 +486,46 @@ class CoupledTemplates(Learner):
         ctx_init: Sequence[str] = (),
         std: float = 0.02,
     ):
-        super().__init__()
-        check_start(ctx_init, n_templates, n_ctx, std, coupled=True)
-        starts = ctx_init if len(ctx_init) == n_templates else [ctx_init[0] if ctx_init else ""] * n_templates
-        self.templates = nn.ModuleList(
-            CoupledPrompt(text_encoder, image_encoder, class_names, n_ctx, depth, start, std) for start in starts
-        )
+        def make(start: str) -> CoupledPrompt:
+            return CoupledPrompt(text_encoder, image_encoder, class_names, n_ctx, depth, start, std)
 
-    def forward(self) -> TextPrompt:
-        prefixes, suffixes, ends, deep = zip(*(template() for template in self.templates))
-        # Class names are the same under all templates.
-        return TextPrompt(torch.cat(prefixes), suffixes[0], ends[0], [torch.cat(layer) for layer in zip(*deep)])
+        super().__init__(make, n_templates, n_ctx, ctx_init, std)
 
-    def visual(self) -> VisualPrompt:
-        templates = cast("Iterable[CoupledPrompt]", self.templates)
-        shallow, deep = zip(*(template.visual() for template in templates))
-        return VisualPrompt(torch.cat(shallow), [torch.cat(layer) for layer in zip(*deep)])
+
+class IndependentTemplates(DeepTemplates):
+    """M templates of independent deep prompts, each an `IndependentPrompt` with random draws of its own.
+
+    Args:
+        text_encoder, image_encoder, class_names, n_ctx, depth, std, visual_n_ctx, visual_depth: see
+            `IndependentPrompt`.
+        n_templates, ctx_init: see `CoupledTemplates`.
+
+    Raises:
+        ValueError: a wrong number of wordings, wordings of unequal length, templates that would start equal, or as
+            `IndependentPrompt`.
+    """
+
+    def __init__(
+        self,
+        text_encoder: TextEncoder,
+        image_encoder: ImageEncoder,
+        class_names: Sequence[str],
+        n_templates: int,
+        n_ctx: int,
+        depth: int,
+        ctx_init: Sequence[str] = (),
+        std: float = 0.02,
+        visual_n_ctx: int | None = None,
+        visual_depth: int | None = None,
+    ):
+        def make(start: str) -> IndependentPrompt:
+            return IndependentPrompt(
+                text_encoder, image_encoder, class_names, n_ctx, depth, start, std, visual_n_ctx, visual_depth
+            )
+
+        super().__init__(make, n_templates, n_ctx, ctx_init, std)
+        if depth == 1 and visual_depth == 0:
+            check_distinct(ctx_init, n_templates, std)
 
 
 def check_start(ctx_init: Sequence[str], n_templates: int, n_ctx: int, std: float, coupled: bool = False) -> None:
@@ -390,7 +553,17 @@ def check_start(ctx_init: Sequence[str], n_templates: int, n_ctx: int, std: floa
     if len(set(lengths.values())) > 1:
         raise ValueError(f"wordings must have the same number of tokens, got {lengths}")
     # Coupled templates are told apart by their random deep prompts and projections.
-    if not coupled and n_templates > 1 and std == 0 and len(set(ctx_init)) < n_templates:
+    if not coupled:
+        check_distinct(ctx_init, n_templates, std)
+
+
+def check_distinct(ctx_init: Sequence[str], n_templates: int, std: float) -> None:
+    """Whether templates that differ in their first layer's text tokens alone would start apart.
+
+    Raises:
+        ValueError: they would not.
+    """
+    if n_templates > 1 and std == 0 and len(set(ctx_init)) < n_templates:
         raise ValueError(f"without noise {n_templates} templates need as many different wordings, got {list(ctx_init)}")
 
 

@@ -148,20 +148,24 @@ class TextEncoder(nn.Module):
         features: Tensor = self.ln_final(x).to(self.dtype) @ self.text_projection
         return features
 
-    @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """L2-normalised features `(C, D)` of plain texts, float32, without gradient.
 
         Raises:
             ValueError: a text is longer than the encoder has positions.
         """
+        return F.normalize(self.plain_features(texts), dim=-1)
+
+    @torch.no_grad()
+    def plain_features(self, texts: Sequence[str]) -> Tensor:
+        """As `encode_texts`, not normalised."""
         tokens = [tokenize(text, self.context_length) for text in texts]
         n_shared = _common_length(tokens)
         device = self.positional_embedding.device
         suffix, eot_index = pad([text[n_shared:] for text in tokens], device)
         prefix = torch.tensor([tokens[0][:n_shared]], device=device)
-        features = self(TextPrompt(self.embed(prefix), self.embed(suffix), eot_index))
-        return F.normalize(features[0].float(), dim=-1)
+        features: Tensor = self(TextPrompt(self.embed(prefix), self.embed(suffix), eot_index))
+        return features[0].float()
 
 
 def pad(tokens: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, tuple[int, ...]]:

@@ -17,11 +17,12 @@ WORDS = ("TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.EVIDENCE_SCALE", 10.0)
 VIEWS = (*WORDS, "TRAINER.CDC.AUGMENTATIONS", [["normalize"], ["normalize"]])
 # Trainer, config, options
 RUNS = {
-    "CDC": ("CDC", "tiny", (*VIEWS, "TRAINER.CDC.CTX_INIT", ["a photo of a", "one picture of a"])),
-    "CDC coupled": ("CDC", "tiny_coupled", (*VIEWS, "TRAINER.CDC.PROMPT_DEPTH", 2)),
+    "CDC": ("CDC", "tiny_text", (*VIEWS, "TRAINER.CDC.CTX_INIT", ["a photo of a", "one picture of a"])),
+    "CDC coupled": ("CDC", "tiny", (*VIEWS, "TRAINER.CDC.PROMPT_DEPTH", 2)),
     "CoOp": ("CoOp", "tiny", ()),
     "CoCoOp": ("CoCoOp", "tiny", ()),
     "MaPLe": ("MaPLe", "tiny", ("TRAINER.MAPLE.PROMPT_DEPTH", 2)),
+    "PromptSRC": ("PromptSRC", "tiny", ("TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 2)),
     "CLIPICM": ("CLIPICM", "tiny", ("TRAINER.CLIPICM.K", 20)),
 }
 N_TEMPLATES = {"CDC": 2, "CDC coupled": 2}

@@ -36,15 +36,16 @@ VIEWS = (
 )
 # One a method and kind of prediction: trainer, config, options
 RUNS = {
-    "CDC": ("CDC", "tiny", (*AUGMENTED, *WORDS)),
-    "CDC coupled": ("CDC", "tiny_coupled", (*AUGMENTED, "TRAINER.CDC.PROMPT_DEPTH", 2)),
-    "CDC views": ("CDC", "tiny", (*TEMPLATES, *WORDS, *VIEWS)),
-    "CDC invariant": ("CDC", "tiny", (*AUGMENTED, *WORDS, "TRAINER.CDC.INVARIANT_MAP.ENABLED", True)),
-    "CDC bank": ("CDC", "tiny", (*AUGMENTED, *WORDS, "TRAINER.CDC.FEATURE_BANK", 1)),
+    "CDC": ("CDC", "tiny_text", (*AUGMENTED, *WORDS)),
+    "CDC coupled": ("CDC", "tiny", (*AUGMENTED, "TRAINER.CDC.PROMPT_DEPTH", 2)),
+    "CDC views": ("CDC", "tiny_text", (*TEMPLATES, *WORDS, *VIEWS)),
+    "CDC invariant": ("CDC", "tiny_text", (*AUGMENTED, *WORDS, "TRAINER.CDC.INVARIANT_MAP.ENABLED", True)),
+    "CDC bank": ("CDC", "tiny_text", (*AUGMENTED, *WORDS, "TRAINER.CDC.FEATURE_BANK", 1)),
     "CoOp": ("CoOp", "tiny", ()),
     "CoOp CSC": ("CoOp", "tiny", ("TRAINER.COOP.CSC", True, "TRAINER.COOP.CTX_INIT", "")),
     "CoCoOp": ("CoCoOp", "tiny", ()),
     "MaPLe": ("MaPLe", "tiny", ("TRAINER.MAPLE.PROMPT_DEPTH", 2)),
+    "PromptSRC": ("PromptSRC", "tiny", ("TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 2)),
     "CLIPICM": ("CLIPICM", "tiny", ()),
     "CLIPICM probe": ("CLIPICM", "tiny", ("TRAINER.CLIPICM.PREDICTION", "probe")),
     "ZeroshotCLIP": ("ZeroshotCLIP", "tiny", ()),
@@ -170,7 +171,9 @@ def test_batches_and_workers_change_nothing(run_of, pictures):
 # ---------------------------------------------------------------------------------------------------------- class names
 
 
-@pytest.mark.parametrize("name", ["CDC", "CDC coupled", "CoOp", "CoCoOp", "MaPLe", "CLIPICM", "ZeroshotCLIP"])
+@pytest.mark.parametrize(
+    "name", ["CDC", "CDC coupled", "CoOp", "CoCoOp", "MaPLe", "PromptSRC", "CLIPICM", "ZeroshotCLIP"]
+)
 def test_other_class_names(run_of, build_run, data, tmp_path, name):
     """As a test of the same model on the new classes of the data set."""
     run = run_of(name)
