@@ -30,6 +30,7 @@ METHODS = {
     "CoOp": ("CoOp", ()),
     "CoCoOp": ("CoCoOp", ()),
     "MaPLe": ("MaPLe", ("TRAINER.MAPLE.PROMPT_DEPTH", 2)),
+    "PromptSRC": ("PromptSRC", ("TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 2, "TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT", 2)),
     "CLIPICM": ("CLIPICM", ()),
 }
 

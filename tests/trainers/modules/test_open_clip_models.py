@@ -445,6 +445,7 @@ TEMPLATES += ["TRAINER.CDC.AUGMENTATIONS", [["normalize"], ["normalize"]]]
         ("MaPLe", ["TRAINER.MAPLE.PROMPT_DEPTH", 2]),
         ("CDC", [*TEMPLATES, "TRAINER.CDC.PROMPT", "text"]),
         ("CDC", [*TEMPLATES, "TRAINER.CDC.PROMPT", "coupled", "TRAINER.CDC.PROMPT_DEPTH", 2]),
+        ("PromptSRC", ["TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 2, "TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT", 2]),
         ("CLIPICM", []),
     ],
 )
