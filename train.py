@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import shutil
 import sys
 from pathlib import Path
 
 import yaml
+
+ROOT = Path(__file__).resolve().parent  # the checkout
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -47,6 +50,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def setup_cfg(args: argparse.Namespace):
     """Dassl's defaults, then the data set's file, the method's file, the options, and the KEY VALUE pairs.
 
+    Relative paths start in the working folder. Those in config files are also looked for in the checkout, so that its
+    configs work in any folder (`find_paths`); those of the command line are not.
+
     Raises:
         FileNotFoundError: a config file is missing.
         ValueError: an unknown key, a value of the wrong type, or a key without a value.
@@ -69,6 +75,7 @@ def setup_cfg(args: argparse.Namespace):
     cfg = get_cfg_default()
     for path in files:
         _merge(path, _merge_file, cfg, path)
+    find_paths(cfg)
     given = {
         "DATASET.ROOT": args.root,
         "OUTPUT_DIR": args.output_dir,
@@ -94,6 +101,35 @@ def setup_cfg(args: argparse.Namespace):
     return cfg
 
 
+def find_paths(cfg) -> None:
+    """Make relative paths absolute which lead to nothing from the working folder, and to something from the checkout.
+
+    These are the paths of CLIP, of the checkpoint to start from, of the run to go on with, and of feature banks. All
+    others stay as they are written. So a run that is started in the checkout names CLIP as its config file does.
+
+    Args:
+        cfg: is changed.
+    """
+    from trainers.modules.open_clip_models import FOLDER_PREFIX, split_path
+
+    backbone = cfg.MODEL.BACKBONE
+    before, backbone.NAME = split_path(backbone.NAME)
+    paths = [
+        # a name of OpenAI's may be a folder's, too
+        (backbone, "NAME", os.path.isdir if before.endswith(FOLDER_PREFIX) else os.path.isfile),
+        (cfg.MODEL, "INIT_WEIGHTS", os.path.isfile),
+        (cfg, "RESUME", os.path.isdir),
+    ]
+    for options in cfg.TRAINER.values():
+        if isinstance(options, dict) and "FEATURE_BANK_DIR" in options:
+            paths.append((options, "FEATURE_BANK_DIR", os.path.isdir))
+    for node, key, is_there in paths:
+        path = os.path.expanduser(node[key])
+        if path and not is_there(path) and is_there(ROOT / path):
+            node[key] = str(ROOT / path)
+    backbone.NAME = before + backbone.NAME
+
+
 def _renamed_file(path: str) -> str:
     """The path of a config file, or of the one that has taken its place."""
     now = path.replace("_coupled.yaml", ".yaml")
@@ -108,10 +144,13 @@ def _renamed(cfg) -> dict[str, str]:
     return cfg.__dict__[cfg.RENAMED_KEYS]
 
 
-def _merge_file(cfg, path: str) -> None:
-    """Merge a YAML file, in which keys may have old names."""
-    with open(path, encoding="utf-8") as file:
-        given = cfg.load_cfg(file)
+def rename_keys(cfg, given) -> None:
+    """Give the keys of a config that had other names once their names of today.
+
+    Args:
+        cfg: a config with the trainers' keys.
+        given: the older config, also a part of one; is changed.
+    """
     for old, new in _renamed(cfg).items():
         *nodes, name = old.split(".")
         node = functools.reduce(lambda node, key: node.get(key, {}) if isinstance(node, dict) else {}, nodes, given)
@@ -119,6 +158,13 @@ def _merge_file(cfg, path: str) -> None:
             *nodes, new_name = new.split(".")
             target = functools.reduce(lambda node, key: node.setdefault(key, type(cfg)()), nodes, given)
             target[new_name] = node.pop(name)
+
+
+def _merge_file(cfg, path: str) -> None:
+    """Merge a YAML file, in which keys may have old names."""
+    with open(path, encoding="utf-8") as file:
+        given = cfg.load_cfg(file)
+    rename_keys(cfg, given)
     cfg.merge_from_other_cfg(given)
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from helpers import ROOT
+from tools.common.layout import Place, config_folder, trains_nothing
+from tools.results.runs import VARIANTS
 
 RECORDER = """#!/usr/bin/env bash
 pwd > "$RECORD"
@@ -270,7 +272,7 @@ def test_every_method_has_every_script_that_it_can_run():
     }
     for folder, trainer in {**trainers, "zsclip2": "ZeroshotCLIP2"}.items():
         scripts = {path.name: path.read_text() for path in (ROOT / "scripts" / folder).glob("*.sh")}
-        assert scripts.keys() == (own - training if folder.startswith("zsclip") else own)
+        assert scripts.keys() == (own - training if trains_nothing(trainer) else own)
         for name, text in scripts.items():
             assert text.endswith(f'TRAINER={trainer} exec bash "$(dirname "${{BASH_SOURCE[0]}}")/../cdc/{name}" "$@"\n')
             assert f"bash scripts/{folder}/{name}" in text
@@ -343,6 +345,57 @@ def test_domain_generalisation_tests_all_variants(checkout):
     assert [f"evaluation/ZeroshotCLIP/vit_b16_16shots/{v}/seed1" in c for v, c in zip(variants, zero_shot.calls)] == [
         True
     ] * 4
+
+
+TRAINED = 'mkdir -p "$2/prompt_learner"; touch "$2/results.json" "$2/prompt_learner/model.pth.tar-"{3,5}'
+
+
+@pytest.mark.parametrize(
+    ("method", "trainer", "trained"), [("cdc", "CDC", True), ("coop", "CoOp", True), ("zsclip", "ZeroshotCLIP", False)]
+)
+def test_folders_are_those_of_the_layout(checkout, method, trainer, trained):
+    """Of every protocol, as the tools know them: what is trained, and then its tests."""
+    variants = VARIANTS["imagenet"]
+    for name in ("imagenet", *variants):
+        checkout.add_config(f"datasets/{name}")
+    checkout.add_config(f"trainers/{trainer}/own")
+
+    def folders(script, *arguments, **environment):
+        environment = {"CFG": "own", "SHOTS": "4", "DO": TRAINED, **environment}
+        done = checkout.run(f"{method}/{script}.sh", *arguments, **environment)
+        assert done.returncode == 0, done.stderr
+        return [Path(re.search(r"--output-dir (\S+)", call)[1]) for call in done.calls]
+
+    def place(kind, dataset="dtd", shots=4, seed=2, **marks):
+        own = Place(kind, dataset, shots, trainer, config_folder("own", **marks), seed)
+        return checkout.root / "output" / own.folder
+
+    dtd, rate = ("dtd", "2"), ("OPTIM.LR", "0.1")
+    if trained:
+        assert folders("base2new_train", *dtd) == [place("train_base")]
+        assert folders("base2new_train", *dtd, SHOTS="-1", TAG="a") == [place("train_base", shots=-1, tag="a")]
+        assert folders("base2new_train", *dtd, *rate) == [place("train_base", tag="OPTIM.LR=0.1")]
+        assert folders("fewshot", *dtd, SHOTS="1 2 -1") == [place("all", shots=shots) for shots in (1, 2, -1)]
+        assert folders("xd_train", "imagenet", "2") == [place("all", "imagenet")]
+        assert folders("xd_train", "dtd", "2") == [place("all")]
+        for sub in ("base", "new"):
+            assert folders("base2new_test", *dtd, SUB=sub, LOADEP="3") == [place(f"test_{sub}", epoch=3)]
+            assert folders("base2new_test", *dtd, *rate, SUB=sub) == [place(f"test_{sub}", tag="OPTIM.LR=0.1")]
+        assert folders("xd_test", "digits", "2", SOURCE="dtd", LOADEP="3") == [
+            place("evaluation", "digits", epoch=3, source="dtd")
+        ]
+    for sub in ("base", "new"):
+        assert folders("base2new_test", *dtd, SUB=sub) == [place(f"test_{sub}")]
+    assert folders("xd_test", *dtd) == [place("evaluation")]
+    assert folders("dg_test", "imagenet", "2") == [place("evaluation", name) for name in variants]
+
+
+def test_scripts_know_what_trains_nothing(checkout):
+    names = [path.name for path in (ROOT / "configs/trainers").iterdir()] + ["ZeroshotOfOnesOwn", "Own"]
+    for name in names:
+        checkout.add_config(f"trainers/{name}/own")
+        refusal = "has nothing to train" in checkout.train("dtd", "1", TRAINER=name, CFG="own").stderr
+        assert refusal == trains_nothing(name)
 
 
 def test_few_shot_curve(checkout):

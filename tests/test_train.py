@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
 
 import pytest
+from dassl.config import get_cfg_default
 from PIL import Image
 
 import train
-from helpers import ROOT
+from helpers import ROOT, results_of
 
 
 def command_line(tmp_path, clip_file, *arguments):
@@ -41,6 +43,18 @@ def test_digits_from_nothing_with_seed_0_and_an_archive(tmp_path, clip_files):
     assert (tmp_path / "out/run/results.json").is_file()
     assert "* accuracy:" in (tmp_path / "out/run/log.txt").read_text()
     assert len(list((tmp_path / "data/digits/images").glob("*/*.png"))) == 1797
+
+
+def test_from_any_folder(tmp_path):
+    """The config's own CLIP lies in the checkout; what the command line names, in the working folder."""
+    files = ("--config-file", ROOT / "configs/trainers/ZeroshotCLIP/tiny.yaml", "--trainer", "ZeroshotCLIP")
+    files += ("--dataset-config-file", ROOT / "configs/datasets/digits.yaml", "--eval-only")
+    places = ("--root", "data", "--output-dir", "out", "DATALOADER.NUM_WORKERS", "0")
+    command = [sys.executable, ROOT / "train.py", *files, *places]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
+    assert results_of(tmp_path / "out")["backbone"] == str(ROOT / "weights/tiny_clip.pt.gz")
 
 
 def test_config_file_is_found_under_the_name_that_it_once_had(monkeypatch, capsys):
@@ -163,3 +177,92 @@ def test_config_order_and_cleaning():
     assert cfg.MODEL.BACKBONE.NAME == "y"
     assert cfg.DATASET.NAME == "Digits"
     assert set(cfg.TRAINER) == {"NAME", "CDC"}
+
+
+# By key what is made as that path, and what it is set to in a file
+PATHS = {
+    "MODEL.BACKBONE.NAME": "weights/clip.pt",
+    "MODEL.INIT_WEIGHTS": "start/model.pth.tar-5",
+    "RESUME": "runs/one",
+    "TRAINER.CDC.FEATURE_BANK_DIR": "banks",
+}
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A config file that names paths, a checkout to look for them in, and another folder, in which one is."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(train, "ROOT", tmp_path / "checkout")
+    lines = [
+        *("MODEL:", "  BACKBONE:", f"    NAME: {PATHS['MODEL.BACKBONE.NAME']}"),
+        *(f"  INIT_WEIGHTS: {PATHS['MODEL.INIT_WEIGHTS']}", f"RESUME: {PATHS['RESUME']}"),
+        *("TRAINER:", "  CDC:", f"    FEATURE_BANK_DIR: {PATHS['TRAINER.CDC.FEATURE_BANK_DIR']}"),
+    ]
+    config = tmp_path / "config.yaml"
+    config.write_text("\n".join(lines))
+
+    def make(folder):
+        for key, path in PATHS.items():
+            if key.endswith(("NAME", "WEIGHTS")):
+                (tmp_path / folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / folder / path).touch()
+            else:
+                (tmp_path / folder / path).mkdir(parents=True)
+
+    def paths(*arguments):
+        given = ["--trainer", "CDC", "--config-file", str(config), *map(str, arguments)]
+        cfg = train.setup_cfg(train.parse_arguments(given))
+        found = {key: functools.reduce(lambda node, name: node[name], key.split("."), cfg) for key in PATHS}
+        return {key: path.replace(f"{tmp_path}/", "/") for key, path in found.items()}
+
+    return make, paths
+
+
+def test_path_in_a_config_is_looked_for_in_the_checkout_too(elsewhere):
+    make, paths = elsewhere
+    assert paths() == PATHS
+    make("checkout")
+    assert paths() == {key: f"/checkout/{path}" for key, path in PATHS.items()}
+    make("work")
+    assert paths() == PATHS
+
+
+def test_path_on_the_command_line_is_seen_from_the_working_folder_alone(elsewhere):
+    make, paths = elsewhere
+    make("checkout")
+    assert paths(*(part for pair in PATHS.items() for part in pair)) == PATHS
+    assert paths("--backbone", "weights/clip.pt")["MODEL.BACKBONE.NAME"] == "weights/clip.pt"
+    assert paths("--resume", "runs/one")["RESUME"] == "runs/one"
+
+
+def test_name_of_a_clip_is_no_folder(elsewhere, tmp_path):
+    _, paths = elsewhere
+    (tmp_path / "checkout/weights/clip.pt").mkdir(parents=True)
+    assert paths() == PATHS
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("open_clip:ViT-B-16/weights/clip.pt", "open_clip:ViT-B-16//checkout/weights/clip.pt"),
+        ("local-dir:weights", "local-dir:/checkout/weights"),
+        ("open_clip:local-dir:weights", "open_clip:local-dir:/checkout/weights"),
+        ("open_clip:ViT-B-16/weights", "open_clip:ViT-B-16/weights"),  # may be the name of weights, as of open_clip's
+        ("hf-hub:weights/clip.pt", "hf-hub:weights/clip.pt"),
+        ("ViT-B/16", "ViT-B/16"),
+    ],
+)
+def test_path_after_the_name_of_open_clips_model(elsewhere, tmp_path, name, found):
+    make, _ = elsewhere
+    make("checkout")
+    cfg = get_cfg_default()
+    cfg.MODEL.BACKBONE.NAME = name
+    train.find_paths(cfg)
+    assert cfg.MODEL.BACKBONE.NAME.replace(f"{tmp_path}/", "/") == found
+
+
+def test_config_in_the_checkout_stays_as_it_is_written(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    cfg = train.setup_cfg(train.parse_arguments([*DIGITS]))
+    assert cfg.MODEL.BACKBONE.NAME == "weights/tiny_clip.pt.gz"

@@ -34,11 +34,21 @@ from .modules.losses import (
     trusted_cross_entropy,
 )
 from .modules.prompted import PromptedCLIP
-from .modules.prompts import CoupledTemplates, Learner, TextTemplates, check_coupled, check_start
-from .modules.templates import format_template
+from .modules.prompts import (
+    CoupledTemplates,
+    IndependentTemplates,
+    Learner,
+    TextTemplates,
+    check_coupled,
+    check_start,
+)
+from .modules.self_regulation import GaussianAverage, distances, ensemble_features, gaussian_weights
+from .modules.templates import PROMPTSRC_TEMPLATES, format_template
 from .modules.text import TextEncoder
 from .modules.vision import ImageEncoder, VisualPrompt
 from .prompt_trainer import PromptTrainer
+
+PROMPTS = ("coupled", "independent", "text")
 
 # The sources settle M = 4 and that every template has its own augmentation. Templates are MaPLe's. Every other value is
 # our choice.
@@ -46,15 +56,16 @@ cfg_default.TRAINER.CDC = CfgNode(
     {
         "PREC": "fp16",  # of the encoders: fp16, bf16, amp or fp32; losses and evidence are always in fp32
         # Kind of template: coupled (MaPLe's, and by its numbers the paper's: tokens in several layers of both encoders;
-        # needs a ViT, and M image passes) or text (tokens of the text encoder alone; one image pass in testing)
+        # needs a ViT, and M image passes), independent (PromptSRC's: the same without coupling), or text (tokens of the
+        # text encoder alone; one image pass in testing)
         "PROMPT": "coupled",
         "N_TEMPLATES": 4,  # M
         "N_CTX": 2,  # context tokens of each template
-        # Wordings that the templates start from: none (random), one for all, or one for each; of N_CTX tokens or, if
-        # coupled, more, the same number in all, of which the first N_CTX learn
+        # Wordings that the templates start from: none (random), one for all, or one for each; of N_CTX tokens or, but
+        # for text, more, the same number in all, of which the first N_CTX learn
         "CTX_INIT": ["a photo of a"],
         "CTX_STD": 0.0,  # normal noise on that start; text templates that start equal need some
-        "PROMPT_DEPTH": 9,  # of coupled templates: in how many layers tokens are put, 1 to CLIP's number of layers
+        "PROMPT_DEPTH": 9,  # but for text: in how many layers tokens are put, 1 to CLIP's number of layers
         "ANCHOR": "",  # hand-written template of eq. (3), with {} for the class name; "": the data set's own
         # Dassl transforms in training, one list a template, or empty: INPUT.TRANSFORMS for all of them
         "AUGMENTATIONS": [
@@ -80,6 +91,14 @@ cfg_default.TRAINER.CDC = CfgNode(
         "FUSED_LOSS": False,  # add eq. (7) on the fused opinion
         "KL_WEIGHT": 0.0,  # weight of the KL to the uniform Dirichlet (Han et al., ICLR 2021) ...
         "KL_EPOCHS": 10,  # ... which grows linearly over so many epochs
+        # PromptSRC's losses and average (Khattak et al., ICCV 2023) for each template, with its published weights
+        "SELF_REGULATION": {
+            "ENABLED": False,
+            "TEXT_LOSS_WEIGHT": 25.0,  # of the distance of text features from the frozen CLIP's
+            "IMAGE_LOSS_WEIGHT": 10.0,  # of that of image features; that of the predictions has weight 1
+            "GPA_MEAN": 15.0,  # of the normal distribution that weighs the epochs 1, 2, ... in the average
+            "GPA_STD": 1.0,
+        },
         # All cosines after the invariant map of CLIP-ICM (Song et al., ICML 2025), estimated on plain CLIP before
         # training; cosines there are others, so that EVIDENCE_SHIFT may need another value
         "INVARIANT_MAP": {
@@ -152,8 +171,8 @@ class CDC(PromptTrainer):
 
     def config_problems(self, cfg, options) -> list[str]:
         problems = super().config_problems(cfg, options)
-        if options.PROMPT not in ("text", "coupled"):
-            problems.append(f"PROMPT must be text or coupled, got {options.PROMPT!r}")
+        if options.PROMPT not in PROMPTS:
+            problems.append(f"PROMPT must be one of {', '.join(PROMPTS)}, got {options.PROMPT!r}")
         if cfg.INPUT.NO_TRANSFORM or cfg.DATALOADER.K_TRANSFORMS != 1:
             problems.append("INPUT.NO_TRANSFORM must be False and DATALOADER.K_TRANSFORMS 1: views are AUGMENTATIONS'")
         if options.EVIDENCE not in EVIDENCE_FUNCTIONS:
@@ -165,14 +184,18 @@ class CDC(PromptTrainer):
         negative = [k for k in ("EVIDENCE_SCALE", "BETA", "GAMMA", "KL_WEIGHT", "KL_EPOCHS") if options[k] < 0]
         problems += [f"{key} must not be negative, got {options[key]}" for key in negative]
         start = (options.CTX_INIT, options.N_TEMPLATES, options.N_CTX, options.CTX_STD)
-        coupled = options.PROMPT == "coupled"
-        problems += collect_errors(check_start, *start, coupled)
-        problems += collect_errors(check_coupled, options.PROMPT_DEPTH, cfg.MODEL.BACKBONE.NAME) if coupled else []
+        deep = options.PROMPT != "text"
+        problems += collect_errors(check_start, *start, deep)
+        problems += collect_errors(check_coupled, options.PROMPT_DEPTH, cfg.MODEL.BACKBONE.NAME) if deep else []
         problems += collect_errors(format_template, [], cfg.DATASET.NAME, options.ANCHOR)
         estimate = options.INVARIANT_MAP
         problems += collect_errors(check_estimate, estimate.INTERVENTIONS, estimate.K, estimate.LAMBDA)
-        if options.FEATURE_BANK and coupled:
+        if options.FEATURE_BANK and deep:
             problems.append(f"FEATURE_BANK takes PROMPT text, got {options.PROMPT}")
+        near = options.SELF_REGULATION
+        problems += collect_errors(gaussian_weights, cfg.OPTIM.MAX_EPOCH, near.GPA_MEAN, near.GPA_STD)
+        negative = [key for key in ("TEXT_LOSS_WEIGHT", "IMAGE_LOSS_WEIGHT") if near[key] < 0]
+        problems += [f"SELF_REGULATION.{key} must not be negative, got {near[key]}" for key in negative]
         return problems + _augmentation_problems(options, cfg.INPUT.TRANSFORMS)
 
     def transforms(self) -> tuple:
@@ -197,6 +220,11 @@ class CDC(PromptTrainer):
             learner.invariant = InvariantMap(anchor.shape[1])  # part of the learner, so that checkpoints keep it
         evidence = EvidenceFunction(options.EVIDENCE, options.EVIDENCE_SCALE or self.scale, options.EVIDENCE_SHIFT)
         self.model = CDCModel(clip_model, learner, self.autocast, anchor, evidence).to(self.device)
+        near = options.SELF_REGULATION
+        if near.ENABLED:
+            with self.autocast():
+                self.frozen_texts = ensemble_features(encoder, PROMPTSRC_TEMPLATES, self.class_names)
+            self.average = GaussianAverage(self.cfg.OPTIM.MAX_EPOCH, near.GPA_MEAN, near.GPA_STD)
 
     def _learner(self, text_encoder: TextEncoder, image_encoder: ImageEncoder) -> Learner:
         """The templates, of the kind that the config says."""
@@ -204,7 +232,8 @@ class CDC(PromptTrainer):
         size, start = (options.N_TEMPLATES, options.N_CTX), (options.CTX_INIT, options.CTX_STD)
         if options.PROMPT == "text":
             return TextTemplates(text_encoder, names, *size, *start)
-        return CoupledTemplates(text_encoder, image_encoder, names, *size, options.PROMPT_DEPTH, *start)
+        kind = CoupledTemplates if options.PROMPT == "coupled" else IndependentTemplates
+        return kind(text_encoder, image_encoder, names, *size, options.PROMPT_DEPTH, *start)
 
     def before_train(self) -> None:
         super().before_train()
@@ -225,7 +254,7 @@ class CDC(PromptTrainer):
         return metrics
 
     def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
-        """Eq. (8), `L_tce + beta L_de + gamma L_con`."""
+        """Eq. (8), `L_tce + beta L_de + gamma L_con`, and what the config adds."""
         options = self.options
         label = self.to_device(batch["label"])
         text_features = self.model.text_features()
@@ -255,16 +284,17 @@ class CDC(PromptTrainer):
         pass, so that memory does not grow with M. `FUSED_LOSS` ties them together, and they are all kept.
         """
         prompt = self.learner.visual()
-        if prompt is None or self.options.FUSED_LOSS:
-            log_evidence = self.model.log_evidence(self.train_features(batch), text_features)
-            return self._evidence_loss(log_evidence, label), log_evidence
-        views, losses, found = self.views(batch), [], []
+        if prompt is None:
+            features = self.feature_source.features(batch)
+            return self._loss_of_features(features, features, text_features, label)
+        views = self.views(batch)
+        if self.options.FUSED_LOSS:
+            return self._loss_of_views(views, prompt, text_features, label)
+        losses, found = [], []
         for part in self.model.image_encoder.parts(prompt, len(label)):
 
             def of_part(text: Tensor, *tokens: Tensor, images: Tensor = views[part]) -> tuple[Tensor, Tensor]:
-                features = self.model.encode_images(images, VisualPrompt(tokens[0], tokens[1:]))
-                log_evidence = self.model.log_evidence(self.model.project(features), text)
-                return self._evidence_loss(log_evidence, label), log_evidence
+                return self._loss_of_views(images, VisualPrompt(tokens[0], tokens[1:]), text, label)
 
             own = prompt.of(part)
             scale = self.scaler.scale if self.scaler else None
@@ -272,6 +302,35 @@ class CDC(PromptTrainer):
             losses.append(loss)
             found.append(log_evidence)
         return torch.stack(losses).sum(), torch.cat(found)
+
+    def _loss_of_views(
+        self, views: Tensor, prompt: VisualPrompt, text_features: Tensor, label: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `_loss_of_features`, of what some templates see, `(M, B, 3, S, S)`, under their visual prompts."""
+        features = self.model.encode_images(views, prompt)
+        plain = self.model.plain_image_features(views) if self.options.SELF_REGULATION.ENABLED else features
+        return self._loss_of_features(features, plain, text_features, label)
+
+    def _loss_of_features(
+        self, features: Tensor, plain_features: Tensor, text_features: Tensor, label: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The terms of the loss that see images, summed over some templates, and their log-evidence `(M, B, C)`.
+
+        Args:
+            features, plain_features: `(M, B, D)` or `(B, D)` under the templates' prompts, and by CLIP without prompts.
+            text_features: `(M, C, D)`.
+            label: `(B,)`.
+        """
+        model, near = self.model, self.options.SELF_REGULATION
+        features = model.project(features)
+        log_evidence = model.log_evidence(features, text_features)
+        loss = self._evidence_loss(log_evidence, label)
+        if near.ENABLED:
+            frozen = (model.project(plain_features), model.project(self.frozen_texts))
+            far = distances(features, text_features, *frozen, model.scale)  # of templates the mean
+            weighted = far.logits + near.TEXT_LOSS_WEIGHT * far.text + near.IMAGE_LOSS_WEIGHT * far.image
+            loss = loss + len(text_features) * weighted
+        return loss, log_evidence
 
     def _classification_loss(self, log_evidence: Tensor, label: Tensor) -> Tensor:
         """Eq. (7), or plain cross-entropy in its place, of log-evidence `(M, B, C)`: sum over templates."""

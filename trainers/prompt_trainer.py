@@ -25,6 +25,7 @@ from .modules.checkpoints import read_checkpoint
 from .modules.files import atomic_write
 from .modules.prompted import PromptedCLIP
 from .modules.random_state import get_random_state, set_random_state
+from .modules.self_regulation import GaussianAverage
 from .modules.sharing import explain, find_shared
 
 
@@ -35,6 +36,8 @@ class PromptTrainer(ClipTrainer):
     its `loss` says what is minimised.
 
     Attributes:
+        average: where the method has one, of the learner's parameters over the epochs; it takes their place after the
+            last epoch.
         checkpoint_folder: a run's folder of checkpoints.
         key_prefix: what stands before the prompt learner's own names in them.
         untrained_keys: names, as shell patterns, that the method's published code keeps there too and that are no part
@@ -42,6 +45,7 @@ class PromptTrainer(ClipTrainer):
     """
 
     model: PromptedCLIP
+    average: GaussianAverage | None = None
     checkpoint_folder = "prompt_learner"
     key_prefix = ""
     untrained_keys: tuple[str, ...] = ()
@@ -61,7 +65,7 @@ class PromptTrainer(ClipTrainer):
 
     def training_state(self) -> dict:
         """What else of the method a resumed run needs, tensors and plain data."""
-        return {}
+        return self.average.state_dict() if self.average else {}
 
     def load_training_state(self, state: dict) -> None:
         """Bring `training_state` back; `state` is empty where a checkpoint has none.
@@ -69,6 +73,8 @@ class PromptTrainer(ClipTrainer):
         Raises:
             KeyError, TypeError, ValueError: it does not fit this run.
         """
+        if self.average:
+            self.average.load_state_dict(state)
 
     def config_problems(self, cfg, options) -> list[str]:
         return super().config_problems(cfg, options) + bank_problems(cfg, options)
@@ -131,7 +137,18 @@ class PromptTrainer(ClipTrainer):
             )
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
+            self._add_to_average()
         return logged
+
+    def _add_to_average(self) -> None:
+        """After the last step of an epoch."""
+        if self.average:
+            parameters = dict(self.learner.named_parameters())
+            self.average.add(parameters)
+            if self.average.complete:
+                with torch.no_grad():
+                    for name, value in self.average.total.items():
+                        parameters[name].copy_(value)
 
     def step(self, batch: dict) -> dict[str, Tensor]:
         """Forward and backward pass and the optimizer's step; the host waits for nothing that a GPU computes.

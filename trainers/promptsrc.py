@@ -160,21 +160,6 @@ class PromptSRC(PromptTrainer):
             "acc": compute_accuracy(logits, label)[0],
         }
 
-    def forward_backward(self, batch: dict) -> dict[str, float]:
-        """As in the base class; an epoch's last step adds to the average, which the last epoch's puts in place."""
-        logged = super().forward_backward(batch)
-        if self.batch_idx + 1 == self.num_batches:
-            self.average.add(self.learner.state_dict())
-            if self.average.complete:
-                self.learner.load_state_dict(self.average.total)
-        return logged
-
-    def training_state(self) -> dict:
-        return self.average.state_dict()
-
-    def load_training_state(self, state: dict) -> None:
-        self.average.load_state_dict(state)
-
 
 def _words(options: CfgNode) -> str:
     """The words that the context starts from, "" for a random start."""

@@ -69,11 +69,9 @@ settings_suffix() {
     printf '+%s' "$safe"
 }
 
-# has_training: whether TRAINER is one that is trained before it is tested.
+# has_training: whether TRAINER is one that is trained before it is tested, by its name.
 has_training() {
-    case $TRAINER in
-        ZeroshotCLIP | ZeroshotCLIP2) return 1 ;;
-    esac
+    [[ $TRAINER != Zeroshot* ]]
 }
 
 # generated DATASET: whether it is one that this project writes itself.

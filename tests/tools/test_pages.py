@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import html
 import re
 import runpy
@@ -193,14 +194,15 @@ def written_on_pages() -> set[str]:
 
 
 def test_options_on_the_page_of_the_method_have_their_defaults():
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \|", TEXTS["docs/method.md"], re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Z_]+(?:\.[A-Z_]+)*)` \| (.*?) \|", TEXTS["docs/method.md"], re.MULTILINE)
     assert len(rows) >= 15
     options = get_cfg_default().TRAINER.CDC
     for name, default in rows:
         if default == "four lists":
             assert len(options[name]) == 4
         else:
-            assert str(options[name]) == default.strip("`").strip('"'), name
+            value = functools.reduce(lambda node, key: node[key], name.split("."), options)
+            assert str(value) == default.strip("`").strip('"'), name
 
 
 # ---- pages that show what commands print

@@ -380,16 +380,16 @@ def test_zero_shot(build, tmp_path, small_clip):
     assert results_of(tmp_path)["epoch"] == 0
 
 
-# What is no hyper-parameter of the method as the paper has it: a store of features, and CLIP-ICM's map in front of it.
-OPTIONAL = {"FEATURE_BANK", "FEATURE_BANK_DIR", "INVARIANT_MAP"}
+# What is no hyper-parameter of the method as the paper has it: a store of features, and parts of other methods.
+OPTIONAL = {"FEATURE_BANK", "FEATURE_BANK_DIR", "INVARIANT_MAP", "SELF_REGULATION"}
 
 
-@pytest.mark.parametrize("name", ["vit_b16", "vit_b16_cross_datasets", "vit_b16_text"])
+@pytest.mark.parametrize("name", ["vit_b16", "vit_b16_cross_datasets", "vit_b16_self_regulated", "vit_b16_text"])
 def test_config_for_photographs_writes_out_every_hyper_parameter(name):
     """With where it comes from, in a comment on its line or, for what has several lines, on the one before."""
     text = (ROOT / f"configs/trainers/CDC/{name}.yaml").read_text()
     options = yaml.safe_load(text)["TRAINER"]["CDC"]
-    unused = OPTIONAL if options["PROMPT"] == "coupled" else OPTIONAL | {"PROMPT_DEPTH"}
+    unused = OPTIONAL - set(options) | ({"PROMPT_DEPTH"} if options["PROMPT"] == "text" else set())
     assert set(options) == set(cfg_default.TRAINER.CDC) - unused
     lines = text.splitlines()
     for key in options:

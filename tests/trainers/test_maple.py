@@ -397,7 +397,18 @@ def gradients_of(trainer, batch) -> tuple[torch.Tensor, dict, list[torch.Tensor]
     return loss.detach(), logged, [parameter.grad.clone() for parameter in trainer.learner.parameters()]
 
 
-@pytest.mark.parametrize("options", [{}, {"KL_WEIGHT": 1.0}, {"DECISION": "mean"}, {"INVARIANT_MAP.ENABLED": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"KL_WEIGHT": 1.0},
+        {"DECISION": "mean"},
+        {"INVARIANT_MAP.ENABLED": True},
+        {"PROMPT": "independent"},
+        {"SELF_REGULATION.ENABLED": True},
+        {"SELF_REGULATION.ENABLED": True, "INVARIANT_MAP.ENABLED": True},
+    ],
+)
 @pytest.mark.parametrize("n_at_once", [1, 2])
 def test_templates_one_after_the_other_have_the_same_gradients(build, tmp_path, monkeypatch, options, n_at_once):
     """In parts, each with its own backward pass, against all templates in one graph."""
@@ -520,7 +531,7 @@ def test_it_needs_a_vit(build, tmp_path, kind, resnet_clip):
         ("MaPLe", ("TRAINER.MAPLE.N_CTX", 3, "TRAINER.MAPLE.CTX_INIT", "a photo"), "at least as many tokens"),
         ("CDC", ("TRAINER.CDC.PROMPT_DEPTH", 3), "from 1 to 2, .* got 3"),
         ("CDC", ("TRAINER.CDC.N_CTX", 5), "at least as many tokens"),
-        ("CDC", ("TRAINER.CDC.PROMPT", "deep"), "text or coupled, got 'deep'"),
+        ("CDC", ("TRAINER.CDC.PROMPT", "deep"), "PROMPT must be one of coupled, independent, text, got 'deep'"),
     ],
 )
 def test_wrong_config_is_told(build, tmp_path, kind, options, message):

@@ -480,6 +480,93 @@ def test_without_visual_prompts_the_image_loss_is_none(build, tmp_path):
         build(tmp_path / "vit", backbone=tmp_path / "resnet.pt")
 
 
+# ---------------------------------------------------------------------------------------------- CDC with its losses
+
+
+@pytest.fixture
+def build_cdc(build_run, clip_file):
+    """CDC with independent templates under PromptSRC's losses."""
+
+    def make(output, *opts, flags=()):
+        own = {
+            "PROMPT": "independent",
+            "PROMPT_DEPTH": 2,
+            "N_CTX": 2,
+            "N_TEMPLATES": 2,
+            "AUGMENTATIONS": [],
+            "SELF_REGULATION.ENABLED": True,
+            "SELF_REGULATION.GPA_MEAN": 2.0,
+            "SELF_REGULATION.GPA_STD": 2.0,
+        }
+        given = [x for key, value in own.items() for x in (f"TRAINER.CDC.{key}", value)]
+        return build_run("CDC", output, *given, *opts, backbone=clip_file, config="tiny", flags=flags)
+
+    return make
+
+
+def test_one_template_of_cdc_without_its_own_losses_is_promptsrc(build, build_cdc, tmp_path):
+    size = ("PROMPT_DEPTH_TEXT", 2, "PROMPT_DEPTH_VISION", 2, "N_CTX_TEXT", 2, "N_CTX_VISION", 2)
+    given = [x for key, value in zip(size[::2], size[1::2]) for x in (f"TRAINER.PROMPTSRC.{key}", value)]
+    promptsrc = build(tmp_path / "promptsrc", *given)
+    plain = {"N_TEMPLATES": 1, "DECISION": "mean", "BETA": 0.0, "GAMMA": 0.0, "EVIDENCE_SHIFT": 0.0}
+    cdc = build_cdc(tmp_path / "cdc", *(x for key, value in plain.items() for x in (f"TRAINER.CDC.{key}", value)))
+    state = {f"templates.0.{name}": value for name, value in state_of(promptsrc).items()}
+    cdc.learner.load_state_dict(state)
+    batch = {"img": torch.randn(3, 3, SIZE, SIZE), "label": torch.tensor([0, 1, 0])}
+    for trainer in (cdc, promptsrc):
+        trainer.batch_idx, trainer.num_batches, trainer.epoch = 0, 1, 0
+    assert cdc.forward_backward(batch)["loss"] == pytest.approx(promptsrc.forward_backward(batch)["loss"], rel=1e-5)
+    for name, value in state_of(promptsrc).items():
+        assert relative(cdc.learner.state_dict()[f"templates.0.{name}"], value) < 1e-6, name
+    assert set(cdc.average.total) == set(state)
+
+
+@pytest.mark.parametrize("prompt", ["text", "coupled", "independent"])
+def test_self_regulated_cdc_is_resumed_as_if_not_cut(build_cdc, tmp_path, prompt):
+    opts = ("TRAINER.CDC.PROMPT", prompt, "TRAINER.CDC.CTX_INIT", [], "TRAINER.CDC.CTX_STD", 0.02)
+    opts = (*opts, "OPTIM.MAX_EPOCH", 2)
+    whole = build_cdc(tmp_path / "whole", *opts)
+    epochs = []
+    after_epoch = whole.after_epoch
+    whole.after_epoch = lambda: (epochs.append(state_of(whole)), after_epoch())
+    whole.train()
+    cut = build_cdc(tmp_path / "cut", *opts, "TEST.NO_TEST", True)
+    cut.max_epoch = 1
+    cut.train()
+    resumed = build_cdc(tmp_path / "cut", *opts)
+    resumed.train()
+    assert all(torch.equal(value, state_of(resumed)[name]) for name, value in state_of(whole).items())
+    assert any(not torch.equal(value, epochs[0][name]) for name, value in state_of(whole).items())
+    assert whole.average.complete
+
+
+def test_self_regulation_has_its_weights(build_cdc, tmp_path):
+    """The loss is linear in each weight, and counts every template."""
+    batch = {"img": torch.randn(2, 3, SIZE, SIZE), "img2": torch.randn(2, 3, SIZE, SIZE), "label": torch.tensor([0, 1])}
+    trainer = build_cdc(tmp_path)
+    trainer.epoch = 0
+    node = trainer.options.SELF_REGULATION
+    node.defrost()
+
+    def loss(text, image, enabled=True):
+        node.TEXT_LOSS_WEIGHT, node.IMAGE_LOSS_WEIGHT, node.ENABLED = text, image, enabled
+        return trainer.loss(batch)[0].item()
+
+    model = trainer.model
+    views = torch.stack([batch["img"], batch["img2"]])
+    with torch.no_grad():
+        text, images = model.text_features(), model.image_features(views)
+        plain = model.plain_image_features(views)
+        expected = [(text[m] - trainer.frozen_texts).abs().mean() for m in range(2)]
+        assert loss(1.0, 0.0) - loss(0.0, 0.0) == pytest.approx(sum(expected).item(), rel=1e-3)
+        expected = [(images[m] - plain[m]).abs().mean() for m in range(2)]
+        assert loss(0.0, 1.0) - loss(0.0, 0.0) == pytest.approx(sum(expected).item(), rel=1e-3)
+        frozen = torch.log_softmax(model.scale * plain @ trainer.frozen_texts.T, dim=-1)
+        own = torch.log_softmax(model.scale * images @ text.transpose(1, 2), dim=-1)
+        expected = sum(F.kl_div(own[m], frozen[m], reduction="sum", log_target=True) / own[m].numel() for m in range(2))
+        assert loss(0.0, 0.0) - loss(0.0, 0.0, enabled=False) == pytest.approx(expected.item(), rel=1e-3)
+
+
 def published_state(trainer, clip_model):
     """What the published code would keep of this PromptSRC: all of CLIP twice, class names, all in half precision."""
     state = {key: p.detach().half() for key, p in named(trainer).items()}

@@ -23,6 +23,7 @@ from dassl.utils import set_random_seed
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+import train
 from tools.common.choices import SPLITS
 from tools.predict.trained import fit_to_machine, load_images, load_trained, merge, read_run, restore_cfg
 from trainers.base import ClipTrainer, build_without_data
@@ -130,6 +131,7 @@ def build_cfg(args: argparse.Namespace, results: dict | None) -> CfgNode:
             if not os.path.isfile(path):
                 raise FileNotFoundError(f"no config file {path}")
             merge(path, cfg.merge_from_file, path)
+    train.find_paths(cfg)
     if results is None:
         cfg.TRAINER.NAME = args.trainer
     if args.root:

@@ -26,14 +26,13 @@ from yacs.config import CfgNode
 from yaml import YAMLError
 
 import datasets  # noqa: F401  registers the data sets, whose config keys a run's config has
+import train
 import trainers
 from datasets.files import describe_nearest
 from tools.common.choices import DEVICES
-from tools.common.paths import ROOT
 from trainers.base import ClipTrainer, build_without_data
 from trainers.modules.checkpoints import read_checkpoint
 from trainers.modules.loading import OtherWeights
-from trainers.modules.open_clip_models import split_path
 from trainers.modules.random_state import kept_random_states, seed_all
 from trainers.modules.sharing import find_shared
 from trainers.prompt_trainer import PromptTrainer
@@ -70,20 +69,27 @@ def read_run(run: str | Path) -> dict[str, Any]:
 
 
 def restore_cfg(results: dict[str, Any]) -> CfgNode:
-    """The config of a run from its results.
+    """The config of a run from its results, with the paths that lead into the checkout, as in `train.find_paths`.
 
     Raises:
         ValueError: it has keys or values that this project does not know.
     """
     cfg = get_cfg_default()
+
+    def merge_results(config: dict[str, Any]) -> None:
+        given = CfgNode(config)
+        train.rename_keys(cfg, given)
+        cfg.merge_from_other_cfg(given)
+
     source = "the header of the file" if "format" in results else "results.json"
-    merge(f"the config in {source}", lambda config: cfg.merge_from_other_cfg(CfgNode(config)), results["config"])
+    merge(f"the config in {source}", merge_results, results["config"])
     cfg.MODEL.INIT_WEIGHTS = ""  # what its training started from, which may be gone
+    train.find_paths(cfg)
     return cfg
 
 
 def fit_to_machine(cfg: CfgNode, device: str = "auto", backbone: str = "", precision: str = "") -> None:
-    """Set in a config where and in what a model computes, and find its CLIP.
+    """Set in a config where and in what a model computes, and with which CLIP.
 
     Args:
         cfg: is changed.
@@ -106,10 +112,7 @@ def fit_to_machine(cfg: CfgNode, device: str = "auto", backbone: str = "", preci
     cfg.USE_CUDA = device != "cpu"
     if precision:
         cfg.TRAINER[cfg.TRAINER.NAME.upper()].PREC = precision
-    before, path = split_path(backbone or cfg.MODEL.BACKBONE.NAME)
-    if path and not os.path.exists(os.path.expanduser(path)) and (ROOT / path).exists():
-        path = str(ROOT / path)  # as seen from the checkout, where runs are started
-    cfg.MODEL.BACKBONE.NAME = before + path
+    cfg.MODEL.BACKBONE.NAME = backbone or cfg.MODEL.BACKBONE.NAME
 
 
 def merge(source: str, merging: Callable, content: Any) -> None:

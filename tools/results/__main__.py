@@ -4,7 +4,8 @@
 
 Mean and standard deviation (that of a sample, n - 1) over seeds; the harmonic mean (HM) is of the two means. What is
 missing is named below the table; an average is over the data sets that every column has, and says over how many.
-Folders and what counts as a run's accuracy: `tools/results/runs.py`; with examples: docs/tables.md.
+Folders: `tools/common/layout.py`. What counts as a run's accuracy: `tools/results/runs.py`; with examples:
+docs/tables.md.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from __future__ import annotations
 import sys
 
 from tools.common.commands import argument_parser
+from tools.common.layout import PROTOCOLS
 from tools.common.pipes import ending_quietly
 from tools.results.render import FORMATS, render, table_of, with_notes
-from tools.results.runs import PROTOCOLS
 
 
 @ending_quietly()

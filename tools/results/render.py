@@ -10,8 +10,9 @@ from typing import Any
 
 from tabulate import tabulate
 
+from tools.common.layout import PROTOCOLS
 from tools.results import published
-from tools.results.runs import LAYOUT, find_runs
+from tools.results.runs import find_runs
 from tools.results.tables import Column, Figure, Table, build_table, paper_numbers, seeds_name, shots_name, shots_of
 
 FORMATS = ("text", "markdown", "csv", "latex")
@@ -189,7 +190,7 @@ def table_of(
         outputs = [output] if isinstance(output, (str, Path)) else output
         chosen = "".join(f", {name} {', '.join(map(str, values))}" for name, values in given.items())
         raise FileNotFoundError(
-            f"no run of {protocol} below {' '.join(map(str, outputs))}{chosen}; such runs lie in {LAYOUT[protocol]}"
+            f"no run of {protocol} below {' '.join(map(str, outputs))}{chosen}; such runs lie in {PROTOCOLS[protocol]}"
         )
     table = build_table(runs, join_configs=join_configs, seeds=given.get("seeds", ()))
     there: dict[str, set[Any]] = {

@@ -1,14 +1,6 @@
 """Runs below an output folder, as records: ours by their `results.json`, those of CoOp and MaPLe by their `log.txt`.
 
-Where runs lie, as CoOp's and MaPLe's scripts put them, with `<cfg>` of one folder or several
-(`rn50_16shots/nctx16_cscFalse_ctpend`):
-
-    base2new/{train_base,test_base,test_new}/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k>    base-to-new
-    <dataset>/<trainer>/<cfg>_<n>shots/seed<k>                                             trained on all classes
-    evaluation/<trainer>/<cfg>_<n>shots/<dataset>/seed<k>                                  such a run on another set
-    <trainer>/<cfg>/<dataset>                                                              zero-shot CLIP, no seed
-
-What counts as a run's accuracy:
+Where runs lie is in `tools.common.layout`. What counts as a run's accuracy:
 
 - that in its `results.json`, where there is one;
 - else the last evaluation on the test split in its logs, `log.txt` and, as Dassl names those of later runs in the same
@@ -30,19 +22,10 @@ from pathlib import Path
 
 import yaml
 
+from tools.common.layout import HALVES, PROTOCOLS, Place, parse, training_set, trains_nothing
 from tools.common.paths import ROOT
 
 CONFIGS = ROOT / "configs" / "datasets"
-
-# Where the runs of a protocol lie below the output folder
-_TRAINED = "<dataset>/<trainer>/<cfg>_<n>shots/seed<k>"
-LAYOUT = {
-    "base2new": "base2new/{train_base,test_base,test_new}/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k>",
-    "xd": "evaluation/<trainer>/<cfg>_<n>shots/<dataset>/seed<k> and " + _TRAINED,
-    "dg": "evaluation/<trainer>/<cfg>_<n>shots/<dataset>/seed<k> and " + _TRAINED,
-    "fewshot": _TRAINED,
-}
-PROTOCOLS = tuple(LAYOUT)
 
 # Data sets with shifted images of a source's classes: what domain generalisation is tested on, and cross-data-set not
 VARIANTS = {
@@ -50,12 +33,8 @@ VARIANTS = {
     "shapes": ("shapesv2", "shapes_sketch", "shapes_a", "shapes_r"),
 }
 
-# Base-to-new: the part that each folder holds, and its rank among those of the same part, as a test of its own goes
-# before the test that ends training
-PARTS = {"test_base": ("base", 0), "train_base": ("base", 1), "test_new": ("new", 0)}
-
-SHOTS_FOLDER = re.compile(r"(?P<config>.+)_(?P<shots>-?\d+)shots(?P<rest>\+.+)?")
-SEED_FOLDER = re.compile(r"seed(\d+)")
+# Among results of the same part that of a test of its own goes before that of the test that ends training
+RANKS = {"train_base": 1, "all": 1}
 # The tree is this deep at most, so that a link to a folder further up ends somewhere
 DEEPEST = 10
 
@@ -117,27 +96,17 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a run's folder says of it.
+class Found(Place):
+    """A run's folder that is there.
 
     Attributes:
-        folder: that below base2new; "all" for training on all classes, "evaluation" for a test elsewhere.
+        shots: as of `Run`.
+        path: the folder.
         source: in "evaluation" the data set that it was trained on, if its `results.json` or log tells.
     """
 
-    folder: str
-    dataset: str
-    shots: int
-    trainer: str
-    config: str
-    seed: int
     path: Path
     source: str | None = None
-
-    @property
-    def classes(self) -> str:
-        """The classes that it is tested on."""
-        return PARTS[self.folder][0] if self.folder in PARTS else "all"
 
 
 def read_runs(output: str | Path | Iterable[str | Path], protocol: str, **filters) -> list[Run]:
@@ -181,7 +150,7 @@ def find_runs(
     places = [
         place
         for place in _places([output] if isinstance(output, (str, Path)) else output)
-        if (place.folder in PARTS) == (protocol == "base2new")
+        if (place.kind in HALVES) == (protocol == "base2new")
         and _passes(wanted[0], place.trainer)
         and _passes(wanted[1], place.config)
         and (_passes(wanted[2], place.shots) or place.shots == 0)
@@ -192,14 +161,13 @@ def find_runs(
         source = source or _source_of(places, protocol)
     else:
         source = ""
-    candidates: dict[tuple, list[tuple[int, Place]]] = {}
+    candidates: dict[tuple, list[tuple[int, Found]]] = {}
     wanted_datasets = set(datasets)
     for place in places:
         part = _part(place, protocol, source)
         if part and (_passes(wanted_datasets, place.dataset) or part == "source"):
             key = (place.dataset, place.shots, place.trainer, place.config, place.seed, part)
-            rank = PARTS[place.folder][1] if place.folder in PARTS else int(place.folder == "all")
-            candidates.setdefault(key, []).append((rank, place))
+            candidates.setdefault(key, []).append((RANKS.get(place.kind, 0), place))
     trained = {dataset for dataset, number, *_ in candidates if number != 0}
     runs = []
     for key, ranked in sorted(candidates.items()):
@@ -215,7 +183,7 @@ def _passes(wanted: set, value) -> bool:
     return not wanted or value in wanted
 
 
-def _places(outputs: Iterable[str | Path]) -> list[Place]:
+def _places(outputs: Iterable[str | Path]) -> list[Found]:
     """All run folders below the output folders."""
     places = []
     for output in outputs:
@@ -223,13 +191,14 @@ def _places(outputs: Iterable[str | Path]) -> list[Place]:
             raise FileNotFoundError(f"there is no output folder {output}")
         top = os.fspath(output)
         for folder, below, files in os.walk(top, onerror=_fail, followlinks=True):
-            parts = Path(os.path.relpath(folder, top)).parts
+            below_top = Path(os.path.relpath(folder, top))
             if any(name == "results.json" or _is_log(name) for name in files):
-                place = place_of(parts, Path(folder))
+                place = parse(below_top)
                 if place:
-                    places.append(place)
+                    shots = 0 if trains_nothing(place.trainer) else place.shots
+                    places.append(Found(**{**vars(place), "shots": shots}, path=Path(folder)))
                     below.clear()
-            if len(parts) >= DEEPEST:
+            if len(below_top.parts) >= DEEPEST:
                 below.clear()
     return places
 
@@ -239,74 +208,29 @@ def _fail(error: OSError) -> None:
     raise error
 
 
-def place_of(parts: tuple[str, ...], path: Path) -> Place | None:
-    """What a run is by its folders below the output folder, as the module's docstring has them; None if none of these.
-
-    Args:
-        parts: the folders' names, from the output folder to the run.
-        path: the run's folder.
-    """
-    if len(parts) == 3 and _trains_nothing(parts[0]):
-        trainer, config, dataset = parts
-        return Place("evaluation", dataset, 0, trainer, config, 0, path)
-    seed = SEED_FOLDER.fullmatch(parts[-1]) if parts else None
-    if seed is None:
-        return None  # a folder set aside
-    if parts[0] == "base2new":
-        if len(parts) < 7 or parts[1] not in PARTS or not re.fullmatch(r"shots_-?\d+", parts[3]):
-            return None
-        folder, dataset, trainer, config = parts[1], parts[2], parts[4], "/".join(parts[5:-1])
-        shots = int(parts[3][len("shots_") :])
-    else:
-        if parts[0] == "evaluation":
-            folder, (*named, dataset) = "evaluation", parts[1:-1] or ("",)
-        else:
-            folder, (dataset, *named) = "all", parts[:-1] or ("",)
-        found = SHOTS_FOLDER.fullmatch(named[1]) if len(named) > 1 else None
-        if found is None:
-            return None
-        trainer = named[0]
-        config = "/".join([found["config"] + (found["rest"] or ""), *named[2:]])
-        shots = int(found["shots"])
-    return Place(folder, dataset, 0 if _trains_nothing(trainer) else shots, trainer, config, int(seed[1]), path)
-
-
-def _trains_nothing(trainer: str) -> bool:
-    return trainer.startswith("Zeroshot")
-
-
-def _source_told(place: Place) -> str | None:
+def _source_told(place: Found) -> str | None:
     """The data set on which a tested run was trained, by its `results.json`, else by its log; None if neither tells.
 
     Raises:
         ValueError: the `results.json` is broken.
     """
-    if place.folder != "evaluation":
+    if place.kind != "evaluation":
         return None
     path = place.path / "results.json"
     if path.is_file():
         content = _content(path)
         trained_on = content.get("trained_on")
         names = _config_names().get(str(trained_on.get("dataset")), []) if isinstance(trained_on, dict) else []
-        source = _source_in_path(place, str(content.get("model_dir"))) or (names[0] if len(names) == 1 else None)
+        source = training_set(Path(str(content.get("model_dir"))), place.trainer)
+        source = source or (names[0] if len(names) == 1 else None)
         if source:
             return source
     for log in _logs(place.path):
         with log.open(errors="replace") as file:
             found = LOG_MODEL.search("\n" + file.read(HEAD))
-        source = _source_in_path(place, found[1].strip()) if found else None
+        source = training_set(Path(found[1].strip()), place.trainer) if found else None
         if source:
             return source
-    return None
-
-
-def _source_in_path(place: Place, model_dir: str) -> str | None:
-    """The data set in the path of a tested model's folder; None if that is none of the known places."""
-    parts = Path(model_dir).parts
-    # A checkout may be called as the trainer is: the last such folder counts
-    for index in range(len(parts) - 2, 0, -1):
-        if parts[index] == place.trainer and SHOTS_FOLDER.fullmatch(parts[index + 1]):
-            return parts[index - 1]
     return None
 
 
@@ -320,7 +244,7 @@ def _config_names() -> dict[str, list[str]]:
     return names
 
 
-def _source_of(places: list[Place], protocol: str) -> str:
+def _source_of(places: list[Found], protocol: str) -> str:
     """The one source of these tests."""
     sources = {place.source for place in places if place.source and _part(place, protocol, place.source) == "target"}
     if len(sources) > 1:
@@ -328,22 +252,22 @@ def _source_of(places: list[Place], protocol: str) -> str:
     return sources.pop() if sources else "imagenet"
 
 
-def _part(place: Place, protocol: str, source: str) -> str:
+def _part(place: Found, protocol: str, source: str) -> str:
     """The part of a protocol that a place is of; empty if it has none in it."""
     if protocol == "base2new":
         return place.classes
     if protocol == "fewshot":
-        return "all" if place.folder == "all" or place.shots == 0 else ""
+        return "all" if place.kind == "all" or place.shots == 0 else ""
     if place.dataset == source:
         return "source"
-    if place.folder == "all" and place.shots != 0:
+    if place.kind == "all" and place.shots != 0:
         return ""  # trained on that set itself
     if place.source not in (None, source):
         return ""
     return "target" if (place.dataset in VARIANTS.get(source, ())) == (protocol == "dg") else ""
 
 
-def _choose(ranked: list[tuple[int, Place]]) -> Result:
+def _choose(ranked: list[tuple[int, Found]]) -> Result:
     """The result of a run that several folders may hold, the one of lowest rank first.
 
     Raises:
@@ -373,15 +297,15 @@ class Result:
     backbone: str = ""
 
 
-def _read(place: Place) -> Result:
+def _read(place: Found) -> Result:
     """The result in a run's folder, refused where the files say that it is of another run than the folder does."""
     path = place.path / "results.json"
     result = read_results(path) if path.is_file() else read_logs(place.path)
     problem = ""
     if result.classes not in (None, place.classes):
         problem = f"is of {result.classes} classes, in a folder for {place.classes} classes"
-    # Without a seed there is nothing to compare with, nor where none was fixed
-    elif SEED_FOLDER.fullmatch(place.path.name) and result.seed not in (None, -1, place.seed):
+    # CoOp's folder of zero-shot CLIP ends in the data set and names no seed; nor is one in results where none was fixed
+    elif place.path.name != place.dataset and result.seed not in (None, -1, place.seed):
         problem = f"is of seed {result.seed}"
     if problem and result.accuracy is not None:
         return replace(result, accuracy=None, figures={}, problem=f"{result.path} {problem}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from tools.common.layout import config_folder, trains_nothing
+
 SETS = ("shapes", "textures", "digits", "letters", "symbols", "backgrounds")
 SOURCE = "shapes"
 CONFOUNDED = "confounded"
@@ -20,7 +22,8 @@ class Method:
         trainer, config: as for the scripts.
         tag: what is put after the config in the name of the run's folder, as the scripts do with TAG.
         settings: config keys and values besides.
-        train: or is tested as it starts, which does not depend on the seed.
+        epoch: that is tested, with its folder named after it; None for the one that the training tests.
+        as_it_starts: whether it is tested before any training.
     """
 
     title: str
@@ -28,11 +31,17 @@ class Method:
     config: str = "tiny"
     tag: str = ""
     settings: dict[str, object] = field(default_factory=dict, hash=False)
-    train: bool = True
+    epoch: int | str | None = None
+    as_it_starts: bool = False
 
     @property
     def run_config(self) -> str:
-        return f"{self.config}+{self.tag}" if self.tag else self.config
+        return config_folder(self.config, self.tag, self.epoch)
+
+    @property
+    def train(self) -> bool:
+        """Whether it is trained; if not, its results do not depend on the seed."""
+        return not (self.as_it_starts or trains_nothing(self.trainer))
 
 
 def cdc(title: str, tag: str, **options: object) -> Method:
@@ -49,7 +58,7 @@ def banked(method: Method) -> dict[str, object]:
     return {f"TRAINER.{method.trainer.upper()}.FEATURE_BANK": views}
 
 
-ZERO_SHOT = Method("Zero-shot CLIP", "ZeroshotCLIP", train=False)
+ZERO_SHOT = Method("Zero-shot CLIP", "ZeroshotCLIP")
 COOP = Method("CoOp", "CoOp")
 CDC = Method("CDC", "CDC")
 TEXT_ONLY = cdc("CDC, text-only", "")
@@ -125,14 +134,14 @@ DIVERSITY = (
     cdc("1", "beta1", BETA=1.0),
     cdc("10", "beta10", BETA=10.0),
 )
-START = replace(cdc("CDC before training", "start"), train=False)
+START = replace(cdc("CDC before training", "start"), as_it_starts=True)
 LONG: dict[str, object] = {"OPTIM.MAX_EPOCH": 30, "TRAIN.CHECKPOINT_FREQ": 3}
 CURVES = tuple(replace(method, tag="epochs30", settings=LONG) for method in (COOP, TEXT_ONLY))
 
 
 def at_epoch(method: Method, epoch: int | str) -> Method:
     """A method at an epoch of its training, in the folders of tests with LOADEP."""
-    return replace(method, tag=f"{method.tag}+epoch{epoch}")
+    return replace(method, epoch=epoch)
 
 
 CURVE_EPOCHS = tuple(range(3, 31, 3))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tools.common.layout import Place
 from tools.results.runs import VARIANTS
 from tools.study.methods import (
     ABLATED,
@@ -111,19 +112,20 @@ class Plan:
             kind: train or test; by default that of the results on the base classes which training leaves.
         """
         kind = kind or ("train" if part == "base" and method.train else "test")
-        run = f"{dataset}/shots_{self.shots}/{method.trainer}/{method.run_config}/seed{seed}"
-        return self.output / "base2new" / f"{kind}_{part}" / run
+        return self._folder(f"{kind}_{part}", method, dataset, seed)
 
     def trained_on(self, method: Method, dataset: str, seed: int) -> Path:
         """Folder of a run on all classes of a data set."""
-        return self.output / dataset / method.trainer / f"{method.run_config}_{self.shots}shots" / f"seed{seed}"
+        return self._folder("all", method, dataset, seed)
 
     def tested_on(self, method: Method, dataset: str, seed: int) -> Path:
         """Folder of the results on a data set of what was trained on all classes of the source."""
         if dataset == self.sets[0] and method.train:
             return self.trained_on(method, dataset, seed)
-        run = f"{method.trainer}/{method.run_config}_{self.shots}shots/{dataset}/seed{seed}"
-        return self.output / "evaluation" / run
+        return self._folder("evaluation", method, dataset, seed)
+
+    def _folder(self, kind: str, method: Method, dataset: str, seed: int) -> Path:
+        return self.output / Place(kind, dataset, self.shots, method.trainer, method.run_config, seed).folder
 
     def _half(self, method: Method, dataset: str, seed: int, part: str) -> Experiment:
         return self._run(method, dataset, seed, part, self.half(method, dataset, seed, part))

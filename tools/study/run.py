@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -37,7 +36,6 @@ def run_group(group: list[Experiment], data: Path) -> list[str]:
         A sentence for each that failed.
     """
     torch.set_num_threads(1)  # these models are so small that threads would only wait for each other
-    os.chdir(ROOT)  # paths in configs are seen from the checkout
     failures = []
     for experiment in group:
         try:

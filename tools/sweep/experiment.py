@@ -7,6 +7,7 @@ import contextlib
 import io
 import itertools
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,6 @@ import train
 from tools.common.paths import ROOT
 from tools.results.runs import read_results
 
-# Trainers that are tested as they are
-UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")
 # Settings that say where things lie, and change no result
 WHERE = ("DATASET.ROOT", "OUTPUT_DIR", "TRAINER.CDC.FEATURE_BANK_DIR")
 
@@ -101,12 +100,21 @@ def execute(experiment: Experiment, data: Path) -> None:
 def _check_settings(experiment: Experiment, cfg: CfgNode) -> None:
     """Refuse results that were made with other settings than these."""
     for folder in experiment.folders:
-        found = json.loads((folder / "results.json").read_text())["config"]
+        found = CfgNode(json.loads((folder / "results.json").read_text())["config"])
+        train.rename_keys(cfg, found)
+        train.find_paths(found)
         before, now = _flat(found), _flat(json.loads(json.dumps(cfg)))
-        other = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        other = sorted(key for key in before.keys() | now.keys() if not _same(before.get(key), now.get(key)))
         if set(other) - set(WHERE):
             names = ", ".join(key for key in other if key not in WHERE)
             raise ValueError(f"{folder} holds results of another {names}: delete it, or put it aside")
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two settings are the same, or two paths of the same file."""
+    if isinstance(one, str) and isinstance(other, str) and os.path.isfile(one) and os.path.isfile(other):
+        return os.path.samefile(one, other)
+    return one == other
 
 
 def _flat(config: Mapping, prefix: str = "") -> dict[str, object]:

@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import itertools
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -23,9 +22,10 @@ from datasets.base import GENERATOR
 from datasets.files import write_json
 from datasets.rendered import RenderedDataset
 from datasets.splits import Item, Split, save_split
+from tools.common.layout import trains_nothing
 from tools.common.paths import ROOT
 from tools.results.tables import harmonic_mean
-from tools.sweep.experiment import UNTRAINED, Experiment, execute
+from tools.sweep.experiment import Experiment, execute
 
 PICTURES = 25  # a class to choose by
 FIRST = 1000  # their numbers begin far after those of the set's own pictures
@@ -74,7 +74,7 @@ def run(trainer: str, config: str, dataset: str, seed: int, settings: dict[str, 
     given = {"TRAIN.CHECKPOINT_FREQ": 0, **settings}
     base = Experiment(trainer, config, dataset, seed, "base", folder / "base", given)
     new = replace(base, classes="new", folder=folder / "new", tested=base.folder)
-    if trainer in UNTRAINED:
+    if trains_nothing(trainer):
         base, new = (replace(half, train=False, tested=None) for half in (base, new))
     for half in (base, new):
         execute(half, data)
@@ -97,7 +97,6 @@ def search(args: argparse.Namespace, command: str) -> None:
     for dataset in args.dataset:
         make_pseudo_set(dataset, data)
 
-    os.chdir(ROOT)  # paths in configs are seen from the checkout
     rows = []
     runs = list(itertools.product(grid, args.dataset, args.seeds))
     accuracies: dict[int, list[tuple[float, float]]] = {}

@@ -139,6 +139,14 @@ def test_half_precision_classes_and_splits(plain, tmp_path):
     np.testing.assert_allclose(half["image_features"], whole["image_features"][4:], atol=1e-3)
 
 
+def test_clip_of_a_config_is_found_from_any_folder(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    configs = ("--config-file", ROOT / "configs/trainers/ZeroshotCLIP/tiny.yaml")
+    configs += ("--dataset-config-file", ROOT / "configs/datasets/dtd.yaml")
+    content = write("a.npz", "--root", data, *configs, "--workers", 0)
+    assert json.loads(str(content["about"]))["backbone"] == str(ROOT / "weights/tiny_clip.pt.gz")
+
+
 def test_training_images_of_a_run_are_its_own_shots(run_of, tmp_path):
     run, trainer = run_of("CoOp")
     content = write(tmp_path / "a.npz", "--model-dir", run, "--split", "train")

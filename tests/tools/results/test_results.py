@@ -11,7 +11,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 from statistics import mean
 
 import compat  # noqa: F401
@@ -26,7 +25,7 @@ from helpers import GOLDEN, ROOT
 from tools.data.check import public_names
 from tools.results import published, table_of, tables, text_table
 from tools.results.__main__ import main
-from tools.results.runs import Run, find_runs, place_of, read_logs, read_runs
+from tools.results.runs import Run, find_runs, read_logs, read_runs
 
 TRAININGS = json.loads((GOLDEN / "dassl_engine.json").read_text())["trainings"]
 LAST_EPOCH = TRAININGS["last step, warm-up"]["printed"]  # 159 of 300 right
@@ -167,39 +166,7 @@ def test_embedded_dassl_prints_lines_that_are_read(tmp_path, capsys):
     assert accuracy_of(tmp_path) == pytest.approx(accuracy, abs=1e-12)
 
 
-# --- folders
-
-
-@pytest.mark.parametrize(
-    ("folder", "expected"),
-    [
-        ("base2new/train_base/dtd/shots_16/MaPLe/cfg/seed1", ("train_base", "dtd", 16, "MaPLe", "cfg", 1)),
-        ("base2new/test_new/dtd/shots_4/VPT/a+b/seed12", ("test_new", "dtd", 4, "VPT", "a+b", 12)),
-        ("dtd/CDC/tiny_-1shots/seed3", ("all", "dtd", -1, "CDC", "tiny", 3)),
-        ("dtd/CDC/tiny+LR=0.1_8shots/seed3", ("all", "dtd", 8, "CDC", "tiny+LR=0.1", 3)),
-        ("dtd/CoOp/rn50_ep50_1shots/nctx16_cscFalse_ctpend/seed2",
-         ("all", "dtd", 1, "CoOp", "rn50_ep50/nctx16_cscFalse_ctpend", 2)),
-        ("evaluation/CDC/tiny_16shots/dtd/seed1", ("evaluation", "dtd", 16, "CDC", "tiny", 1)),
-        ("evaluation/CoOp/rn50_16shots/nctx16_cscFalse_ctpend/dtd/seed1",
-         ("evaluation", "dtd", 16, "CoOp", "rn50/nctx16_cscFalse_ctpend", 1)),
-        ("ZeroshotCLIP/vit_b16/dtd", ("evaluation", "dtd", 0, "ZeroshotCLIP", "vit_b16", 0)),
-        ("dtd/ZeroshotCLIP/vit_b16_16shots/seed1", ("all", "dtd", 0, "ZeroshotCLIP", "vit_b16", 1)),
-    ],
-)  # fmt: skip
-def test_places(folder, expected):
-    place = place_of(Path(folder).parts, Path(folder))
-    assert (place.folder, place.dataset, place.shots, place.trainer, place.config, place.seed) == expected
-
-
-@pytest.mark.parametrize(
-    "folder",
-    ["", "digits", "seed1", "evaluation/seed1", "base2new/seed1", "dtd/CDC/tiny_16shots", "dtd/CDC/tiny/seed1",
-     "dtd/CDC/x_16shots/seed1b", "base2new/train_base/dtd/shots_16/CDC/seed1",
-     "base2new/other/dtd/shots_16/CDC/tiny/seed1",
-     "base2new/train_base/dtd/shots_x/CDC/tiny/seed1"],
-)  # fmt: skip
-def test_folders_that_are_no_runs(folder):
-    assert place_of(Path(folder).parts, Path(folder)) is None
+# --- records
 
 
 def test_records(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tools.common.layout import parse
 from tools.common.paths import ROOT
 from tools.study import methods
 from tools.study.__main__ import main
@@ -30,6 +31,17 @@ def test_what_is_tested_has_been_trained_before(plan, tmp_path):
             done.update(experiment.folders)
             everything += experiment.folders
     assert len(set(everything)) == len(everything)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_runs_lie_where_tables_look_for_them(plan, tmp_path):
+    for group in plan(tmp_path).groups():
+        for run in group:
+            for folder in run.folders:
+                place = parse(folder.relative_to(tmp_path))
+                assert place
+                assert (place.dataset, place.trainer, place.seed) == (run.dataset, run.trainer, run.seed)
+                assert (place.shots, place.classes) == (run.settings["DATASET.NUM_SHOTS"], run.classes)
 
 
 def test_plan_keeps_settings_apart(tmp_path):
@@ -77,7 +89,7 @@ def digits(tmp_path_factory):
 
 
 def test_run_and_tests_of_its_epochs(tmp_path, digits, monkeypatch):
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(tmp_path)
     run = experiment(tmp_path)
     execute(run, digits)
     assert run.finished
@@ -92,6 +104,8 @@ def test_run_and_tests_of_its_epochs(tmp_path, digits, monkeypatch):
     before = (run.folder / "log.txt").read_text()
     execute(run, digits)
     assert (run.folder / "log.txt").read_text() == before
+    monkeypatch.chdir(ROOT)  # where the path of CLIP is another, and the file is the same
+    execute(run, digits)
     other = replace(run, settings={**run.settings, "OPTIM.LR": 0.5})
     with pytest.raises(ValueError, match=r"run holds results of another OPTIM.LR: delete it"):
         execute(other, digits)
@@ -101,12 +115,24 @@ def test_untrained_run_is_tested_alone(tmp_path, digits, monkeypatch):
     monkeypatch.chdir(ROOT)
     run = experiment(tmp_path, train=False)
     execute(run, digits)
-    assert json.loads((run.folder / "results.json").read_text())["epoch"] == 0
+    results = json.loads((run.folder / "results.json").read_text())
+    assert (results["epoch"], results["backbone"]) == (0, "weights/tiny_clip.pt.gz")
     assert not (run.folder / "prompt_learner").exists()
+    monkeypatch.chdir(tmp_path)
+    execute(run, digits)  # which its results do not stop, though the path of CLIP is another here
+
+    options = results["config"]["TRAINER"]["CDC"]  # nor if they are of an older version
+    found = options.pop("INVARIANT_MAP")
+    options.update({{"ENABLED": "INVARIANT"}.get(name, name): value for name, value in found.items()})
+    (run.folder / "results.json").write_text(json.dumps(results))
+    execute(run, digits)
+    options["INVARIANT"] = True
+    (run.folder / "results.json").write_text(json.dumps(results))
+    with pytest.raises(ValueError, match=r"another TRAINER\.CDC\.INVARIANT_MAP\.ENABLED: delete it"):
+        execute(run, digits)
 
 
-def test_failed_run_is_named_and_others_go_on(tmp_path, digits, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_failed_run_is_named_and_others_go_on(tmp_path, digits):
     wrong = experiment(tmp_path, folder=tmp_path / "wrong", settings={"TRAINER.CDC.BETA": -1.0})
     right = experiment(tmp_path, train=False)
     failures = run_group([wrong, right], digits)
@@ -116,7 +142,8 @@ def test_failed_run_is_named_and_others_go_on(tmp_path, digits, monkeypatch):
     assert right.finished
 
 
-def test_groups_run_in_processes_and_their_failures_come_back(tmp_path, digits):
+def test_groups_run_in_processes_and_their_failures_come_back(tmp_path, digits, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     wrong = experiment(tmp_path, folder=tmp_path / "wrong", settings={"TRAINER.CDC.BETA": -1.0})
     right = experiment(tmp_path, train=False)
     failures = run_all([[wrong], [right]], digits, workers=1)

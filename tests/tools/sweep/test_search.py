@@ -11,22 +11,22 @@ from tools.sweep import search
 
 
 @pytest.fixture
-def call(monkeypatch):
+def call(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
     def call(*arguments):
-        monkeypatch.chdir(ROOT)
         monkeypatch.setattr("sys.argv", ["search", *map(str, arguments)])
         search.main()
 
     return call
 
 
-def test_every_setting_is_tried_and_the_table_kept(call, tmp_path, capsys):
-    kept = tmp_path / "table.json"
+def test_every_setting_is_tried_and_the_table_kept(call, tmp_path, capsys, monkeypatch):
     arguments = ("--dataset", "textures", "--trainer", "ZeroshotCLIP", "--seeds", 1)
     vary = ("--vary", "DATALOADER.TEST.BATCH_SIZE", 50, 100)
-    call(*arguments, *vary, "--output", tmp_path / "runs", "--save", kept)
+    call(*arguments, *vary, "--output", "runs", "--save", "table.json")
     printed = capsys.readouterr().out
-    table = json.loads(kept.read_text())
+    table = json.loads((tmp_path / "table.json").read_text())
     assert table["header"] == ["DATALOADER.TEST.BATCH_SIZE", "pseudo-base", "pseudo-new", "HM"]
     assert sorted(row[0] for row in table["rows"]) == ["100", "50"]
     (_, base, new, mean), other = table["rows"]
@@ -37,6 +37,7 @@ def test_every_setting_is_tried_and_the_table_kept(call, tmp_path, capsys):
 
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("results.json")}
     assert len(before) == 4
+    monkeypatch.chdir(ROOT)  # where the path of CLIP is another
     call(*arguments, *vary, "--output", tmp_path / "runs")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("results.json")} == before
 
