@@ -16,7 +16,7 @@ from helpers import COLOURS, ROOT, SIZE, random_clip, save_archive
 from suite import pytest_terminal_summary  # noqa: F401  a row for docs/compatibility.md
 from trainers.modules import loading  # noqa: F401  imports clip without its warning
 
-# Warnings of calls that others make in code of their own. As marks they also hold under `pytest -W error`.
+# Warnings of calls that others make in code of their own.
 OTHERS_WARNINGS = (
     # Python 3.12 and newer, of the workers that PyTorch's data loaders fork
     "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning:multiprocessing[.]popen_fork",
@@ -27,7 +27,14 @@ OTHERS_WARNINGS = (
 )
 
 
+def pytest_configure(config):
+    """For imports, while tests are collected."""
+    for warning in OTHERS_WARNINGS:
+        config.addinivalue_line("filterwarnings", warning)
+
+
 def pytest_collection_modifyitems(items):
+    """As marks, since `-W error` on the command line has precedence over the config."""
     for item in items:
         for warning in OTHERS_WARNINGS:
             item.add_marker(pytest.mark.filterwarnings(warning))
