@@ -112,7 +112,12 @@ def averaged(protocol: str) -> set[str]:
 
 
 def is_backbone(name: str) -> bool:
-    """Whether a run's backbone, a name or a path, is the paper's: by OpenAI's name, or by that of OpenAI's file."""
+    """Whether a run's backbone, a name or a path, is the paper's: by OpenAI's name, or by that of OpenAI's file.
+
+    open_clip's models are not: with the weights in OpenAI's file most of them compute another activation.
+    """
+    if name.startswith(("open_clip:", "local-dir:", "hf-hub:")):
+        return False
     return name == BACKBONE or PurePath(name).name == BACKBONE_FILE
 
 

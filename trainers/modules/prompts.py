@@ -469,7 +469,7 @@ def check_coupled(depth: int, backbone: str) -> None:
     """
     if depth < 1:
         raise ValueError(f"prompt depth must be at least 1, got {depth}")
-    if backbone.startswith("RN"):
+    if backbone.replace("open_clip:", "").startswith("RN"):
         raise ValueError(f"prompting the image encoder needs a ViT, got the backbone {backbone}")
 
 

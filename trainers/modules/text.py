@@ -4,7 +4,8 @@ CLIP's text transformer is causal and its feature is read at the end-of-text tok
 for every class its own (of 77 positions about 5), and the start `[SOS][context tokens]`, which the classes of one
 template share, is computed once a template: every class's own tokens attend to its keys and values. A few tokens attend
 in one masked product, many in one for each length that classes have, without padding. In the last layer only the
-end-of-text position is a query, and QuickGELU keeps one tensor for the gradient instead of two. Where there still is
+end-of-text position is a query, and QuickGELU, where it is the model's activation, keeps one tensor for the gradient
+instead of two. Where there still is
 too much to keep, the classes go through in parts, each but the last computed again when its gradient is due, so that
 memory does not grow with templates and classes. All of it is exact: outputs and gradients are those of the plain
 77-position encoder.
@@ -30,6 +31,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .clip_types import CLIP, ResidualBlock
 from .loading import tokenize
+from .vision import scaled
 
 # Own tokens, of all templates, whose activations are kept for the gradient, about 0.4 MB each for ViT-B/16 in float32;
 # and beside these in one part that is computed again.
@@ -76,7 +78,7 @@ class TextEncoder(nn.Module):
     """CLIP's text encoder as a function of `TextPrompt`s.
 
     Args:
-        clip_model: a CLIP of the `clip` package; its text side is shared, not copied.
+        clip_model: a CLIP of the `clip` package or open_clip's; its text side is shared, not copied.
     """
 
     def __init__(self, clip_model: CLIP) -> None:
@@ -365,9 +367,10 @@ def encode_block(block: ResidualBlock, x: Tensor, layout: Layout, last: bool) ->
         mixed = _attend_together(qkv, block.attn.num_heads, layout.mask, layout.ends if last else None)
     if last:
         x = x.index_select(1, layout.ends)
-    x = x + block.attn.out_proj(mixed)
+    x = x + scaled(block, "ls_1", block.attn.out_proj(mixed))
     mlp = block.mlp
-    x = x + mlp.c_proj(_quick_gelu(mlp.c_fc(block.ln_2(x))))
+    activation = _quick_gelu if type(mlp.gelu).__name__ == "QuickGELU" else mlp.gelu
+    x = x + scaled(block, "ls_2", mlp.c_proj(activation(mlp.c_fc(block.ln_2(x)))))
     return x
 
 

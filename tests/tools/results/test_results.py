@@ -733,6 +733,11 @@ def test_papers_backbone_by_name_and_by_file(name):
     assert published.is_backbone(name)
 
 
+@pytest.mark.parametrize("name", ["ViT-B/32", "/models/other.pt", "open_clip:ViT-B-16//models/ViT-B-16.pt", ""])
+def test_other_backbones(name):
+    assert not published.is_backbone(name)
+
+
 def test_paper_in_domain_generalisation(tmp_path):
     numbers = published.numbers("dg")["CoOp"]
     write_transfer(
