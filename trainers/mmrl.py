@@ -136,8 +136,8 @@ class MMRL(PromptTrainer):
             "acc": compute_accuracy(model.fused(logits, logits_rep), label)[0],
         }
 
-    def load_trained(self, path: Path, *needed: str) -> dict:
-        checkpoint = super().load_trained(path, *needed)
+    def load_trained(self, path: Path, *needed: str, epoch: int | None = None) -> dict:
+        checkpoint = super().load_trained(path, *needed, epoch=epoch)
         self.trained_classes = checkpoint.get("class_names")
         return checkpoint
 
