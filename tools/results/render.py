@@ -45,6 +45,8 @@ def render(table: Table, output_format: str = "text", paper: bool = False) -> tu
         )
     if numbers:
         notes.append(f"paper: {published.SOURCE}; differences are taken before rounding")
+        shown = {table.columns[index].trainer for index, _, _ in numbers}
+        notes += [f"paper, {name}: {source}" for name, source in published.OTHER_SOURCES.items() if name in shown]
     notes += [f"paper: {note}" for note in paper_notes] + [f"missing: {sentence}" for sentence in table.missing]
     if output_format == "csv":
         return _csv(table, numbers, paper), notes

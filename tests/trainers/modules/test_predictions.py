@@ -9,11 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import results_of
+from helpers import ROOT, results_of
 from trainers.modules.predictions import Predictions, describe, read_predictions, write_predictions
 
 EVERY_TEST = {"path", "label", "prediction", "confidence", "label_log_prob", "entropy", "sum_of_squares"}
-DEPTHS = {"MaPLe": ["PROMPT_DEPTH"], "PromptSRC": ["PROMPT_DEPTH_TEXT", "PROMPT_DEPTH_VISION"]}
+METHODS = sorted(path.parent.name for path in (ROOT / "configs/trainers").glob("*/tiny.yaml"))
+FITTING = {  # a CLIP of two image and three text layers
+    "MMRL": ["TRAINER.MMRL.REP_LAYERS", [1, 2]],
+    "MaPLe": ["TRAINER.MAPLE.PROMPT_DEPTH", 2],
+    "PromptSRC": ["TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT", 2, "TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 2],
+    "TCP": ["TRAINER.TCP.LAYER", 1],
+}
 TEMPLATES = {"template_prediction", "template_confidence", "template_uncertainty"}
 
 
@@ -129,12 +135,9 @@ def test_broken_or_missing_file_is_told(tmp_path):
             read_predictions(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "method", ["CDC", "CoOp", "CoCoOp", "MaPLe", "PromptSRC", "ZeroshotCLIP", "ZeroshotCLIP2", "CLIPICM"]
-)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_trainer_leaves_them(build_run, data, tmp_path, method):
-    depth = [f"TRAINER.{method.upper()}.{name}" for name in DEPTHS.get(method, [])]  # of a CLIP of two layers
-    trainer = build_run(method, tmp_path, *(x for name in depth for x in (name, 2)))
+    trainer = build_run(method, tmp_path, *FITTING.get(method, []))
     trainer.test()
     found, figures = read_predictions(tmp_path), results_of(tmp_path)["figures"]
     own = {"uncertainty", "conflict", *TEMPLATES} if method == "CDC" else set()
