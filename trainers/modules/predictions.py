@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,12 +63,13 @@ class Predictions:
     """The records of a test's images.
 
     They stay on the device until `arrays`, so that no batch waits for the copy of one. Nothing of C numbers per image
-    is kept.
+    is kept. Rows go into tensors that double when they are full: many small tensors, each allocated between the large
+    ones of a batch, would keep the memory of these from being used again.
     """
 
     def __init__(self) -> None:
         self._paths: list[str] = []
-        self._parts: dict[str, list[Tensor]] = defaultdict(list)
+        self._rows: dict[str, Tensor] = {}  # the first len(self._paths) are filled
 
     def add(
         self, scores: Tensor, label: Tensor, paths: Iterable[str], records: Mapping[str, Tensor] | None = None
@@ -94,11 +94,17 @@ class Predictions:
             raise ValueError(
                 f"there must be {len(label)} paths and records of as many images, got {len(paths)}, {unfit}"
             )
-        if self._paths and self._parts.keys() != own.keys() | records.keys():
+        if self._paths and self._rows.keys() != own.keys() | records.keys():
             raise ValueError(f"every batch must have the records of the first one, got {sorted(records)}")
-        self._paths += paths
+        before, after = len(self._paths), len(self._paths) + len(paths)
         for name, values in {**own, **records}.items():
-            self._parts[name].append(values.detach())
+            rows = self._rows.get(name, values[:0])
+            if after > len(rows):
+                grown = values.new_empty((max(after, 2 * len(rows), 1024), *values.shape[1:]))
+                grown[:before] = rows[:before]
+                self._rows[name] = rows = grown
+            rows[before:after] = values.detach()
+        self._paths += paths
 
     def arrays(self, folder: str | Path = "") -> Arrays:
         """The records of all images so far as NumPy arrays, each with N rows in the order of the batches.
@@ -112,8 +118,8 @@ class Predictions:
         """
         top = os.path.abspath(os.path.expanduser(folder)) if folder else ""
         arrays: Arrays = {"path": np.array([_below(path, top) for path in self._paths], dtype=np.str_)}
-        for name, parts in self._parts.items():
-            values = torch.cat(parts).cpu()
+        for name, rows in self._rows.items():
+            values = rows[: len(self._paths)].cpu()
             if values.is_floating_point():
                 values = values.double() if name == "confidence" else values.float()
             elif values.dtype != torch.bool:

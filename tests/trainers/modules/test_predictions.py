@@ -87,6 +87,22 @@ def test_batches_and_file(tmp_path):
     assert all(np.array_equal(found[name], values) for name, values in arrays.items())
 
 
+def test_many_images_are_kept_whatever_the_batch():
+    n = 5000
+    scores, label, more = torch.randn(n, 3), torch.arange(n) % 3, torch.rand(n, 2)
+    paths, found = [str(i) for i in range(n)], []
+    for size in (n, 700):
+        predictions = Predictions()
+        for first in range(0, n, size):
+            part = slice(first, first + size)
+            predictions.add(scores[part], label[part], paths[part], {"template_confidence": more[part]})
+        found.append(predictions.arrays())
+    assert found[0]["path"].tolist() == paths
+    np.testing.assert_array_equal(found[0]["template_confidence"], more.numpy())
+    for name, values in found[0].items():
+        np.testing.assert_array_equal(found[1][name], values)
+
+
 def test_paths_stay_as_they_are_without_a_folder(monkeypatch, tmp_path):
     predictions = Predictions()
     predictions.add(torch.zeros(1, 2), torch.tensor([0]), ["data/x.png"])

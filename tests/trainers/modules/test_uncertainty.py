@@ -191,6 +191,29 @@ def test_threshold_keeps_the_share_that_it_says():
     assert false_positive_rate(score, out, kept=1) == 1
 
 
+# By other people's code
+
+
+def test_what_torchmetrics_and_torch_uncertainty_compute():
+    """torchmetrics 1.9.0 and torch-uncertainty 0.13.0, in float32, on the same arrays.
+
+    torch-uncertainty integrates the risk by trapezoids, and its false positive rate detects 95% of the positives.
+    """
+    i = np.arange(200)
+    confidence = 0.5 + 0.5 * ((37 * i) % 211 + 0.5) / 211
+    correct = (17 * i) % 23 < 8 + 7 * confidence
+    uncertain, wrong = 1 - confidence, ~correct
+    assert expected_calibration_error(confidence, correct, bins=10) == pytest.approx(0.190213233, rel=1e-6)
+    assert auroc(uncertain, wrong) == pytest.approx(0.504793942, rel=1e-6)
+    assert aupr(uncertain, wrong) == pytest.approx(0.444961339, rel=1e-6)
+    risk = selective_risk(uncertain, wrong)
+    assert ((risk[1:] + risk[:-1]) / 2).mean() == pytest.approx(0.414939179, rel=1e-6)
+    assert 1 - selective_accuracy(uncertain, wrong) == pytest.approx(0.43125, rel=1e-6)
+    assert false_positive_rate(uncertain, wrong) == pytest.approx(0.930232584, rel=1e-6)  # 95% of those right detected
+    log_prob = np.log(np.where(correct, confidence, 1 - confidence))
+    assert brier_score(log_prob, confidence**2 + (1 - confidence) ** 2) == pytest.approx(0.594583035, rel=1e-6)
+
+
 # Of a test's records
 
 
