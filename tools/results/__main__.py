@@ -1,6 +1,7 @@
 """Tables of finished runs: ours by their `results.json`, those of CoOp and MaPLe by their `log.txt`.
 
     python -m tools.results output [--protocol base2new|xd|dg|fewshot] [--format text|markdown|csv|latex] [--paper]
+    python -m tools.results output --metric ece --metric aurc_uncertainty
 
 Mean and standard deviation (that of a sample, n - 1) over seeds; the harmonic mean (HM) is of the two means. What is
 missing is named below the table; an average is over the data sets that every column has, and says over how many.
@@ -34,32 +35,52 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", action="append", default=[], type=int, help="only this seed, missing if not there")
     parser.add_argument("--source", default="", help="xd, dg: the data set trained on (default: what the logs name)")
     parser.add_argument("--join-configs", action="store_true", help="all configs of a trainer in one column group")
+    parser.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        help="any figure of results.json (repeatable, a table for each; accuracy)",
+    )
     parser.add_argument("--plot", metavar="FILE.png", help="fewshot: curves of accuracy over shots as a picture")
     args = parser.parse_args(arguments)
     try:
         if args.plot and args.protocol != "fewshot":
             raise ValueError("--plot draws few-shot curves: give --protocol fewshot with it")
-        table = table_of(
-            args.output,
-            args.protocol,
-            join_configs=args.join_configs,
-            datasets=args.dataset,
-            trainers=args.trainer,
-            configs=args.config,
-            shots=args.shots,
-            seeds=args.seed,
-            source=args.source,
-        )
-        text, notes = render(table, args.format, args.paper)
+        if args.plot and args.metric not in ([], ["accuracy"]):
+            raise ValueError("--plot draws the accuracy: give no other --metric with it")
+        shown = [
+            table_of(
+                args.output,
+                args.protocol,
+                figure=figure,
+                join_configs=args.join_configs,
+                datasets=args.dataset,
+                trainers=args.trainer,
+                configs=args.config,
+                shots=args.shots,
+                seeds=args.seed,
+                source=args.source,
+            )
+            for figure in args.metric or ["accuracy"]
+        ]
+        texts = [render(table, args.format, args.paper) for table in shown]
         if args.plot:
             from tools.results.curves import draw_curves  # matplotlib takes a second to load
 
-            draw_curves(table, args.plot)
+            draw_curves(shown[0], args.plot)
     except (OSError, ValueError) as error:
         parser.exit(2, f"tools.results: {error}\n")
-    print(with_notes(text, notes, args.format))
-    if args.format == "csv" and notes:
-        print("\n".join(notes), file=sys.stderr)
+    if args.format == "csv":
+        print("\n".join([texts[0][0], *(line for text, _ in texts[1:] for line in text.splitlines()[1:])]))
+        notes = list(dict.fromkeys(note for _, own in texts for note in own))
+        if notes:
+            print("\n".join(notes), file=sys.stderr)
+        return
+    parts = [with_notes(text, notes, args.format) for text, notes in texts]
+    if args.metric:
+        mark = "% " if args.format == "latex" else ""
+        parts = [f"{mark}{table.figure}\n\n{part}" for table, part in zip(shown, parts)]
+    print("\n\n".join(parts))
 
 
 if __name__ == "__main__":

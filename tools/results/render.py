@@ -13,7 +13,17 @@ from tabulate import tabulate
 from tools.common.layout import PROTOCOLS
 from tools.results import published
 from tools.results.runs import find_runs
-from tools.results.tables import Column, SeedMean, Table, build_table, paper_numbers, seeds_name, shots_name, shots_of
+from tools.results.tables import (
+    Column,
+    SeedMean,
+    Table,
+    build_table,
+    direction,
+    paper_numbers,
+    seeds_name,
+    shots_name,
+    shots_of,
+)
 
 FORMATS = ("text", "markdown", "csv", "latex")
 NOTHING = "–"
@@ -33,7 +43,9 @@ def render(table: Table, output_format: str = "text", paper: bool = False) -> tu
     if output_format not in FORMATS:
         raise ValueError(f"the format must be one of {', '.join(FORMATS)}, got {output_format!r}")
     numbers, paper_notes = paper_numbers(table) if paper else ({}, [])
-    notes = [_legend(column) for column in table.columns]
+    better = direction(table.figure)
+    notes = [f"{table.figure}: {better} is better"] if better and table.figure != "accuracy" else []
+    notes += [_legend(column) for column in table.columns]
     rows = [dataset for dataset in table.datasets if dataset != table.source]
     if table.averaged and len(table.averaged) < len(rows):
         without = ", ".join(published.display_name(name) for name in rows if name not in table.averaged)
@@ -155,6 +167,8 @@ def _csv(table: Table, numbers: dict, paper: bool) -> str:
                 shots, name = column.shots, metric
                 if shots is None:  # few-shot: the metrics are the shots
                     shots, name = shots_of(metric), "Accuracy"
+                if table.figure != "accuracy":
+                    name = table.figure if name == "Accuracy" else f"{name} {table.figure}"
                 line = [table.protocol, row, len(table.averaged) if row == "average" else 1, shots]
                 line += [column.trainer, column.config, name.lower(), f"{cell.mean:.4f}", _plain(cell.std)]
                 line += [len(cell.seeds) or "", " ".join(map(str, cell.seeds))]
@@ -172,6 +186,7 @@ def table_of(
     protocol: str = "base2new",
     *,
     join_configs: bool = False,
+    figure: str = "accuracy",
     **filters,
 ) -> Table:
     """The table of the runs below one or several output folders.
@@ -179,7 +194,7 @@ def table_of(
     Args:
         output: the folder or folders.
         protocol: one of `PROTOCOLS`.
-        join_configs: as in `build_table`.
+        join_configs, figure: as in `build_table`.
         filters: datasets, trainers, configs, shots, seeds and source, as in `tools.results.find_runs`.
 
     Raises:
@@ -194,7 +209,7 @@ def table_of(
         raise FileNotFoundError(
             f"no run of {protocol} below {' '.join(map(str, outputs))}{chosen}; such runs lie in {PROTOCOLS[protocol]}"
         )
-    table = build_table(runs, join_configs=join_configs, seeds=given.get("seeds", ()))
+    table = build_table(runs, join_configs=join_configs, seeds=given.get("seeds", ()), figure=figure)
     there: dict[str, set[Any]] = {
         "datasets": {run.dataset for run in runs},
         "trainers": {run.trainer for run in runs},

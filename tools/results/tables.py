@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from statistics import mean, stdev
 from typing import NamedTuple
 
@@ -12,10 +13,16 @@ from tools.results.runs import Run
 
 # What a metric's result is called in sentences; in the few-shot protocol it is that with so many shots
 _RESULT = {"Base": "base result", "New": "new result", "Accuracy": "result"}
+# How the names of figures in `results.json` begin of which more is better, and of which less is
+_HIGHER = ("accuracy", "macro_f1", "auroc", "aupr", "acc80")
+_LOWER = ("error_rate", "ece", "nll", "brier", "aurc", "eaurc", "fpr95")
 
 
 class SeedMean(NamedTuple):
-    """A cell: mean in percent, standard deviation if there is one, the seeds, and the accuracy of each if there is."""
+    """A cell: mean, standard deviation if there is one, the seeds, and the value of each if there is.
+
+    Accuracies are in percent.
+    """
 
     mean: float
     std: float | None
@@ -59,6 +66,7 @@ class Table(NamedTuple):
         source: the row that is trained on, and so no part of the average; empty if there is none.
         averaged: the data sets of the average; empty if there is no average.
         missing: a sentence for whatever is not there.
+        figure: what it shows of each run, by its name in `results.json`.
     """
 
     protocol: str
@@ -67,6 +75,14 @@ class Table(NamedTuple):
     source: str
     averaged: list[str]
     missing: list[str]
+    figure: str = "accuracy"
+
+
+def direction(figure: str) -> str:
+    """Which values of a figure are better: "higher", "lower", or "" where neither is said."""
+    if figure.startswith(_HIGHER) or figure.endswith("_accuracy"):
+        return "higher"
+    return "lower" if figure.startswith(_LOWER) else ""
 
 
 def harmonic_mean(a: float, b: float) -> float:
@@ -74,7 +90,9 @@ def harmonic_mean(a: float, b: float) -> float:
     return 2 * a * b / (a + b) if a and b else 0.0
 
 
-def build_table(runs: Iterable[Run], *, join_configs: bool = False, seeds: Iterable[int] = ()) -> Table:
+def build_table(
+    runs: Iterable[Run], *, join_configs: bool = False, seeds: Iterable[int] = (), figure: str = "accuracy"
+) -> Table:
     """The table of the runs of one protocol.
 
     A mean is over the seeds that are there; in base-to-new over those that have both base and new accuracy.
@@ -84,14 +102,19 @@ def build_table(runs: Iterable[Run], *, join_configs: bool = False, seeds: Itera
         join_configs: whether a trainer's runs under all its configs stand in one column group, as in protocols that
             change the config with data set or shots.
         seeds: the seeds that each cell is to have; by default those that its column group has anywhere.
+        figure: what to show of each run, by its name in `results.json`. Of figures other than the accuracy there is no
+            harmonic mean.
 
     Raises:
-        ValueError: there are no runs, none in xd and dg is a test on another data set, or configs to be joined have
-            results for the same cell.
+        ValueError: there are no runs, none in xd and dg is a test on another data set, configs to be joined have
+            results for the same cell, or no run has the figure.
     """
-    runs = list(runs)
+    runs = [_showing(run, figure) for run in runs]
     if all(run.part == "source" for run in runs):
         raise ValueError(f"a table needs runs that are more than training on a source, got {len(runs)} that are not")
+    if figure != "accuracy" and all(run.accuracy is None for run in runs):
+        known = sorted({name for run in runs for name in run.metrics})
+        raise ValueError(f"no run has the figure {figure}; there are {', '.join(known) or 'none'}")
     protocol, source = runs[0].protocol, runs[0].source
     datasets = published.in_order({run.dataset for run in runs} | ({source} - {""}))
     groups = defaultdict(list)
@@ -110,7 +133,7 @@ def build_table(runs: Iterable[Run], *, join_configs: bool = False, seeds: Itera
             shots=key[2],
             title=_title(key, keys),
             seeds=tuple(sorted(set(seeds) or {run.seed for run in members})),
-            metrics=_metrics(protocol, members),
+            metrics=_metrics(protocol, members, figure),
             cells={},
             averages={},
             backbones=tuple(sorted({run.backbone for run in members if run.accuracy is not None})),
@@ -121,7 +144,15 @@ def build_table(runs: Iterable[Run], *, join_configs: bool = False, seeds: Itera
         titles = ", ".join(_title(key, groups) for key in untested)
         missing.append(f"tests on other data sets of what is trained on {published.display_name(source)}: {titles}")
     averaged = _average(columns, [dataset for dataset in datasets if dataset != source])
-    return Table(protocol, columns, datasets, source, averaged, missing)
+    return Table(protocol, columns, datasets, source, averaged, missing, figure)
+
+
+def _showing(run: Run, figure: str) -> Run:
+    """A run with another figure in the place of its accuracy, as if it had no result where it has no such figure."""
+    if figure == "accuracy" or run.accuracy is None:
+        return run
+    value = run.metrics.get(figure)
+    return replace(run, accuracy=value, problem="" if value is not None else f"{run.path} has no {figure}")
 
 
 def _place_in_table(key: tuple) -> tuple:
@@ -148,9 +179,9 @@ def shots_of(metric: str) -> int:
     return -1 if number == "all" else int(number)
 
 
-def _metrics(protocol: str, runs: list[Run]) -> tuple[str, ...]:
+def _metrics(protocol: str, runs: list[Run], figure: str) -> tuple[str, ...]:
     if protocol == "base2new":
-        return ("Base", "New", "HM")
+        return ("Base", "New", "HM") if figure == "accuracy" else ("Base", "New")
     if protocol == "fewshot":
         numbers = sorted({run.shots for run in runs}, key=lambda shots: (shots == -1, shots))
         return tuple(shots_name(shots) for shots in numbers)
@@ -158,7 +189,7 @@ def _metrics(protocol: str, runs: list[Run]) -> tuple[str, ...]:
 
 
 def _metric(run: Run) -> str:
-    """The metric that a run's accuracy is of."""
+    """The metric that a run's accuracy, or what is shown in its place, is of."""
     if run.protocol == "base2new":
         return run.part.capitalize()
     return shots_name(run.shots) if run.protocol == "fewshot" else "Accuracy"
@@ -174,7 +205,7 @@ def _fill(column: Column, runs: list[Run], datasets: list[str]) -> list[str]:
     for dataset in datasets:
         if dataset in by_dataset:
             accuracies = _accuracies(column, by_dataset[dataset])
-            for metric, seed_mean in _seed_means(accuracies).items():
+            for metric, seed_mean in _seed_means(accuracies, "HM" in column.metrics).items():
                 column.cells[dataset, metric] = seed_mean
             missing += _lacking(column, accuracies, by_dataset[dataset])
     return missing
@@ -197,12 +228,13 @@ def _accuracies(column: Column, runs: list[Run]) -> dict[str, dict[int, float]]:
     }
 
 
-def _seed_means(accuracies: dict[str, dict[int, float]]) -> dict[str, SeedMean]:
-    """The means of one data set by metric; none of a metric without results."""
+def _seed_means(accuracies: dict[str, dict[int, float]], harmonic: bool) -> dict[str, SeedMean]:
+    """The means of one data set by metric, with their harmonic mean or without; none of a metric without results."""
     if "Base" in accuracies:
         both = accuracies["Base"].keys() & accuracies["New"].keys()
         accuracies = {metric: {seed: by_seed[seed] for seed in both} for metric, by_seed in accuracies.items()}
-    return _with_harmonic_mean({metric: _seed_mean(by_seed) for metric, by_seed in accuracies.items() if by_seed})
+    means = {metric: _seed_mean(by_seed) for metric, by_seed in accuracies.items() if by_seed}
+    return _with_harmonic_mean(means, harmonic)
 
 
 def _seed_mean(by_seed: dict[int, float]) -> SeedMean:
@@ -211,8 +243,8 @@ def _seed_mean(by_seed: dict[int, float]) -> SeedMean:
     return SeedMean(mean(numbers), stdev(numbers) if len(numbers) > 1 else None, tuple(by_seed), by_seed)
 
 
-def _with_harmonic_mean(means: dict[str, SeedMean]) -> dict[str, SeedMean]:
-    if "Base" in means:
+def _with_harmonic_mean(means: dict[str, SeedMean], harmonic: bool) -> dict[str, SeedMean]:
+    if "Base" in means and harmonic:
         base, new = means["Base"], means["New"]
         means["HM"] = SeedMean(harmonic_mean(base.mean, new.mean), None, base.seeds, {})
     return means
@@ -266,7 +298,7 @@ def _average(columns: list[Column], datasets: list[str]) -> list[str]:
                     averages[metric] = _seed_mean({seed: mean(f.by_seed[seed] for f in means) for seed in seeds})
                 else:
                     averages[metric] = SeedMean(mean(cell.mean for cell in means), None, (), {})
-        column.averages.update(_with_harmonic_mean(averages))
+        column.averages.update(_with_harmonic_mean(averages, "HM" in column.metrics))
     return averaged
 
 
@@ -280,8 +312,10 @@ def paper_numbers(table: Table) -> tuple[dict[tuple[int, str, str], float], list
         not have.
 
     Raises:
-        ValueError: it has no table of this protocol.
+        ValueError: it has no table of this protocol, or not of this figure.
     """
+    if table.figure != "accuracy":
+        raise ValueError(f"the paper has accuracies alone, got {table.figure}")
     tables = published.numbers(table.protocol)
     numbers, notes = {}, []
     for index, column in enumerate(table.columns):

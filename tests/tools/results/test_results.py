@@ -320,6 +320,75 @@ def test_table_of_means(tmp_path):
     assert lines[-1] == "CDC: config tiny, 16 shots, seeds 1, 2"
 
 
+def with_ece(output, seed, base, new, trainer="CDC", **more):
+    """A run of both halves, with its calibration error in `results.json`."""
+    for part, ece in (("train_base", base), ("test_new", new)):
+        figures = {"accuracy": 80.0, **({} if ece is None else {"ece": ece}), **more}
+        base2new(output, part, trainer, seed, 80.0, figures=figures)
+
+
+def test_table_of_another_figure(tmp_path):
+    with_ece(tmp_path, 1, 10.0, 14.0)
+    with_ece(tmp_path, 2, 12.0, 18.0)
+    table = table_of(tmp_path, figure="ece")
+    (column,) = table.columns
+    assert column.metrics == ("Base", "New")  # a harmonic mean is of accuracies
+    assert column.cells["shapes", "Base"][:3] == (11.0, pytest.approx(2**0.5), (1, 2))
+    assert column.cells["shapes", "New"].mean == 16.0
+    assert "ece: lower is better" in text_table(tmp_path, figure="ece")
+    assert "is better" not in text_table(tmp_path)
+
+
+def test_run_without_the_figure_is_named(tmp_path):
+    """One from before tests measured it."""
+    with_ece(tmp_path, 1, 10.0, 14.0)
+    with_ece(tmp_path, 2, None, None)
+    table = table_of(tmp_path, figure="ece")
+    assert table.columns[0].cells["shapes", "Base"].seeds == (1,)
+    (sentence,) = table.missing
+    assert sentence.startswith("CDC, shapes, seed 2: no base result and no new result (")
+    assert sentence.count("results.json has no ece") == 2
+    assert table_of(tmp_path).columns[0].cells["shapes", "Base"].seeds == (1, 2)
+
+
+def test_figure_that_no_run_has(tmp_path):
+    with_ece(tmp_path, 1, 10.0, 14.0)
+    with pytest.raises(ValueError, match=r"no run has the figure eec; there are accuracy, ece$"):
+        table_of(tmp_path, figure="eec")
+    with pytest.raises(ValueError, match="the paper has accuracies alone, got ece"):
+        text_table(tmp_path, paper=True, figure="ece")
+
+
+@pytest.mark.parametrize(
+    ("figure", "better"),
+    [("accuracy", "higher"), ("template2_accuracy", "higher"), ("auroc_error_entropy", "higher"), ("acc80_x", "higher"),
+     ("ece10", "lower"), ("nll", "lower"), ("brier", "lower"), ("aurc_x", "lower"), ("eaurc_x", "lower"),
+     ("fpr95_open_x", "lower"), ("error_rate", "lower"), ("uncertainty", ""), ("mean_confidence", "")],
+)  # fmt: skip
+def test_direction(figure, better):
+    assert tables.direction(figure) == better
+
+
+def test_several_figures_of_a_command(tmp_path, capsys):
+    with_ece(tmp_path, 1, 10.0, 14.0, nll=0.5)
+    main([str(tmp_path), "--metric", "ece", "--metric", "nll"])
+    first, second = capsys.readouterr().out.split("\n\nnll\n\n")
+    assert first.startswith("ece\n\n")
+    assert "10.00" in first
+    assert "0.50" in second
+    assert "nll: lower is better" in second
+    main([str(tmp_path), "--metric", "ece", "--metric", "nll", "--format", "csv"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[6] for line in lines] == ["metric", "base ece", "new ece", "base nll", "new nll"]
+
+
+def test_curves_are_of_the_accuracy(tmp_path, capsys):
+    arguments = [str(tmp_path), "--protocol", "fewshot", "--plot", str(tmp_path / "x.png"), "--metric", "ece"]
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "--plot draws the accuracy" in capsys.readouterr().err
+
+
 def test_average_is_over_data_sets_and_its_deviation_over_seeds(tmp_path):
     for seed, dtd, eurosat in ((1, 80.0, 60.0), (2, 84.0, 50.0)):
         both(tmp_path, "CDC", seed, dtd, 40.0, dataset="dtd")
