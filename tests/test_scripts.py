@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -264,6 +265,15 @@ def test_old_name_of_the_coupled_config_is_the_new_one(checkout):
     done = checkout.train("dtd", "1", CFG="vit_b16_coupled")
     assert "vit_b16_coupled.yaml is now vit_b16.yaml" in done.stdout
     assert checkout.output_folder(done) == "train_base/dtd/shots_16/CDC/vit_b16/seed1"
+
+
+def test_text_only_run_of_an_earlier_version_is_no_finished_one(checkout):
+    run = checkout.output / "train_base/dtd/shots_16/CDC/vit_b16/seed1"
+    run.mkdir(parents=True)
+    (run / "results.json").write_text(json.dumps({"config": {"TRAINER": {"CDC": {"PROMPT": "text"}}}}))
+    assert refused(checkout.train("dtd", "1"), "text-only templates, of an earlier version", "vit_b16_text")
+    (run / "results.json").write_text(json.dumps({"config": {"TRAINER": {"CDC": {"PROMPT": "coupled"}}}}))
+    assert "Finished already" in checkout.train("dtd", "1").stdout
 
 
 def test_every_method_has_every_script_that_it_can_run():

@@ -242,6 +242,12 @@ find_model() {
 # skip_if_finished FOLDER [FILE]: end the script if the run is finished; FILE is what it was made from, and if that is
 # newer than the results, they are out of date.
 skip_if_finished() {
+    # What is CDC's vit_b16_text and tiny_text now was once called vit_b16 and tiny.
+    if [[ -f $1/results.json && $TRAINER/$CFG =~ ^CDC/(vit_b16|tiny)$ && ${SETTINGS[*]-} != *TRAINER.CDC.PROMPT* ]] &&
+        grep -q '"PROMPT": "text"' "$1/results.json"; then
+        die "the run in $1 is one of text-only templates, of an earlier version: move it to the same place under" \
+            "${CFG}_text, or set OUTPUT to another folder"
+    fi
     if [[ -f $1/results.json && ! ${2:-/dev/null} -nt $1/results.json ]]; then
         echo "Finished already, not run again: $1/results.json"
         exit 0

@@ -1,6 +1,6 @@
 """The losses of CDC (Zhang et al., NeurIPS 2024): eq. (2) diversity, (3) consistency, (7) trusted cross-entropy.
 
-And the one that KgCoOp and TCP add to the cross-entropy.
+Equation numbers are those of docs/method.md. And the loss that KgCoOp and TCP add to the cross-entropy.
 
 Legend: M templates, B images, C classes, D embedding width. All of them compute in float32 or wider.
 """

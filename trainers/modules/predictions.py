@@ -5,6 +5,7 @@ Legend: N images of a test, B of a batch, C classes, M templates.
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,9 @@ from .files import atomic_write
 
 FILE_NAME = "predictions.npz"
 
+# Below what scores that mean something can be: a method may have a finite number for the logarithm of 0
+_NONE = -1e20
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -36,8 +40,8 @@ def describe(scores: Tensor, label: Tensor) -> dict[str, Tensor]:
 
     Returns:
         By name, each `(B,)`: label; prediction; confidence, the largest probability; label_log_prob, the log of the
-        label's probability, at most 0; entropy, in [0, log C], in nats; sum_of_squares, that of all probabilities, in
-        [1 / C, 1].
+        label's probability, at most 0, and -inf where the label has no evidence; entropy, in [0, log C], in nats;
+        sum_of_squares, that of all probabilities, in [1 / C, 1].
 
     Raises:
         ValueError: the shapes do not fit.
@@ -48,6 +52,7 @@ def describe(scores: Tensor, label: Tensor) -> dict[str, Tensor]:
             f"got {tuple(scores.shape)} and {tuple(label.shape)}"
         )
     log_prob = scores.double().log_softmax(dim=1)
+    log_prob = log_prob.masked_fill(log_prob < _NONE, -math.inf)
     probability = log_prob.exp()
     return {
         "label": label,

@@ -53,10 +53,10 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
 
 
 def negative_log_likelihood(label_log_prob: ArrayLike) -> float:
-    """Mean of `-log P(label)`, in nats, of log-probabilities `(N,)`.
+    """Mean of `-log P(label)`, in nats, of log-probabilities `(N,)`; infinite where one of them is -inf.
 
     Raises:
-        ValueError: they are not finite, or above 0.
+        ValueError: one is not a number, or above 0.
     """
     return -float(_log_probabilities(label_log_prob).mean()) + 0.0
 
@@ -65,14 +65,14 @@ def brier_score(label_log_prob: ArrayLike, sum_of_squares: ArrayLike) -> float:
     """Mean over images of `sum_c (P(c) - [c is the label])^2` (Brier, 1950): `sum_c P(c)^2 - 2 P(label) + 1`.
 
     Args:
-        label_log_prob: `(N,)`, log-probability of the label.
+        label_log_prob: `(N,)`, log-probability of the label, -inf for none.
         sum_of_squares: `(N,)`, sum over classes of squared probabilities.
 
     Returns:
         In [0, 2].
 
     Raises:
-        ValueError: the arrays do not fit, or log-probabilities are above 0.
+        ValueError: the arrays do not fit, or log-probabilities are above 0 or not a number.
     """
     log_prob, squares = _log_probabilities(label_log_prob), _numbers("sum_of_squares", sum_of_squares)
     _check_same(label_log_prob=log_prob, sum_of_squares=squares)
@@ -215,18 +215,20 @@ def calibration_metrics(records: Mapping[str, NDArray[Any]]) -> dict[str, float]
     """How well probabilities fit the share of right predictions, of a test's records.
 
     Returns:
-        In percent `mean_confidence`, `ece` (15 bins), `ece10` (10 bins) and `brier`; `nll` in nats.
+        In percent `mean_confidence`, `ece` (15 bins), `ece10` (10 bins) and `brier`; `nll` in nats, but not where it
+        is infinite.
 
     Raises:
-        ValueError: a record is not finite or out of range.
+        ValueError: a record is not a number or out of range.
     """
     confidence, correct = records["confidence"], records["prediction"] == records["label"]
     ece, ece10 = (expected_calibration_error(confidence, correct, bins) for bins in (15, 10))
+    nll = negative_log_likelihood(records["label_log_prob"])
     return {
         "mean_confidence": 100.0 * float(confidence.mean()),
         "ece": 100.0 * ece,
         "ece10": 100.0 * ece10,
-        "nll": negative_log_likelihood(records["label_log_prob"]),
+        **({"nll": nll} if math.isfinite(nll) else {}),
         "brier": 100.0 * brier_score(records["label_log_prob"], records["sum_of_squares"]),
     }
 
@@ -305,7 +307,8 @@ def _flags(name: str, values: ArrayLike) -> Bools:
 
 
 def _log_probabilities(values: ArrayLike) -> Floats:
-    log_prob = _numbers("log-probabilities", values)
+    log_prob = np.asarray(values, dtype=np.float64)
+    _numbers("log-probabilities", np.where(np.isneginf(log_prob), 0, log_prob))
     if log_prob.max() > 0:
         raise ValueError(f"log-probabilities must be at most 0, got {log_prob.max()}")
     return log_prob

@@ -11,6 +11,7 @@ import torch
 
 from helpers import ROOT, results_of
 from trainers.modules.predictions import Predictions, describe, read_predictions, write_predictions
+from trainers.modules.uncertainty import calibration_metrics
 
 EVERY_TEST = {"path", "label", "prediction", "confidence", "label_log_prob", "entropy", "sum_of_squares"}
 METHODS = sorted(path.parent.name for path in (ROOT / "configs/trainers").glob("*/tiny.yaml"))
@@ -57,6 +58,19 @@ def test_classes_without_evidence():
     assert found["confidence"].tolist() == [1, 1]
     assert found["entropy"].tolist() == [0, 0]
     assert found["label_log_prob"].tolist() == [0, 0]
+    assert found["sum_of_squares"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("none", [-1e30, -math.inf])
+def test_label_without_evidence_has_no_likelihood(none):
+    predictions = Predictions()
+    predictions.add(torch.tensor([[0.0, none], [1.0, 0.0]]), torch.tensor([1, 0]), ["a", "b"])
+    records = predictions.arrays()
+    assert records["label_log_prob"][0] == -math.inf
+    metrics = calibration_metrics(records)
+    assert "nll" not in metrics
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert metrics["brier"] == pytest.approx(50 * (2 + 2 * (1 / (1 + math.e)) ** 2))
 
 
 def test_batches_and_file(tmp_path):

@@ -94,7 +94,8 @@ def test_likelihood_and_brier_score_by_hand():
 def test_likelihood_and_brier_score_have_their_limits():
     assert brier_score([0.0], [1.0]) == 0
     assert str(negative_log_likelihood([0.0])) == "0.0"
-    assert brier_score([-1e30], [1.0]) == 2  # sure of another class
+    assert brier_score([-math.inf], [1.0]) == 2  # sure of another class
+    assert negative_log_likelihood([-math.inf, 0]) == math.inf
     uniform = records_of(np.full((3, 4), 0.25), [0, 1, 2])
     assert negative_log_likelihood(uniform["label_log_prob"]) == pytest.approx(math.log(4))
     assert brier_score(uniform["label_log_prob"], uniform["sum_of_squares"]) == pytest.approx(0.75)
@@ -287,6 +288,7 @@ def test_what_is_no_number_makes_no_metric(bad):
         (lambda: expected_calibration_error([0.5], [2]), "correct must be truth values"),
         (lambda: expected_calibration_error([], []), "at least one"),
         (lambda: negative_log_likelihood([0.1]), "at most 0, got 0.1"),
+        (lambda: negative_log_likelihood([math.nan, -math.inf]), "must be finite, got 1 "),
         (lambda: brier_score([-0.1], [0.5, 0.5]), "same images"),
         (lambda: selective_risk([[0.1]], [True]), r"shape \(images,\)"),
         (lambda: selective_accuracy(SCORE, WRONG, coverage=0), r"coverage must lie in \(0, 1\], got 0"),
