@@ -159,7 +159,9 @@ def test_broken_or_missing_file_is_told(tmp_path):
     whole = path.read_bytes()
     with zipfile.ZipFile(tmp_path / "objects.npz", "w") as file, file.open("a.npy", "w") as member:
         np.lib.format.write_array(member, np.array([None]), allow_pickle=True)
-    for content in (b"", b"no archive", whole[:100], whole[:-30], (tmp_path / "objects.npz").read_bytes()):
+    changed = [whole[:at] + bytes([whole[at] ^ 255] * 40) + whole[at + 40 :] for at in range(60, len(whole) - 100, 150)]
+    assert len(changed) > 5
+    for content in (b"", b"no archive", whole[:100], whole[:-30], *changed, (tmp_path / "objects.npz").read_bytes()):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="not a whole file of predictions"):
             read_predictions(tmp_path)
