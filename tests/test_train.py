@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
 
 import train
@@ -109,6 +110,7 @@ def refused(tmp_path, clip_files, monkeypatch, capfd):
         ((*DIGITS, "OPTIM.LR"), "KEY VALUE"),
         ((*DIGITS, "OPTIM.LR", "fast"), "fast"),
         ((*DIGITS, "OPTIM.LR.X", "1"), "command line"),
+        ((*DIGITS, "OPTIM.LR", "1e999"), "OPTIM.LR must be a finite number, got inf"),
         (("--trainer", "CDC", "--config-file", "configs/nothing.yaml"), "configs/nothing.yaml"),
         ((*DIGITS, *SMALL, "--eval-only"), "KEY VALUE"),
     ],
@@ -245,3 +247,20 @@ def test_config_in_the_checkout_stays_as_it_is_written(monkeypatch):
     monkeypatch.chdir(ROOT)
     cfg = train.setup_cfg(train.parse_arguments([*DIGITS]))
     assert cfg.MODEL.BACKBONE.NAME == "weights/tiny_clip.pt.gz"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_checkpoint_that_is_not_finite_is_one_line_and_no_result(refused, tmp_path, clip_files, value):
+    """Where it is tested and where training would go on from it."""
+    quick = (*SMALL, "OPTIM.MAX_EPOCH", 1, "DATALOADER.TRAIN_X.BATCH_SIZE", 10)
+    path = tmp_path / "out/run/prompt_learner/model.pth.tar-1"
+    train.main(
+        train.parse_arguments(command_line(tmp_path, clip_files["plain"], *DIGITS, *quick, "TEST.NO_TEST", True))
+    )
+    checkpoint = torch.load(path, weights_only=True)
+    next(iter(checkpoint["state_dict"].values())).view(-1)[0] = value
+    torch.save(checkpoint, path)
+    for arguments in ((), ("--eval-only", "--model-dir", tmp_path / "out/run", "--load-epoch", 1)):
+        line = refused(*arguments, *DIGITS, *quick)
+        assert re.search(r"model\.pth\.tar-1 .* with infinite values or some that are not numbers", line)
+        assert not (tmp_path / "out/run/results.json").exists()

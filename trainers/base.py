@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import dassl
@@ -62,9 +63,10 @@ class ClipTrainer(TrainerX):
 
     def config_problems(self, cfg, options) -> list[str]:
         """What is wrong in the config, a sentence each; a subclass adds its own."""
+        problems = [f"{key} must be a finite number, got {value}" for key, value in _infinite_numbers(cfg)]
         if options.PREC not in PRECISIONS:
-            return [f"PREC must be one of {', '.join(PRECISIONS)}, got {options.PREC!r}"]
-        return []
+            problems.append(f"PREC must be one of {', '.join(PRECISIONS)}, got {options.PREC!r}")
+        return problems
 
     def transforms(self) -> tuple:
         """Transforms of training and of test images, each one or a list of views; None for the config's own."""
@@ -138,6 +140,9 @@ class ClipTrainer(TrainerX):
 
         Returns:
             Accuracy in percent, the evaluator's first metric.
+
+        Raises:
+            FloatingPointError: scores or a metric are infinite or not a number; `results.json` is not written.
         """
         started = time.time()
         self.set_model_mode("eval")
@@ -155,6 +160,7 @@ class ClipTrainer(TrainerX):
         for batch in tqdm(loader):
             images, label = self.parse_batch_test(batch)
             scores, records = self.test_step(images)
+            check_scores(scores, self.options.PREC)
             self.evaluator.process(scores, label)
             for name, total in _totals(records, label).items():
                 totals[name] += total
@@ -195,8 +201,15 @@ class ClipTrainer(TrainerX):
         raise NotImplementedError
 
     def write_results(self, split: str, metrics: dict, n_images: int, seconds: float) -> None:
-        """`results.json` beside log.txt: what was run, on what, and every metric."""
+        """`results.json` beside log.txt: what was run, on what, and every metric.
+
+        Raises:
+            FloatingPointError: a metric is infinite or not a number; nothing is written.
+        """
         cfg = self.cfg
+        broken = [f"{name} is {float(value)}" for name, value in metrics.items() if not math.isfinite(value)]
+        if broken:
+            raise FloatingPointError(f"the test gives no result: {', '.join(broken)}")
         results = {
             "trainer": cfg.TRAINER.NAME,
             "dataset": cfg.DATASET.NAME,
@@ -224,7 +237,7 @@ class ClipTrainer(TrainerX):
         }
         Path(self.output_dir).mkdir(parents=True, exist_ok=True)
         with atomic_write(Path(self.output_dir, "results.json")) as path:
-            path.write_text(json.dumps(results, indent=1) + "\n")
+            path.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
 
     @property
     def tested_epoch(self) -> int:
@@ -258,6 +271,32 @@ def build_without_data(cfg, class_names: Sequence[str], sha256: str | None = Non
         self.num_classes, self.lab2cname = len(class_names), dict(enumerate(class_names))
 
     return type(method.__name__, (method,), {"build_data_loader": take_classes, "wanted_sha256": sha256})(cfg)
+
+
+def check_scores(scores: Tensor, precision: str) -> None:
+    """Raise FloatingPointError unless scores `(B, C)` make probabilities.
+
+    A score of -inf is that of a class without any evidence, and no error; NaN would be taken for the first class.
+
+    Args:
+        scores: logits or log-probabilities.
+        precision: of the encoders, for the error.
+    """
+    if not scores.float().softmax(dim=1).isfinite().all():
+        raise FloatingPointError(
+            "the model's scores are infinite or not a number: its training has diverged, or "
+            f"{precision} is too narrow for this CLIP (fp32 tells)"
+        )
+
+
+def _infinite_numbers(node: Mapping, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Keys and values of a config's numbers, also in its lists, that are infinite or not a number."""
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _infinite_numbers(value, f"{prefix}{key}.")
+        else:
+            numbers = value if isinstance(value, (list, tuple)) else (value,)
+            yield from ((f"{prefix}{key}", n) for n in numbers if isinstance(n, float) and not math.isfinite(n))
 
 
 def _totals(records: dict[str, Tensor], label: Tensor) -> dict[str, float]:

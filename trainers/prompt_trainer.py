@@ -319,15 +319,18 @@ class PromptTrainer(ClipTrainer):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is broken, or of another trainer; with all that is missing, unknown or does not fit. Or it
-                was made with other weights of CLIP, which published checkpoints and older ones do not tell.
+            ValueError: it is broken, or of another trainer; with all that is missing, unknown, does not fit or is not
+                finite. Or it was made with other weights of CLIP, which published checkpoints and older ones do not
+                tell.
         """
         if not path.is_file():
             raise FileNotFoundError(f"no checkpoint at {path}")
         checkpoint = read_checkpoint(path, self.device, *needed)
         problems = self.checkpoint_problems(checkpoint)
         if problems:
-            raise ValueError(f"{path} is no checkpoint of this {type(self).__name__}: it {'; it '.join(problems)}")
+            raise ValueError(
+                f"{path} is no checkpoint that this {type(self).__name__} can take: it {'; it '.join(problems)}"
+            )
         problem = self.weights_problem(checkpoint.get("backbone_sha256"))
         if problem:
             raise ValueError(f"{path} {problem}")
@@ -349,6 +352,11 @@ class PromptTrainer(ClipTrainer):
             f"has {key} of shape {tuple(state[key].shape)} where this run has {tuple(own[key].shape)}"
             for key in own.keys() & state.keys()
             if own[key].shape != state[key].shape
+        ]
+        problems += [
+            f"has {key} with infinite values or some that are not numbers, as of a training that diverged"
+            for key in own.keys() & state.keys()
+            if not state[key].isfinite().all()
         ]
         return sorted(problems)
 

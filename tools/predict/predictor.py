@@ -22,6 +22,7 @@ from torch import Tensor
 
 from datasets.files import IMAGE_EXTENSIONS, list_visible, shorten
 from tools.predict.trained import fit_to_machine, load_images, load_trained, read_run, restore_cfg
+from trainers.base import check_scores
 
 
 class Choice(NamedTuple):
@@ -190,11 +191,10 @@ class Predictor:
         fused, own = trainer.opinions(images) or (None, [])
         scores = fused.log_prob if fused else trainer.model_inference(images)
         probability = scores.softmax(dim=1)  # (B, C)
-        if not probability.isfinite().all():
-            raise ValueError(
-                f"the model's scores are not finite: its training has diverged, or {trainer.options.PREC} is too "
-                "narrow for this CLIP (--precision fp32 tells)"
-            )
+        try:
+            check_scores(scores, trainer.options.PREC)
+        except FloatingPointError as error:
+            raise ValueError(str(error)) from error
         # Sorted by score, as the test takes the largest score: probabilities may round to the same number.
         order = scores.sort(dim=1, descending=True, stable=True).indices[:, :top_k]
         tops = [

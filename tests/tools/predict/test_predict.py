@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -476,7 +477,14 @@ def test_diverged_training_is_no_prediction(run_of, pictures, tmp_path, capsys):
     checkpoint["state_dict"]["ctx"].fill_(float("nan"))
     torch.save(checkpoint, path)
     assert call("--model-dir", folder, pictures / "b.jpg") == 2
-    assert "not finite" in capsys.readouterr().err
+    assert re.search(r"model\.pth\.tar-2 .* has ctx with infinite values .* diverged", capsys.readouterr().err)
+
+
+def test_scores_that_are_not_numbers_are_no_prediction(run_of, pictures, monkeypatch):
+    predictor = Predictor(run_of("CoOp").folder)
+    monkeypatch.setattr(predictor.trainer, "model_inference", lambda images: torch.full((len(images), 2), float("nan")))
+    with pytest.raises(ValueError, match="scores are infinite or not a number"):
+        predictor(pictures / "b.jpg")
 
 
 def test_device_precision_and_backbone(run_of, clip_files, monkeypatch):

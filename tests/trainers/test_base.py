@@ -1,0 +1,56 @@
+"""What all trainers share: a test whose figures are no numbers, and a config whose numbers are not."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from trainers.base import check_scores
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("scores", [[[NAN, 1.0]], [[INF, 1.0]], [[0.0, 1.0], [-INF, -INF]]])
+def test_scores_without_probabilities_are_an_error(scores):
+    with pytest.raises(FloatingPointError, match=r"infinite or not a number.* fp16 is too narrow"):
+        check_scores(torch.tensor(scores), "fp16")
+
+
+def test_class_without_evidence_is_no_error():
+    check_scores(torch.tensor([[-INF, 0.0], [60000.0, -60000.0]]), "fp32")
+    check_scores(torch.tensor([[60000.0, -60000.0]], dtype=torch.float16), "fp16")
+
+
+def test_test_with_scores_that_are_not_numbers_writes_no_result(build_run, tmp_path, monkeypatch):
+    trainer = build_run("ZeroshotCLIP", tmp_path)
+    honest = trainer.model_inference
+    monkeypatch.setattr(trainer, "model_inference", lambda images: honest(images) * NAN)
+    with pytest.raises(FloatingPointError, match="scores are infinite or not a number"):
+        trainer.test()
+    assert not (tmp_path / "results.json").exists()
+
+
+@pytest.mark.parametrize("value", [NAN, INF, torch.tensor(NAN)])
+def test_metric_that_is_not_a_number_is_no_result(build_run, tmp_path, monkeypatch, value):
+    trainer = build_run("ZeroshotCLIP", tmp_path)
+    trainer.test()
+    before = (tmp_path / "results.json").read_bytes()
+    monkeypatch.setattr(trainer, "model_metrics", lambda: {"spread": value})
+    with pytest.raises(FloatingPointError, match=f"no result: spread is {'inf' if math.isinf(value) else 'nan'}"):
+        trainer.test()
+    assert (tmp_path / "results.json").read_bytes() == before
+
+
+def test_infinite_numbers_in_a_config_are_told_at_once(build_run, tmp_path):
+    with pytest.raises(ValueError, match=r"^the config cannot run: ") as told:
+        build_run(
+            "CoOp", tmp_path, "OPTIM.LR", "1e999", "INPUT.PIXEL_MEAN", "[0.5, 1e999, 0.5]", "OPTIM.GAMMA", "-1e999"
+        )
+    for words in (
+        "OPTIM.LR must be a finite",
+        "INPUT.PIXEL_MEAN must",
+        "OPTIM.GAMMA must be a finite number, got -inf",
+    ):
+        assert words in str(told.value)
