@@ -22,6 +22,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parent  # the checkout
+CONFIG_SUFFIXES = (".yaml", ".yml", "")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -74,7 +75,7 @@ def setup_cfg(args: argparse.Namespace):
     trainers.register()  # the trainers and their config keys
     cfg = get_cfg_default()
     for path in files:
-        _merge(path, _merge_file, cfg, path)
+        _merge(path, merge_file, cfg, path)
     find_paths(cfg)
     given = {
         "DATASET.ROOT": args.root,
@@ -154,10 +155,16 @@ def rename_keys(cfg, given) -> None:
             target[new_name] = node.pop(name)
 
 
-def _merge_file(cfg, path: str) -> None:
-    """Merge a YAML file, in which keys may have old names."""
-    with open(path, encoding="utf-8") as file:
-        given = cfg.load_cfg(file)
+def merge_file(cfg, path: str) -> None:
+    """Merge a YAML file, in which keys may have old names. yacs would run a file of Python.
+
+    Raises:
+        ValueError: the file is not YAML by its name.
+        KeyError, TypeError, ValueError, yaml.YAMLError, ...: as yacs has it of wrong content.
+    """
+    if Path(path).suffix.lower() not in CONFIG_SUFFIXES:
+        raise ValueError(f"a config file must be YAML, with a name that ends in .yaml or .yml, got {path}")
+    given = cfg.load_cfg(Path(path).read_text(encoding="utf-8"))  # text is YAML for yacs, always
     rename_keys(cfg, given)
     cfg.merge_from_other_cfg(given)
 

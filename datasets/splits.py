@@ -231,6 +231,27 @@ def check_split(split: Split, source: str, equal_names: bool = False) -> None:
         print(f"Note: {source} names {len(repeated)} images more than once: {shorten(repeated)}")
 
 
+def check_places(split: Split, image_dir: str, data_dir: str, source: str) -> None:
+    """Raise ValueError if `source`, the split file, names images outside the data folder.
+
+    Paths count as they are written: a link in the data folder may lead elsewhere, as its owner has wanted.
+
+    Args:
+        split: the split.
+        image_dir: folder that its paths start from.
+        data_dir: the data folder, which holds `image_dir`.
+        source: the split file.
+    """
+    start = os.path.join(os.path.abspath(data_dir), "")
+    paths = {item.path for part in split for item in part}
+    outside = sorted(path for path in paths if not os.path.abspath(os.path.join(image_dir, path)).startswith(start))
+    if outside:
+        raise ValueError(
+            f"{source} names images outside the data folder {data_dir}, which only DATASET.IMAGES_OUTSIDE True allows: "
+            f"{shorten(map(repr, outside))}"
+        )
+
+
 def check_images(split: Split, image_dir: str, source: str) -> None:
     """Raise FileNotFoundError if `source`, the split file, names images that do not exist.
 

@@ -157,6 +157,25 @@ def test_wrong_yaml_is_one_sentence(refused, tmp_path, text):
     assert str(path) in refused("--trainer", "CDC", "--config-file", path)
 
 
+@pytest.mark.parametrize("option", ["--config-file", "--dataset-config-file"])
+@pytest.mark.parametrize("suffix", [".py", ".PY", ".txt"])
+def test_config_file_that_is_python_is_not_run(refused, tmp_path, option, suffix):
+    path, trap = tmp_path / f"x{suffix}", tmp_path / "trap"
+    path.write_text(f"open({str(trap)!r}, 'w')\ncfg = {{}}\n")
+    line = refused(*CDC, option, path)
+    assert "a config file must be YAML" in line
+    assert str(path) in line
+    assert not trap.exists()
+
+
+def test_python_under_the_name_of_yaml_is_not_run(refused, tmp_path):
+    path, trap, link = tmp_path / "x.py", tmp_path / "trap", tmp_path / "x.yaml"
+    path.write_text(f"open({str(trap)!r}, 'w')\ncfg = {{}}\n")
+    link.symlink_to(path)
+    assert str(link) in refused("--trainer", "CDC", "--config-file", link)
+    assert not trap.exists()
+
+
 def test_output_folder_by_key_is_taken_back_too(refused, tmp_path):
     refused("--output-dir", "", *DIGITS, "--trainer", "CDD", "OUTPUT_DIR", tmp_path / "left/deep")
     assert not (tmp_path / "left").exists()
