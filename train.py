@@ -18,6 +18,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from types import TracebackType
 
 import yaml
 
@@ -246,7 +247,16 @@ def _take_back(new_folders: list[Path]) -> None:
             folder.rmdir()
 
 
+def _tell_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What Python does with an uncaught exception, but for Ctrl-C: that is one line. The exit status stays Python's."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("train.py: interrupted; the same command goes on after the last checkpoint", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
 if __name__ == "__main__":
+    sys.excepthook = _tell_uncaught
     main(parse_arguments())
 elif __name__ == "__mp_main__":  # in a process that reads images and was not forked
     import compat  # noqa: F401  an installed Dassl needs mending there, too

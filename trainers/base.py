@@ -21,6 +21,7 @@ from .modules.clip_types import CLIP
 from .modules.evidence import Opinion
 from .modules.files import atomic_write
 from .modules.group_accuracy import GroupAccuracy
+from .modules.interrupts import Interrupts, interrupts_put_off
 from .modules.loading import PRECISIONS, load_clip
 
 
@@ -38,7 +39,10 @@ class ClipTrainer(TrainerX):
         model_dir: folder of the run whose checkpoint was loaded for testing; None where there is none.
         trained_on: what the tested parameters were trained on (dataset, classes, shots, seed); None where nothing is
             trained, or the checkpoint does not tell.
+        interrupts: whether Ctrl-C came in training, where it takes effect after a step or a test batch.
     """
+
+    interrupts = Interrupts()
 
     wanted_sha256: str | None = None
     model_dir: str | None = None
@@ -131,6 +135,10 @@ class ClipTrainer(TrainerX):
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
+    def train(self) -> None:
+        with interrupts_put_off() as self.interrupts:
+            super().train()
+
     def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
         return self.to_device(batch["img"]), self.to_device(batch["label"])
 
@@ -161,6 +169,7 @@ class ClipTrainer(TrainerX):
             images, label = self.parse_batch_test(batch)
             scores, records = self.test_step(images)
             check_scores(scores, self.options.PREC)
+            self.interrupts.check()
             self.evaluator.process(scores, label)
             for name, total in _totals(records, label).items():
                 totals[name] += total

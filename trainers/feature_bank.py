@@ -267,6 +267,7 @@ def _encode(trainer: PromptTrainer, views: Views) -> np.ndarray:
     )
     features = []
     for batch in tqdm(loader):
+        trainer.interrupts.check()
         with trainer.autocast():
             parts = batch.flatten(0, 2).split(IMAGES_AT_ONCE)
             encoded = torch.cat([trainer.model.image_encoder(trainer.to_device(part)) for part in parts])

@@ -125,6 +125,7 @@ class PromptTrainer(ClipTrainer):
 
         Raises:
             FloatingPointError: the loss is infinite or not a number.
+            KeyboardInterrupt: Ctrl-C came.
         """
         summary = self.step(batch)
         values = torch.stack([value.detach().float().reshape(()) for value in summary.values()]).tolist()
@@ -137,6 +138,7 @@ class PromptTrainer(ClipTrainer):
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
             self._add_to_average()
+        self.interrupts.check()
         return logged
 
     def _add_to_average(self) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 
 import pytest
 import torch
 
+from helpers import results_of
 from trainers.base import check_scores
 
 NAN, INF = float("nan"), float("inf")
@@ -54,3 +57,53 @@ def test_infinite_numbers_in_a_config_are_told_at_once(build_run, tmp_path):
         "OPTIM.GAMMA must be a finite number, got -inf",
     ):
         assert words in str(told.value)
+
+
+class Swallowing:
+    """Presses Ctrl-C where Python prints a KeyboardInterrupt and goes on, as it does in hooks of a fork."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("place", ["save_model", "model_inference", "after_train"])
+def test_ctrl_c_stops_a_training_that_can_go_on(build_run, tmp_path, monkeypatch, place):
+    """Just after a checkpoint, at the latest after the next step; in the test after a batch; at the very end too."""
+    options = ("TRAIN.CHECKPOINT_FREQ", 1)
+    whole = build_run("CoOp", tmp_path / "whole", *options)
+    whole.train()
+    cut = build_run("CoOp", tmp_path / "cut", *options)
+    hook, steps = getattr(cut, place), []
+
+    def pressed(*arguments, **named):
+        result = hook(*arguments, **named)
+        Swallowing()
+        steps.append(0)
+        return result
+
+    step = cut.step
+    monkeypatch.setattr(cut, place, pressed)
+    monkeypatch.setattr(cut, "step", lambda batch: (steps and steps.append(1)) or step(batch))
+    with pytest.raises(KeyboardInterrupt):
+        cut.train()
+    assert steps == ([0, 1] if place == "save_model" else [0])
+    assert (tmp_path / "cut/results.json").exists() == (place == "after_train")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    resumed = build_run("CoOp", tmp_path / "cut", *options)
+    resumed.train()
+    assert torch.equal(resumed.learner.ctx, whole.learner.ctx)
+    assert results_of(tmp_path / "cut")["figures"] == results_of(tmp_path / "whole")["figures"]
+
+
+def test_ctrl_c_stops_the_encoding_of_a_bank(build_run, tmp_path, monkeypatch):
+    trainer = build_run("CoOp", tmp_path, "TRAINER.COOP.FEATURE_BANK", 1, "TRAINER.COOP.FEATURE_BANK_DIR", tmp_path)
+    transforms = trainer.augmentations
+
+    def pressed():
+        Swallowing()
+        return transforms()
+
+    monkeypatch.setattr(trainer, "augmentations", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert not list(tmp_path.glob("*.npy"))
