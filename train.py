@@ -179,6 +179,15 @@ def _merge(source: str, merge, *content) -> None:
         raise ValueError(f"{source}: {' '.join(message.split())}") from error
 
 
+def _escaped(value):
+    """A setting with `escaped` texts; in lists Python escapes them itself."""
+    from trainers.modules.safe_text import escaped
+
+    if isinstance(value, dict):
+        return type(value)({key: _escaped(entry) for key, entry in value.items()})
+    return escaped(value) if isinstance(value, str) else value
+
+
 def print_settings(args: argparse.Namespace, cfg) -> None:
     """The arguments, the config and the machine, in the words of CoOp's logs."""
     import compat
@@ -188,10 +197,10 @@ def print_settings(args: argparse.Namespace, cfg) -> None:
     stars = "***************"
     print(f"{stars}\n** Arguments **\n{stars}")
     for key, value in sorted(vars(args).items()):
-        print(f"{key}: {value}")
+        print(f"{key}: {_escaped(value)}")
     stars = "************"
     print(f"{stars}\n** Config **\n{stars}")
-    print(cfg)
+    print(_escaped(cfg))
     print("Collecting env info ...")
     print(f"** System info **\n{collect_env_info()}\n        Dassl: {compat.which()}\n")
 
@@ -226,8 +235,12 @@ def main(args: argparse.Namespace) -> None:
         if args.debug:
             raise
         _take_back(new_folders)
-        # Of an error in a process that reads images, PyTorch hands on the traceback, its sentence last.
-        print(f"train.py: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+        import compat  # noqa: F401  before whatever is in `trainers`
+
+        from trainers.modules.safe_text import last_line
+
+        # Of an error in a process that reads images, PyTorch hands on the traceback, its message last.
+        print(f"train.py: {last_line(error)}", file=sys.stderr)
         sys.exit(2)
 
 

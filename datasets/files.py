@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from trainers.modules.files import abandoned, atomic_write, part_of
+from trainers.modules.safe_text import escaped
 
 IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -172,7 +173,7 @@ def describe_nearest(path: str) -> str:
 
 
 def shorten(values: Iterable, limit: int = 5) -> str:
-    """Join values by commas; of more than `limit`, the first ones and how many more there are."""
-    values = [str(value) for value in values]
+    """Join values, `escaped`, by commas; of more than `limit`, the first ones and how many more there are."""
+    values = [escaped(str(value)) for value in values]
     rest = f" and {len(values) - limit} more" if len(values) > limit else ""
     return ", ".join(values[:limit]) + rest

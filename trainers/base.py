@@ -23,6 +23,7 @@ from .modules.files import atomic_write
 from .modules.group_accuracy import GroupAccuracy
 from .modules.interrupts import Interrupts, interrupts_put_off
 from .modules.loading import PRECISIONS, load_clip
+from .modules.safe_text import escaped
 
 
 class ClipTrainer(TrainerX):
@@ -82,10 +83,12 @@ class ClipTrainer(TrainerX):
             setattr(self, name, getattr(self.dm, name))
         self.num_source_domains, self.num_classes = self.dm.num_source_domains, self.dm.num_classes
         self.class_names = self.dm.dataset.classnames
+        # Dassl prints these, and encodes none of them.
+        self.lab2cname = {label: escaped(name) for label, name in self.lab2cname.items()}
 
     def build_model(self) -> None:
         cfg = self.cfg
-        print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME})")
+        print(f"Loading CLIP (backbone: {escaped(cfg.MODEL.BACKBONE.NAME)})")
         clip_model = load_clip(cfg.MODEL.BACKBONE.NAME, self.options.PREC, sha256=self.wanted_sha256)
         size = clip_model.visual.input_resolution
         if tuple(cfg.INPUT.SIZE) != (size, size):
@@ -135,7 +138,7 @@ class ClipTrainer(TrainerX):
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
-    def train(self) -> None:
+    def train(self) -> None:  # type: ignore[override]  # as in Dassl, whose base class takes epochs
         with interrupts_put_off() as self.interrupts:
             super().train()
 

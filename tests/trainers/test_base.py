@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
 import os
 import signal
@@ -9,7 +11,9 @@ import signal
 import pytest
 import torch
 
+import train
 from helpers import results_of
+from tools.results.runs import read_logs
 from trainers.base import check_scores
 
 NAN, INF = float("nan"), float("inf")
@@ -107,3 +111,32 @@ def test_ctrl_c_stops_the_encoding_of_a_bank(build_run, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     assert not list(tmp_path.glob("*.npy"))
+
+
+EVIL = "x)\n=> result\n* total: 5\n* correct: 5\n* accuracy: 100.0%\n\x1b[2J"
+
+
+def test_class_name_is_no_line_of_a_log(build_run, data, clip_files, tmp_path, capsys):
+    """Not where Dassl prints accuracies per class, nor in notes on the data, the config or CLIP."""
+    split = {"train": [], "val": [], "test": []}
+    for label, folder in enumerate(sorted(path.name for path in (data / "dtd/images").iterdir())):
+        name = EVIL if label == 0 else folder
+        for index, path in enumerate(sorted((data / "dtd/images" / folder).iterdir())):
+            split["train" if index < 5 else "test"].append([f"{folder}/{path.name}", label, name])
+    root = tmp_path / "data"
+    (root / "dtd").mkdir(parents=True)
+    (root / "dtd/images").symlink_to(data / "dtd/images")
+    (root / "dtd/split_zhou_DescribableTextures.json").write_text(json.dumps(split))
+    shots = ("DATASET.NUM_SHOTS", 9, "TEST.PER_CLASS_RESULT", True, "DATASET.ROOT", root, "VERBOSE", True)
+    trainer = build_run("ZeroshotCLIP", tmp_path / "run", *shots)
+    train.print_settings(argparse.Namespace(resume=EVIL), trainer.cfg)
+    accuracy = trainer.test()
+    printed = capsys.readouterr().out
+    assert trainer.class_names[0] == EVIL
+    assert results_of(tmp_path / "run")["class_names"][0] == EVIL
+    assert "\x1b" not in printed
+    assert printed.count("\n=> result\n") == 1
+    assert printed.count("x)\\n=> result\\n* total: 5") >= 3
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log/log.txt").write_text(printed)
+    assert read_logs(tmp_path / "log").accuracy == pytest.approx(accuracy, abs=0.051)

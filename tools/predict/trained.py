@@ -30,6 +30,7 @@ import train
 import trainers
 from datasets.files import describe_nearest
 from tools.common.choices import DEVICES
+from tools.common.safe_text import escaped
 from trainers.base import ClipTrainer, build_without_data
 from trainers.modules.loading import OtherWeights
 from trainers.modules.random_state import kept_random_states, seed_all
@@ -161,7 +162,7 @@ def _build(run: str | Path, results: dict[str, Any], cfg: CfgNode, class_names: 
     if sha256 is None:
         print(
             f"Note: {Path(run, 'results.json')} does not say which weights of CLIP the run was made with; those of "
-            f"{cfg.MODEL.BACKBONE.NAME} are taken",
+            f"{escaped(cfg.MODEL.BACKBONE.NAME)} are taken",
             file=sys.stderr,
         )
     try:

@@ -15,6 +15,7 @@ import sys
 from tools.common.commands import argument_parser
 from tools.common.layout import PROTOCOLS
 from tools.common.pipes import ending_quietly
+from tools.common.safe_text import escaped
 from tools.results.render import FORMATS, render, table_of, with_notes
 
 
@@ -25,6 +26,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--protocol", choices=PROTOCOLS, default="base2new", help="base2new (default): base to new")
     parser.add_argument(
         "--format", choices=FORMATS, default="text", help="text (default); CSV has a line for each figure"
+    )
+    parser.add_argument(
+        "--raw", action="store_true", help="CSV: texts as they are, also formulas and control characters"
     )
     parser.add_argument("--paper", action="store_true", help="the CDC paper's numbers beside, and the differences")
     parser.add_argument("--dataset", action="append", default=[], help="only this data set (repeatable)")
@@ -50,13 +54,13 @@ def main(arguments: list[str] | None = None) -> None:
             seeds=args.seed,
             source=args.source,
         )
-        text, notes = render(table, args.format, args.paper)
+        text, notes = render(table, args.format, args.paper, args.raw)
         if args.plot:
             from tools.results.curves import draw_curves  # matplotlib takes a second to load
 
             draw_curves(table, args.plot)
     except (OSError, ValueError) as error:
-        parser.exit(2, f"tools.results: {error}\n")
+        parser.exit(2, f"tools.results: {escaped(str(error))}\n")
     print(with_notes(text, notes, args.format))
     if args.format == "csv" and notes:
         print("\n".join(notes), file=sys.stderr)

@@ -369,12 +369,32 @@ def test_file_names_of_all_kinds(run_of, pictures, tmp_path):
     names = ["a,b.jpg", 'quote".jpg', "line\nbreak.jpg", os.fsdecode(b"caf\xe9.jpg"), "größe.jpg"]
     paths = [shutil.copy(pictures / "b.jpg", tmp_path / name) for name in names]
     run = ("--model-dir", run_of("CoOp").folder, "--output")
-    assert call(*run, tmp_path / "rows.csv", *paths) == 0
-    with open(tmp_path / "rows.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        assert [row["path"] for row in csv.DictReader(file)] == [str(path) for path in paths]
+    for raw, written in ((("--raw",), paths), ((), [str(path).replace("\n", "\\n") for path in paths])):
+        assert call(*run, tmp_path / "rows.csv", *raw, *paths) == 0
+        with open(tmp_path / "rows.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            assert [row["path"] for row in csv.DictReader(file)] == [str(path) for path in written]
     assert call(*run, tmp_path / "rows.jsonl", "--format", "jsonl", *paths) == 0
     lines = (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["path"] for line in lines] == [str(path) for path in paths]
+
+
+def test_labels_are_no_formulas_and_no_commands(run_of, pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(pictures / "b.jpg", "=1.jpg")
+    Path("-\x1b[2J.jpg").touch()
+    Path("names.txt").write_text("=HYPERLINK(1)\n+\x1b[31mx\n")
+    given = ("--model-dir", run_of("CoOp").folder, "--classnames", "names.txt", "--top-k", 2, "--output")
+    assert call(*given, "rows.csv", "=1.jpg", "./-\x1b[2J.jpg") == 1
+    told = capsys.readouterr()
+    assert "\x1b" not in told.err + told.out
+    assert r"skipped ./-\x1b[2J.jpg: the file is empty" in told.err
+    row = next(csv.DictReader(Path("rows.csv").read_text().splitlines()))
+    assert row["path"] == "'=1.jpg"
+    assert {row["label"], row["label2"]} == {"'=HYPERLINK(1)", r"'+\x1b[31mx"}
+    assert float(row["probability"]) > 0
+    assert call(*given, "raw.csv", "--raw", "=1.jpg") == 0
+    row = next(csv.DictReader(Path("raw.csv").read_text().splitlines()))
+    assert (row["path"], {row["label"], row["label2"]}) == ("=1.jpg", {"=HYPERLINK(1)", "+\x1b[31mx"})
 
 
 def test_exit_status(run_of, pictures, tmp_path, capsys):
