@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Callable, NamedTuple
 
-from .files import list_classes, list_images, note_strays, read_json, shorten, write_json
+from .files import is_a, list_classes, list_images, note_strays, read_json, shorten, write_json
 
 SUBSAMPLES = ("all", "base", "new")
 
@@ -262,7 +262,7 @@ def check_images(split: Split, image_dir: str, source: str) -> None:
     for folder in {os.path.dirname(path) for path in paths}:
         if os.path.isdir(os.path.join(image_dir, folder)):
             with os.scandir(os.path.join(image_dir, folder)) as entries:
-                listed.update(os.path.join(folder, entry.name) for entry in entries if entry.is_file())
+                listed.update(os.path.join(folder, entry.name) for entry in entries if is_a(entry.is_file))
     missing = sorted(path for path in paths - listed if not os.path.isfile(os.path.join(image_dir, path)))
     if missing:
         lost = set(missing)

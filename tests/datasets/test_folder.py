@@ -261,6 +261,28 @@ def test_other_files_are_noted(tmp_path, capsys):
     assert "extra, README.md, train/list.txt, train/cat/Thumbs.db" in out
 
 
+@pytest.mark.parametrize("counts", [{"cat": 9, "dog": 9}, {"train__cat": 9, "train__dog": 9, "test__cat": 9}])
+def test_odd_entries_are_left_out_and_noted(tmp_path, capsys, counts):
+    folder = write(tmp_path, **counts)
+    place = next(path for path in folder.rglob("cat"))
+    (place / "loop.jpg").symlink_to("loop.jpg")
+    os.mkfifo(place / "pipe.jpg")
+    (place.parent / "loops").symlink_to("loops")
+    assert sum(map(len, parts_of(read(tmp_path)))) == sum(counts.values())
+    out = capsys.readouterr().out
+    assert "loop.jpg (it is a link to itself)" in out
+    assert "pipe.jpg (it is a named pipe (FIFO))" in out
+
+
+def test_split_that_names_a_pipe_or_a_loop(tmp_path):
+    folder = write(tmp_path, a=1, b=1)
+    (folder / "a" / "loop.jpg").symlink_to("loop.jpg")
+    os.mkfifo(folder / "a" / "pipe.jpg")
+    write_own_split(folder, "a/loop.jpg", "a/pipe.jpg")
+    with pytest.raises(FileNotFoundError, match=r"2 of the 4 images .* a/loop\.jpg, a/pipe\.jpg"):
+        read(tmp_path)
+
+
 def write_own_split(folder, *paths):
     entries = [
         [path, label, name] for name, label in (("a", 0), ("b", 1)) for path in (f"{name}/0.jpg", *paths[label:][:1])

@@ -28,7 +28,7 @@ from yaml import YAMLError
 import datasets  # noqa: F401  registers the data sets, whose config keys a run's config has
 import train
 import trainers
-from datasets.files import describe_nearest
+from datasets.files import describe_nearest, odd_kind
 from tools.common.choices import DEVICES
 from tools.common.safe_text import escaped
 from trainers.base import ClipTrainer, build_without_data
@@ -202,6 +202,8 @@ class ImageFiles(Dataset):
 def _reason(path: str, error: BaseException) -> str:
     """Why an image cannot be read, in one line; embedded Dassl's error names the path and stands on PIL's own."""
     error = error.__cause__ or error
+    if reason := odd_kind(path):
+        return reason
     if not os.path.exists(path):
         return "there is no such file"
     if os.path.isdir(path):

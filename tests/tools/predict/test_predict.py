@@ -246,8 +246,34 @@ def test_folder_without_images_or_not_readable(tmp_path, monkeypatch):
     def forbid(folder):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(module, "list_visible", forbid)
+    monkeypatch.setattr(module, "list_entries", forbid)
     assert module.find_images(tmp_path).skipped == [(str(tmp_path), "Permission denied")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no named pipes")
+def test_odd_paths_are_one_entry_each(run_of, pictures, tmp_path, capsys):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    shutil.copy(pictures / "b.jpg", folder)
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "loops").symlink_to("loops")
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "null.jpg").symlink_to("/dev/null")
+    reasons = {
+        "loop.jpg": "it is a link to itself",
+        "loops": "it is a link to itself",
+        "null.jpg": "it is a device or socket",
+        "pipe.jpg": "it is a named pipe (FIFO)",
+    }
+    given = ("--model-dir", run_of("CoOp").folder)
+    capsys.readouterr()
+    for paths in ((folder,), [folder / name for name in ("b.jpg", *reasons)]):
+        assert call(*given, *paths) == 1
+        told = capsys.readouterr()
+        for name, reason in reasons.items():
+            assert told.err.count(f"skipped {folder / name}: {reason}\n") == 1
+        assert "classified 1, skipped 4" in told.err
+        assert [row["path"] for row in csv.DictReader(told.out.splitlines())] == [str(folder / "b.jpg")]
 
 
 def test_images_of_all_kinds_are_read_as_rgb(run_of, pictures):
