@@ -174,7 +174,7 @@ def _merge(source: str, merge, *content) -> None:
     """Merge, and tell of wrong content, which yacs meets with errors of many kinds, in one."""
     try:
         merge(*content)
-    except (KeyError, AssertionError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (KeyError, AssertionError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
         message = str(error.args[0] if len(error.args) == 1 else error)
         raise ValueError(f"{source}: {' '.join(message.split())}") from error
 

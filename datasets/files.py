@@ -78,7 +78,7 @@ def read_json(path: str, role: str) -> Any:
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{role} {path} is not readable as JSON ({error})") from error
 
 

@@ -150,7 +150,7 @@ def test_empty_checkpoint_is_one_sentence(refused, tmp_path):
     assert "model.pth.tar-1 is not a whole checkpoint" in refused(*DIGITS, *SMALL)
 
 
-@pytest.mark.parametrize("text", ["- a\n- list\n", "OPTIM: {LR: [", "OPTIM:\n  LR: fast\n"])
+@pytest.mark.parametrize("text", ["- a\n- list\n", "OPTIM: {LR: [", "OPTIM:\n  LR: fast\n", "[" * 10_000])
 def test_wrong_yaml_is_one_sentence(refused, tmp_path, text):
     path = tmp_path / "wrong.yaml"
     path.write_text(text)

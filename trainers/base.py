@@ -17,6 +17,7 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor
 from tqdm import tqdm
 
+from .modules.checkpoints import MOST_EPOCHS
 from .modules.clip_types import CLIP
 from .modules.evidence import Opinion
 from .modules.files import atomic_write
@@ -62,16 +63,16 @@ class ClipTrainer(TrainerX):
         Raises:
             ValueError: with all that is wrong in it.
         """
-        problems = self.config_problems(cfg, cfg.TRAINER[type(self).__name__.upper()])
+        # Methods compute with these numbers to find what else is wrong.
+        problems = _number_problems(cfg) or self.config_problems(cfg, cfg.TRAINER[type(self).__name__.upper()])
         if problems:
             raise ValueError("the config cannot run: " + "; ".join(problems))
 
     def config_problems(self, cfg, options) -> list[str]:
         """What is wrong in the config, a sentence each; a subclass adds its own."""
-        problems = [f"{key} must be a finite number, got {value}" for key, value in _infinite_numbers(cfg)]
         if options.PREC not in PRECISIONS:
-            problems.append(f"PREC must be one of {', '.join(PRECISIONS)}, got {options.PREC!r}")
-        return problems
+            return [f"PREC must be one of {', '.join(PRECISIONS)}, got {options.PREC!r}"]
+        return []
 
     def transforms(self) -> tuple:
         """Transforms of training and of test images, each one or a list of views; None for the config's own."""
@@ -299,6 +300,16 @@ def check_scores(scores: Tensor, precision: str) -> None:
             "the model's scores are infinite or not a number: its training has diverged, or "
             f"{precision} is too narrow for this CLIP (fp32 tells)"
         )
+
+
+def _number_problems(cfg) -> list[str]:
+    """What numbers of a config are no such numbers as any training could have, a sentence each."""
+    problems = [f"{key} must be a finite number, got {value}" for key, value in _infinite_numbers(cfg)]
+    if not 0 <= cfg.OPTIM.MAX_EPOCH <= MOST_EPOCHS:
+        problems.append(f"OPTIM.MAX_EPOCH must be from 0 to {MOST_EPOCHS:,}, got {cfg.OPTIM.MAX_EPOCH}")
+    if cfg.TRAIN.PRINT_FREQ < 1:
+        problems.append(f"TRAIN.PRINT_FREQ must be at least 1, got {cfg.TRAIN.PRINT_FREQ}")
+    return problems
 
 
 def _infinite_numbers(node: Mapping, prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -283,7 +283,7 @@ class PromptTrainer(ClipTrainer):
         self.trained_on = checkpoint.get("trained_on")
         try:
             self._resume_training(checkpoint)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
             raise ValueError(
                 f"training cannot go on from {path}, which can only be tested or be MODEL.INIT_WEIGHTS: {error}"
             ) from error
@@ -299,6 +299,7 @@ class PromptTrainer(ClipTrainer):
                 for _ in range(checkpoint["epoch"]):
                     self.sched.step()
             self.optim.load_state_dict(checkpoint["optimizer"])
+            _check_moments(self.optim)
         resume = checkpoint.get("resume") or {}
         self.load_training_state(resume.get("method", {}))
         if resume:
@@ -373,6 +374,16 @@ class LogitTrainer(PromptTrainer):
         label = self.to_device(batch["label"])
         logits = self.model.logits(self.train_features(batch))
         return F.cross_entropy(logits, label), {"acc": compute_accuracy(logits, label)[0]}
+
+
+def _check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError if an optimizer keeps tensors of other shapes than its parameters', or that are not finite."""
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"its {name} has the shape {tuple(value.shape)}, not {tuple(parameter.shape)}")
+            if isinstance(value, Tensor) and not value.isfinite().all():
+                raise ValueError(f"its {name} is infinite or not a number")
 
 
 def grad_scaler(device: str):

@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import os
+import re
 import signal
 
 import pytest
@@ -61,6 +62,45 @@ def test_infinite_numbers_in_a_config_are_told_at_once(build_run, tmp_path):
         "OPTIM.GAMMA must be a finite number, got -inf",
     ):
         assert words in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("OPTIM.MAX_EPOCH", 10**30), ("OPTIM.MAX_EPOCH", -1), ("TRAIN.PRINT_FREQ", 0), ("TRAIN.PRINT_FREQ", -3)],
+)
+@pytest.mark.parametrize("method", ["CoOp", "PromptSRC"])
+def test_numbers_that_no_training_can_have_are_told(build_run, tmp_path, method, key, value):
+    with pytest.raises(ValueError, match=rf"the config cannot run: {key} must be .*, got {value}$"):
+        build_run(method, tmp_path, key, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.update(optimizer=None), "cannot go on"),
+        (
+            lambda state: state["optimizer"]["state"].clear() or state["optimizer"]["param_groups"].clear(),
+            "cannot go on",
+        ),
+        (lambda state: state["optimizer"]["state"][0].update(momentum_buffer=torch.zeros(3)), r"the shape \(3,\), not"),
+        (lambda state: state["optimizer"]["state"][0]["momentum_buffer"].fill_(NAN), "momentum_buffer is infinite"),
+        (lambda state: state["resume"]["random"].update(torch=torch.zeros(7, dtype=torch.uint8)), "cannot go on"),
+        (lambda state: state["resume"]["random"].update(torch=[1, 2]), "cannot go on"),
+        (lambda state: state["resume"]["random"].update(python=(3, (1, 2), None)), "cannot go on"),
+        (lambda state: state["resume"]["random"].pop("numpy"), "cannot go on"),
+        (lambda state: state.update(resume=[1]), "cannot go on"),
+    ],
+)
+def test_training_does_not_go_on_from_a_broken_checkpoint(build_run, tmp_path, change, message):
+    trainer = build_run("CoOp", tmp_path, "OPTIM.MAX_EPOCH", 1, "TEST.NO_TEST", True)
+    trainer.train()
+    path = tmp_path / "prompt_learner/model.pth.tar-1"
+    checkpoint = torch.load(path, weights_only=True)
+    change(checkpoint)
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match=r"cannot go on from .*model\.pth\.tar-1") as told:
+        build_run("CoOp", tmp_path, "OPTIM.MAX_EPOCH", 2).train()
+    assert re.search(message, str(told.value))
 
 
 class Swallowing:

@@ -54,10 +54,17 @@ def read_run(run: str | Path) -> dict[str, Any]:
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
         missing = [key for key in ("config", "class_names", "epoch") if key not in results]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is not a whole results.json: {error}") from error
     if missing:
         raise ValueError(f"{path} is not a whole results.json: it lacks {', '.join(missing)}")
+    names, epoch = results["class_names"], results["epoch"]
+    if not isinstance(results["config"], dict):
+        raise ValueError(f"{path} is not a whole results.json: its config must be an object")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path} is not a whole results.json: its class_names must be a list of texts")
+    if type(epoch) is not int or epoch < 0:
+        raise ValueError(f"{path} is not a whole results.json: its epoch must be a number from 0 on")
     return results
 
 
@@ -115,7 +122,7 @@ def merge(source: str, merging: Callable, content: Any) -> None:
     """
     try:
         merging(content)
-    except (KeyError, AssertionError, ValueError, TypeError, AttributeError, YAMLError) as error:
+    except (KeyError, AssertionError, ValueError, TypeError, AttributeError, RecursionError, YAMLError) as error:
         message = str(error.args[0] if len(error.args) == 1 else error)
         raise ValueError(f"{source}: {' '.join(message.split())}") from error
 

@@ -343,7 +343,7 @@ def _content(path: Path) -> dict:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a whole results.json: {type(error).__name__}: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a whole results.json: it must hold an object, got {type(content).__name__}")

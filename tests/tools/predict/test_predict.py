@@ -497,6 +497,20 @@ def test_run_that_is_none(run_of, tmp_path):
         Predictor(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"epoch": "2"}, {"epoch": -1}, {"epoch": True}, {"class_names": []}, {"class_names": [1]}, {"class_names": "ab"},
+     {"config": []}, {"config": None}],
+)  # fmt: skip
+def test_results_of_wrong_types_are_told(run_of, tmp_path, change):
+    (tmp_path / "results.json").write_text(json.dumps({**results_of(run_of("CoOp").folder), **change}))
+    with pytest.raises(ValueError, match=rf"is not a whole results\.json: its {next(iter(change))} must be"):
+        Predictor(tmp_path)
+    (tmp_path / "results.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"is not a whole results\.json"):
+        Predictor(tmp_path)
+
+
 def test_epochs(run_of, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run_of("CoOp").folder, folder)

@@ -188,7 +188,7 @@ def test_results_json_goes_before_the_log(tmp_path):
     "text",
     ["{", "[]", "{}", '{"figures": {}}', '{"figures": {"accuracy": "high"}}', '{"figures": {"accuracy": NaN}}',
      '{"figures": {"accuracy": 101}}', '{"figures": null}', "", '{"figures": {"accuracy": 50, "uncertainty": NaN}}',
-     '{"figures": {"accuracy": 50, "uncertainty": 1e999}}', f'{{"figures": {{"accuracy": {10**400}}}}}'],
+     '{"figures": {"accuracy": 50, "uncertainty": 1e999}}', "[" * 100_000, f'{{"figures": {{"accuracy": {10**400}}}}}'],
 )  # fmt: skip
 def test_broken_results_json_is_named(tmp_path, text):
     folder = base2new(tmp_path, "test_new", "CDC", 1, 60.0)
