@@ -31,6 +31,7 @@ setup(
         "packaging>=22",
         "pillow>=9.4",
         "pyyaml>=6.0.3",
+        "safetensors>=0.4.3",  # what tools.export writes, and weights of CLIP
         "scikit-learn>=1.1",  # macro F1, and the handwritten digits
         "scipy>=1.8",  # the labels of Stanford Cars and Oxford Flowers, MATLAB files
         "tabulate>=0.8.10",
@@ -39,14 +40,18 @@ setup(
         "yacs>=0.1.8",
     ],
     extras_require={
+        "open_clip": ["open_clip_torch>=3.0"],  # its models as backbone: docs/backbones.md
+        "hub": ["huggingface_hub>=0.25"],  # trained prompts and backbones of the Hugging Face Hub: docs/sharing.md
         "test": [
+            "huggingface_hub>=0.25",
             "mypy>=1.19",
+            "open_clip_torch>=3.0",
             "pytest>=7",
             "pytest-cov>=7",
             "ruff>=0.12",
             "types-PyYAML>=6.0.12",
             "types-tabulate>=0.9",
             "types-tqdm>=4.66",
-        ]
+        ],
     },
 )

@@ -38,10 +38,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config-file", default="", help="YAML file of the method")
     parser.add_argument("--dataset-config-file", default="", help="YAML file of the data set")
     parser.add_argument("--trainer", default="", help="name of the trainer")
-    parser.add_argument("--backbone", default="", help="CLIP by OpenAI's name or by path")
+    parser.add_argument("--backbone", default="", help="CLIP by OpenAI's name, by path, or as open_clip:MODEL/WEIGHTS")
     parser.add_argument("--head", default="", help="name of the head (not used by CLIP's trainers)")
     parser.add_argument("--eval-only", action="store_true", help="test without training")
-    parser.add_argument("--model-dir", default="", help="folder of the run to test")
+    parser.add_argument("--model-dir", default="", help="folder of the run to test, or file of tools.export")
     parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint to test; none: the best")
     parser.add_argument("--no-train", action="store_true", help="build everything, then stop")
     parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input")
@@ -112,8 +112,13 @@ def find_paths(cfg) -> None:
     Args:
         cfg: is changed.
     """
+    from trainers.modules.open_clip_models import FOLDER_PREFIX, split_path
+
+    backbone = cfg.MODEL.BACKBONE
+    before, backbone.NAME = split_path(backbone.NAME)
     paths = [
-        (cfg.MODEL.BACKBONE, "NAME", os.path.isfile),  # a name of OpenAI's may be a folder's, too
+        # a name of OpenAI's may be a folder's, too
+        (backbone, "NAME", os.path.isdir if before.endswith(FOLDER_PREFIX) else os.path.isfile),
         (cfg.MODEL, "INIT_WEIGHTS", os.path.isfile),
         (cfg, "RESUME", os.path.isdir),
     ]
@@ -124,6 +129,7 @@ def find_paths(cfg) -> None:
         path = os.path.expanduser(node[key])
         if path and not is_there(path) and is_there(ROOT / path):
             node[key] = str(ROOT / path)
+    backbone.NAME = before + backbone.NAME
 
 
 def _renamed_file(path: str) -> str:

@@ -90,6 +90,7 @@ def data(tmp_path_factory):
 
 
 # What a cut run must see again; CDC's views are in its own options.
+WITH_RANDOM_VIEWS = ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "TCP", "PromptSRC", "MMRL")
 RANDOM_VIEWS = {"INPUT.TRANSFORMS": ["random_resized_crop", "normalize"], "INPUT.RRCROP_SCALE": (0.5, 1.0)}
 
 
@@ -111,7 +112,7 @@ def build_run(data, clip_files):
             "DATALOADER.TRAIN_X.BATCH_SIZE": 4,
             "INPUT.SIZE": (SIZE, SIZE),
             "VERBOSE": False,
-            **(RANDOM_VIEWS if trainer in ("CoOp", "CoCoOp", "MaPLe", "PromptSRC", "MMRL") else {}),
+            **(RANDOM_VIEWS if trainer in WITH_RANDOM_VIEWS else {}),
             **dict(zip(opts[::2], opts[1::2])),
         }
         arguments = train.parse_arguments(

@@ -14,7 +14,7 @@ from helpers import ROOT, SIZE, relative, results_of
 
 PAGE = (ROOT / "docs/own_trainer.md").read_text(encoding="utf-8")
 CODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-FILES = [re.search(rf"`trainers/({name})\.py`", PAGE)[1] for name in ("kgcoop", "linear")]
+FILES = [re.search(rf"`trainers/({name})\.py`", PAGE)[1] for name in ("held", "linear")]
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +51,9 @@ def test_page_is_whole():
     assert len(lines) <= 30
 
 
-def test_kgcoop(build, tmp_path):
-    options = ("TRAINER.KGCOOP.PREC", "fp32", "OPTIM.WARMUP_CONS_LR", 0.05)
-    trainer = build("KgCoOp", tmp_path / "run", *options)
+def test_held_coop(build, tmp_path):
+    options = ("TRAINER.HELDCOOP.PREC", "fp32", "OPTIM.WARMUP_CONS_LR", 0.05)
+    trainer = build("HeldCoOp", tmp_path / "run", *options)
     batch = next(iter(trainer.train_loader_x))
     loss, logged = trainer.loss(batch)
     # The data set's template is "{} texture." and the start "a photo of a {}.", so there is a way to go.
@@ -69,7 +69,7 @@ def test_kgcoop(build, tmp_path):
     assert trainer.loss(batch)[1]["drift"] < logged["drift"]
     assert results_of(tmp_path / "run")["epoch"] == 3
 
-    tested = build("KgCoOp", tmp_path / "new", *options, "DATASET.SUBSAMPLE_CLASSES", "new")
+    tested = build("HeldCoOp", tmp_path / "new", *options, "DATASET.SUBSAMPLE_CLASSES", "new")
     tested.load_model(str(tmp_path / "run"), epoch=3)
     assert torch.equal(tested.learner.ctx, trainer.learner.ctx)
     tested.test()
@@ -88,6 +88,6 @@ def test_linear(build, tmp_path, capsys):
 
 
 def test_options_are_known(config):
-    assert get_cfg_default().TRAINER.KGCOOP.WEIGHT == 8.0
+    assert get_cfg_default().TRAINER.HELDCOOP.WEIGHT == 8.0
     assert get_cfg_default().TRAINER.LINEARCLIP.BIAS is True
     assert SIZE == 32

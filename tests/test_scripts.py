@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -221,10 +222,19 @@ def test_default_config_goes_with_the_data_set(checkout):
         ("coop/base2new_train.sh", "dtd", "vit_b16_ctxv1"),
         ("coop/base2new_train.sh", "imagenet", "vit_b16_ep50_ctxv1"),
         ("cocoop/base2new_train.sh", "dtd", "vit_b16_c4_ep10_batch1_ctxv1"),
+        ("kgcoop/base2new_train.sh", "dtd", "vit_b16_ep100_ctxv1"),
+        ("kgcoop/xd_train.sh", "imagenet", "vit_b16_ep100_ctxv1"),
+        ("tcp/base2new_train.sh", "dtd", "vit_b16_ep100_ctxv1"),
+        ("tcp/base2new_train.sh", "imagenet", "vit_b16_ep25_ctxv1"),
+        ("tcp/xd_train.sh", "imagenet", "vit_b16_ep25_ctxv1"),
+        ("tcp/fewshot.sh", "digits", "tiny"),
         ("maple/base2new_train.sh", "dtd", "vit_b16_c2_ep5_batch4_2ctx"),
         ("maple/base2new_train.sh", "digits", "tiny"),
         ("promptsrc/base2new_train.sh", "dtd", "vit_b16_c2_ep20_batch4_4+4ctx"),
         ("promptsrc/base2new_train.sh", "digits", "tiny"),
+        ("mmrl/base2new_train.sh", "dtd", "vit_b16"),
+        ("mmrl/base2new_train.sh", "imagenet", "vit_b16_imagenet"),
+        ("mmrl/base2new_train.sh", "digits", "tiny"),
         ("clip_icm/base2new_train.sh", "dtd", "vit_b16"),
         ("zsclip/base2new_test.sh", "dtd", "vit_b16"),
         ("zsclip2/base2new_test.sh", "dtd", "vit_b16"),
@@ -235,6 +245,9 @@ def test_default_config_goes_with_the_data_set(checkout):
         ("maple/xd_train.sh", "shapes", "tiny"),
         ("promptsrc/xd_train.sh", "imagenet", "vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets"),
         ("promptsrc/fewshot.sh", "dtd", "vit_b16_c2_ep50_batch4_4+4ctx_few_shot"),
+        ("mmrl/xd_train.sh", "imagenet", "vit_b16_cross_datasets"),
+        ("mmrl/fewshot.sh", "dtd", "vit_b16_few_shot"),
+        ("mmrl/fewshot.sh", "imagenet", "vit_b16_imagenet"),
     ],
 )
 def test_default_config_is_the_published_one(checkout, script, dataset, cfg):
@@ -254,6 +267,15 @@ def test_old_name_of_the_coupled_config_is_the_new_one(checkout):
     assert checkout.output_folder(done) == "train_base/dtd/shots_16/CDC/vit_b16/seed1"
 
 
+def test_text_only_run_of_an_earlier_version_is_no_finished_one(checkout):
+    run = checkout.output / "train_base/dtd/shots_16/CDC/vit_b16/seed1"
+    run.mkdir(parents=True)
+    (run / "results.json").write_text(json.dumps({"config": {"TRAINER": {"CDC": {"PROMPT": "text"}}}}))
+    assert refused(checkout.train("dtd", "1"), "text-only templates, of an earlier version", "vit_b16_text")
+    (run / "results.json").write_text(json.dumps({"config": {"TRAINER": {"CDC": {"PROMPT": "coupled"}}}}))
+    assert "Finished already" in checkout.train("dtd", "1").stdout
+
+
 def test_every_method_has_every_script_that_it_can_run():
     """All of them hand over to CDC's, which do the work; zero-shot CLIP has nothing to train."""
     own = {path.name for path in (ROOT / "scripts/cdc").glob("*.sh")} - {"common.sh"}
@@ -265,8 +287,11 @@ def test_every_method_has_every_script_that_it_can_run():
     trainers = {
         "coop": "CoOp",
         "cocoop": "CoCoOp",
+        "kgcoop": "KgCoOp",
         "maple": "MaPLe",
+        "tcp": "TCP",
         "promptsrc": "PromptSRC",
+        "mmrl": "MMRL",
         "clip_icm": "CLIPICM",
         "zsclip": "ZeroshotCLIP",
     }

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from dassl.config import get_cfg_default
 from PIL import Image
 
 import train
@@ -260,6 +261,26 @@ def test_name_of_a_clip_is_no_folder(elsewhere, tmp_path):
     _, paths = elsewhere
     (tmp_path / "checkout/weights/clip.pt").mkdir(parents=True)
     assert paths() == PATHS
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("open_clip:ViT-B-16/weights/clip.pt", "open_clip:ViT-B-16//checkout/weights/clip.pt"),
+        ("local-dir:weights", "local-dir:/checkout/weights"),
+        ("open_clip:local-dir:weights", "open_clip:local-dir:/checkout/weights"),
+        ("open_clip:ViT-B-16/weights", "open_clip:ViT-B-16/weights"),  # may be the name of weights, as of open_clip's
+        ("hf-hub:weights/clip.pt", "hf-hub:weights/clip.pt"),
+        ("ViT-B/16", "ViT-B/16"),
+    ],
+)
+def test_path_after_the_name_of_open_clips_model(elsewhere, tmp_path, name, found):
+    make, _ = elsewhere
+    make("checkout")
+    cfg = get_cfg_default()
+    cfg.MODEL.BACKBONE.NAME = name
+    train.find_paths(cfg)
+    assert cfg.MODEL.BACKBONE.NAME.replace(f"{tmp_path}/", "/") == found
 
 
 def test_config_in_the_checkout_stays_as_it_is_written(monkeypatch):

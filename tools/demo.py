@@ -29,8 +29,11 @@ METHODS = {
     "CLIPICM": ("clip_icm", "tiny"),
     "CoOp": ("coop", "tiny"),
     "CoCoOp": ("cocoop", "tiny"),
+    "KgCoOp": ("kgcoop", "tiny"),
     "MaPLe": ("maple", "tiny"),
+    "TCP": ("tcp", "tiny"),
     "PromptSRC": ("promptsrc", "tiny"),
+    "MMRL": ("mmrl", "tiny"),
     "CDC-text": ("cdc", "tiny_text"),
     "CDC": ("cdc", "tiny"),
 }

@@ -6,7 +6,7 @@ Where there is no Dassl there is no registry; `trainers.modules`, which needs no
 import importlib
 import importlib.util
 
-METHODS = ("cdc", "clip_icm", "cocoop", "coop", "maple", "promptsrc", "zsclip")
+METHODS = ("cdc", "clip_icm", "cocoop", "coop", "kgcoop", "maple", "mmrl", "promptsrc", "tcp", "zsclip")
 
 
 def register() -> None:

@@ -94,6 +94,7 @@ class ClipTrainer(TrainerX):
         size = clip_model.visual.input_resolution
         if tuple(cfg.INPUT.SIZE) != (size, size):
             raise ValueError(f"INPUT.SIZE must be ({size}, {size}) for this CLIP, got {tuple(cfg.INPUT.SIZE)}")
+        check_pixels(cfg.INPUT, clip_model)
         self.scale = float(clip_model.logit_scale.exp())
         self.backbone_sha256 = clip_model.sha256
         self.build_clip(clip_model)
@@ -261,6 +262,23 @@ class ClipTrainer(TrainerX):
     def train_seconds(self) -> float | None:
         """How long training took in this process, without its test; None where there was none."""
         return None
+
+
+def check_pixels(inputs, clip_model: CLIP) -> None:
+    """Check that images are normalised as a CLIP was trained, where its file tells how.
+
+    Args:
+        inputs: the config's node `INPUT`.
+        clip_model: from `load_clip`.
+
+    Raises:
+        ValueError: they are normalised in another way.
+    """
+    for name, values in clip_model.pixels.items():
+        key = {"mean": "PIXEL_MEAN", "std": "PIXEL_STD"}[name]
+        differs = max(abs(a - b) for a, b in zip(values, inputs[key])) > 1e-3  # they are rounded here and there
+        if differs and "normalize" in inputs.TRANSFORMS:
+            raise ValueError(f"INPUT.{key} must be {list(values)} for this CLIP, got {list(inputs[key])}")
 
 
 def build_without_data(cfg, class_names: Sequence[str], sha256: str | None = None) -> ClipTrainer:

@@ -1,10 +1,10 @@
 """CDC: Causality-guided semantic Decoupling and Classification (Zhang et al., NeurIPS 2024, arXiv 2410.12816).
 
-M prompt templates over a frozen CLIP. In training each sees its own augmentation of an image, a diversity loss keeps
-the templates apart and a consistency loss keeps them near a hand-written one; each gives a Dirichlet opinion on the
+M prompt templates over a frozen CLIP. In training each sees its own augmentation of an image. A diversity loss keeps
+the templates apart, and a consistency loss keeps them near a hand-written one. Each gives a Dirichlet opinion on the
 image, and Dempster's rule fuses the opinions into one prediction with an uncertainty.
 
-Its options are in cdc_options.py.
+Equation numbers are those of docs/method.md. The options are in cdc_options.py.
 
 Legend: M templates, B images, C classes, S image size in pixels, D embedding width.
 """
@@ -123,11 +123,11 @@ class CDC(PromptTrainer):
             learner.invariant = InvariantMap(anchor.shape[1])  # part of the learner, so that checkpoints keep it
         evidence = EvidenceFunction(options.EVIDENCE, options.EVIDENCE_SCALE or self.scale, options.EVIDENCE_SHIFT)
         self.model = CDCModel(clip_model, learner, self.autocast, anchor, evidence).to(self.device)
-        near = options.SELF_REGULATION
-        if near.ENABLED:
+        regulation = options.SELF_REGULATION
+        if regulation.ENABLED:
             with self.autocast():
                 self.frozen_texts = ensemble_features(encoder, PROMPTSRC_TEMPLATES, self.class_names)
-            self.average = GaussianAverage(self.cfg.OPTIM.MAX_EPOCH, near.GPA_MEAN, near.GPA_STD)
+            self.average = GaussianAverage(self.cfg.OPTIM.MAX_EPOCH, regulation.GPA_MEAN, regulation.GPA_STD)
 
     def _learner(self, text_encoder: TextEncoder, image_encoder: ImageEncoder) -> Learner:
         """The templates, of the kind that the config says."""
@@ -140,7 +140,7 @@ class CDC(PromptTrainer):
 
     def before_train(self) -> None:
         super().before_train()
-        # Templates that training starts from belong to the map that came with them.
+        # A run that starts from INIT_WEIGHTS keeps the map that was saved with them.
         estimate = self.options.INVARIANT_MAP
         if estimate.ENABLED and self.start_epoch == 0 and not self.cfg.MODEL.INIT_WEIGHTS:
             anchor = self.model.anchor.cpu()
@@ -181,10 +181,10 @@ class CDC(PromptTrainer):
         }
 
     def _image_loss(self, batch: dict, text_features: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """The terms of the loss that see images, and the log-evidence `(M, B, C)` that they are of.
+        """The terms of the loss that see images, and the log-evidence `(M, B, C)` that they are computed from.
 
-        A sum over templates: those with prompts in the image encoder go through it in parts, each with its own backward
-        pass, so that memory does not grow with M. `FUSED_LOSS` ties them together, and they are all kept.
+        They are a sum over templates. So templates with visual prompts go through the image encoder in parts, each with
+        its own backward pass, and memory does not grow with M. `FUSED_LOSS` couples them, so all activations are kept.
         """
         prompt = self.model.prompt_learner.visual()
         if prompt is None:
@@ -200,8 +200,9 @@ class CDC(PromptTrainer):
                 return self._loss_of_views(images, VisualPrompt(tokens[0], tokens[1:]), text, label)
 
             own = prompt.of(part)
-            scale = self.scaler.scale if self.scaler else None
-            loss, log_evidence = differentiate_now(of_part, text_features[part], own.shallow, *own.deep, scale=scale)
+            amp_scale = self.scaler.scale if self.scaler else None
+            inputs = (text_features[part], own.shallow, *own.deep)
+            loss, log_evidence = differentiate_now(of_part, *inputs, scale=amp_scale)
             losses.append(loss)
             found.append(log_evidence)
         return torch.stack(losses).sum(), torch.cat(found)
@@ -224,14 +225,14 @@ class CDC(PromptTrainer):
             text_features: `(M, C, D)`.
             label: `(B,)`.
         """
-        model, near = self.model, self.options.SELF_REGULATION
+        model, regulation = self.model, self.options.SELF_REGULATION
         features = model.project(features)
         log_evidence = model.log_evidence(features, text_features)
         loss = self._evidence_loss(log_evidence, label)
-        if near.ENABLED:
+        if regulation.ENABLED:
             frozen = (model.project(plain_features), model.project(self.frozen_texts))
-            far = distances(features, text_features, *frozen, model.scale)  # of templates the mean
-            weighted = far.logits + near.TEXT_LOSS_WEIGHT * far.text + near.IMAGE_LOSS_WEIGHT * far.image
+            far = distances(features, text_features, *frozen, model.scale)  # averaged over templates
+            weighted = far.logits + regulation.TEXT_LOSS_WEIGHT * far.text + regulation.IMAGE_LOSS_WEIGHT * far.image
             loss = loss + len(text_features) * weighted
         return loss, log_evidence
 
@@ -250,7 +251,7 @@ class CDC(PromptTrainer):
         return loss
 
     def _decide(self, log_evidence: Tensor) -> Opinion:
-        """The opinion of all templates, eq. (5), or the one of their mean log-evidence, of `(M, B, C)`."""
+        """The fused opinion, eq. (5), of log-evidence `(M, B, C)`; that of the templates' mean if DECISION is mean."""
         return fuse(log_evidence.mean(dim=0, keepdim=True) if self.options.DECISION == "mean" else log_evidence)
 
     def views(self, batch: dict) -> Tensor:

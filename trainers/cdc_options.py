@@ -20,8 +20,8 @@ PROMPTS = ("coupled", "independent", "text")
 cfg_default.TRAINER.CDC = CfgNode(
     {
         "PREC": "fp16",  # of the encoders: fp16, bf16, amp or fp32; losses and evidence are always in fp32
-        # Kind of template: coupled (MaPLe's, and by its numbers the paper's: tokens in several layers of both encoders;
-        # needs a ViT, and M image passes), independent (PromptSRC's: the same without coupling), or text (tokens of the
+        # Kind of template: coupled (MaPLe's, which we believe the paper used: tokens in layers of both encoders; needs
+        # a ViT, and M image passes), independent (PromptSRC's: the same without coupling), or text (tokens of the
         # text encoder alone; one image pass in testing)
         "PROMPT": "coupled",
         "N_TEMPLATES": 4,  # M

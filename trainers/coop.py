@@ -37,7 +37,7 @@ cfg_default.TRAINER.COOP = CfgNode(
 class CoOp(LogitTrainer):
     """Trainer of CoOp."""
 
-    untrained_keys = ("token_prefix", "token_suffix")
+    untrained_keys: tuple[str, ...] = ("token_prefix", "token_suffix")
 
     def config_problems(self, cfg, options) -> list[str]:
         problems = super().config_problems(cfg, options)

@@ -26,6 +26,23 @@ from .modules.files import atomic_write
 from .modules.prompted import PromptedCLIP
 from .modules.random_state import get_random_state, set_random_state
 from .modules.self_regulation import GaussianAverage
+from .modules.sharing import explain, find_shared
+
+# What published code calls CLIP's own parameters in its checkpoints, as shell patterns. They leave out what some
+# methods put into the encoders and train.
+ENCODER_KEYS = (
+    "*_encoder.transformer.resblocks.*.attn.*",
+    "*_encoder.transformer.resblocks.*.mlp.*",
+    "*_encoder.transformer.resblocks.*.ln_*",
+    "*_encoder.positional_embedding",
+    "image_encoder.class_embedding",
+    "image_encoder.conv1.weight",
+    "image_encoder.ln_*",
+    "image_encoder.proj",
+    "text_encoder.ln_final.*",
+    "text_encoder.text_projection",
+    "logit_scale",
+)
 
 
 class PromptTrainer(ClipTrainer):
@@ -244,6 +261,10 @@ class PromptTrainer(ClipTrainer):
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load the trained parameters for testing, under whatever class names this run has.
 
+        Args:
+            directory: folder of the run, or what `modules.sharing.find_shared` takes.
+            epoch: of the checkpoint; None for the best one, or the one that was shared.
+
         Raises:
             FileNotFoundError: no such checkpoint, with those that there are.
             ValueError: it is broken, of another trainer, or was made with other weights of CLIP.
@@ -252,13 +273,15 @@ class PromptTrainer(ClipTrainer):
             print("Note that load_model() is skipped as no pretrained model is given")
             return
         folder = Path(directory, self.checkpoint_folder)
-        path = folder / ("model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}")
+        shared = None if folder.is_dir() else find_shared(directory)
+        path = shared or folder / ("model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}")
         if not path.is_file():
             there = sorted(file.name for file in folder.glob("model*")) or "nothing"
             raise FileNotFoundError(f"no checkpoint at {path}; that folder holds {there}")
-        checkpoint = self.load_trained(path, "epoch")
+        checkpoint = self.load_trained(path, "epoch", epoch=epoch if shared else None)
         self.trained_epochs = checkpoint["epoch"]
-        self.model_dir, self.trained_on = os.path.abspath(directory), checkpoint.get("trained_on")
+        self.model_dir = os.path.abspath(directory) if os.path.exists(directory) else directory  # one of the Hub
+        self.trained_on = checkpoint.get("trained_on")
         print(f"Loaded {path} (epoch {self.trained_epochs})")
 
     def resume_model_if_exist(self, directory: str) -> int:
@@ -308,7 +331,7 @@ class PromptTrainer(ClipTrainer):
                 self.scaler.load_state_dict(resume["scaler"])
             set_random_state(resume["random"])
 
-    def load_trained(self, path: Path, *needed: str) -> dict:
+    def load_trained(self, path: Path, *needed: str, epoch: int | None = None) -> dict:
         """Load what was trained from a checkpoint of this method, ours or of the published code.
 
         Nothing changes unless all of it is right.
@@ -316,6 +339,7 @@ class PromptTrainer(ClipTrainer):
         Args:
             path: the checkpoint.
             needed: keys that it must have beside its parameters.
+            epoch: that it must be of; None for any.
 
         Returns:
             The checkpoint.
@@ -330,6 +354,10 @@ class PromptTrainer(ClipTrainer):
             raise FileNotFoundError(f"no checkpoint at {path}")
         checkpoint = read_checkpoint(path, self.device, *needed)
         problems = self.checkpoint_problems(checkpoint)
+        if "about" in checkpoint:
+            problems = explain(problems, checkpoint["about"], type(self).__name__, self.options)
+        if epoch not in (None, checkpoint.get("epoch")):
+            problems.append(f"is of epoch {checkpoint.get('epoch')}, not {epoch}")
         if problems:
             raise ValueError(
                 f"{path} is no checkpoint that this {type(self).__name__} can take: it {'; it '.join(problems)}"

@@ -31,7 +31,7 @@ from .modules.self_regulation import GaussianAverage, distances, ensemble_featur
 from .modules.templates import PROMPTSRC_TEMPLATES
 from .modules.text import TextEncoder
 from .modules.vision import ImageEncoder
-from .prompt_trainer import PromptTrainer
+from .prompt_trainer import ENCODER_KEYS, PromptTrainer
 
 cfg_default.TRAINER.PROMPTSRC = CfgNode(
     {
@@ -83,17 +83,7 @@ class PromptSRC(PromptTrainer):
         "prompt_learner.token_prefix",
         "prompt_learner.token_suffix",
         "prompt_learner.ZS_image_encoder.*",
-        "*_encoder.transformer.resblocks.*.attn.*",
-        "*_encoder.transformer.resblocks.*.mlp.*",
-        "*_encoder.transformer.resblocks.*.ln_*",
-        "*_encoder.positional_embedding",
-        "image_encoder.class_embedding",
-        "image_encoder.conv1.weight",
-        "image_encoder.ln_*",
-        "image_encoder.proj",
-        "text_encoder.ln_final.*",
-        "text_encoder.text_projection",
-        "logit_scale",
+        *ENCODER_KEYS,
     )
 
     def config_problems(self, cfg, options) -> list[str]:

@@ -248,7 +248,7 @@ def _draw_key(axes: Axes) -> None:
     for n, colour in enumerate(LEARNT):
         _box(axes, 18 + 14 * n, y - 8, 10, 16, colour, colour, radius=3)
     losses = "(2) keeps templates apart, (3) near a hand-written one; (7) makes opinions right."
-    _text(axes, 66, y, f"Only these words are learnt. Losses: {losses}")
+    _text(axes, 66, y, f"Only the templates are learnt. Losses: {losses}")
 
 
 def main() -> None:

@@ -93,11 +93,17 @@ default_config() {
         CoOp:imagenet:*) echo vit_b16_ep50_ctxv1 ;;
         CoOp:*) echo vit_b16_ctxv1 ;;
         CoCoOp:*) echo vit_b16_c4_ep10_batch1_ctxv1 ;;
+        KgCoOp:*) echo vit_b16_ep100_ctxv1 ;;
+        TCP:imagenet:* | TCP:sun397:*) echo vit_b16_ep25_ctxv1 ;;
+        TCP:*) echo vit_b16_ep100_ctxv1 ;;
         MaPLe:*:all) echo vit_b16_c2_ep5_batch4_2ctx_cross_datasets ;;
         MaPLe:*) echo vit_b16_c2_ep5_batch4_2ctx ;; # for few-shot curves our choice: none were published
         PromptSRC:*:all) echo vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets ;;
         PromptSRC:*:few) echo vit_b16_c2_ep50_batch4_4+4ctx_few_shot ;;
         PromptSRC:*) echo vit_b16_c2_ep20_batch4_4+4ctx ;;
+        MMRL:*:all) echo vit_b16_cross_datasets ;;
+        MMRL:imagenet:*) echo vit_b16_imagenet ;;
+        MMRL:*:few) echo vit_b16_few_shot ;;
         *) echo vit_b16 ;;
     esac
 }
@@ -236,6 +242,12 @@ find_model() {
 # skip_if_finished FOLDER [FILE]: end the script if the run is finished; FILE is what it was made from, and if that is
 # newer than the results, they are out of date.
 skip_if_finished() {
+    # What is CDC's vit_b16_text and tiny_text now was once called vit_b16 and tiny.
+    if [[ -f $1/results.json && $TRAINER/$CFG =~ ^CDC/(vit_b16|tiny)$ && ${SETTINGS[*]-} != *TRAINER.CDC.PROMPT* ]] &&
+        grep -q '"PROMPT": "text"' "$1/results.json"; then
+        die "the run in $1 is one of text-only templates, of an earlier version: move it to the same place under" \
+            "${CFG}_text, or set OUTPUT to another folder"
+    fi
     if [[ -f $1/results.json && ! ${2:-/dev/null} -nt $1/results.json ]]; then
         echo "Finished already, not run again: $1/results.json"
         exit 0

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
+import importlib.util
 import io
 import math
 import sys
@@ -141,20 +141,20 @@ def build(case: dict, clip_file: str, seed: int = 1):
     options = f"TRAINER.{case['TRAINER'].upper()}"
     if case["TRAINER"].upper() in cfg.TRAINER:
         settings[f"{options}.PREC"] = "fp32"
-    settings.update({key: value for key, value in case.items() if key.startswith(f"{options}.")})
+    settings.update({key: value for key, value in case.items() if "." in key})
     cfg.merge_from_list([part for pair in settings.items() for part in pair])
     set_random_seed(seed)
     return build_trainer(cfg)
 
 
-def drive(trainer) -> dict[str, np.ndarray]:
-    """Classify, train for four steps, and classify again; a zero-shot trainer only classifies.
+def drive(trainer, n_steps: int = 4) -> dict[str, np.ndarray]:
+    """Classify, train for some steps, and classify again; a zero-shot trainer only classifies.
 
     Returns:
         `start.<parameter>`, `grad.<parameter>` (first step), `end.<parameter>`, `logits`, `end_logits`, and what is
         logged, by name.
     """
-    *steps, test = batches(5)
+    *steps, test = batches(n_steps + 1)
     found = {}
 
     def classify(name: str) -> None:
@@ -163,11 +163,11 @@ def drive(trainer) -> dict[str, np.ndarray]:
             found[name] = trainer.model_inference(test["img"])
 
     def parameters(name: str) -> None:
-        found.update({f"{name}.{key}": p.detach().clone() for key, p in learner.named_parameters()})
+        found.update({f"{name}.{key}": p.detach().clone() for key, p in learned.items()})
 
     classify("logits")
     if trainer.get_model_names():
-        learner = trainer.model.prompt_learner
+        learned = {key: p for key, p in trainer.model.prompt_learner.named_parameters() if p.requires_grad}
         parameters("start")
         trainer.set_model_mode("train")
         trainer.num_batches = STEPS_AN_EPOCH
@@ -176,7 +176,7 @@ def drive(trainer) -> dict[str, np.ndarray]:
             trainer.batch_idx = number % STEPS_AN_EPOCH
             logged.append(trainer.forward_backward(batch))
             if number == 0:
-                found.update({f"grad.{key}": p.grad.clone() for key, p in learner.named_parameters()})
+                found.update({f"grad.{key}": p.grad.clone() for key, p in learned.items()})
         for name in logged[0]:
             found[name] = torch.stack([torch.as_tensor(values[name]).detach().reshape(()) for values in logged])
         parameters("end")
@@ -229,10 +229,11 @@ def register_published(coop: str, dassl: str | None) -> None:
     clip._MODELS = Paths()
     clip._download = lambda path: path
     importlib.import_module("train").extend_cfg(cfg_default)
-    zsclip = importlib.import_module("trainers.zsclip")
-    zsclip.CUSTOM_TEMPLATES["SmallNames"] = "a photo of a {}."
-    load = zsclip.load_clip_to_cpu
-    zsclip.load_clip_to_cpu = lambda cfg: load(cfg).float()
+    if importlib.util.find_spec("trainers.zsclip"):
+        zsclip = importlib.import_module("trainers.zsclip")
+        zsclip.CUSTOM_TEMPLATES["SmallNames"] = "a photo of a {}."
+        load = zsclip.load_clip_to_cpu
+        zsclip.load_clip_to_cpu = lambda cfg: load(cfg).float()
 
 
 def main(coop: str, dassl: str | None, output: str, checkpoints: str | None) -> None:

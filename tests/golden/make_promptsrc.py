@@ -25,7 +25,7 @@ import torch
 from make_coop import batches, build, register_published
 from make_maple import clip_state
 
-# Each trains for three epochs of two steps. After five steps parameters are compared, after six their average.
+# Each trains for three epochs of two steps. After six steps its parameters are the average of the epochs.
 EPOCHS, STEPS_AN_EPOCH = 3, 2
 CASES = {
     "published": {
@@ -71,16 +71,22 @@ def build_case(name: str, clip_file: str):
     return build({"TRAINER": "PromptSRC", **case}, clip_file)
 
 
-def drive(trainer, parameters: Callable[[], dict[str, torch.Tensor]]) -> dict[str, np.ndarray]:
+def drive(
+    trainer,
+    parameters: Callable[[], dict[str, torch.Tensor]],
+    infer: Callable[[torch.Tensor], dict[str, torch.Tensor]],
+) -> dict[str, np.ndarray]:
     """Classify, train for six steps, and classify again.
 
     Args:
         trainer: a trainer that was just built.
         parameters: gives what is trained, by its names in the published code.
+        infer: what is to be kept of the classification of a batch of images, by name.
 
     Returns:
-        `start.<parameter>`, `grad.<parameter>` (first step), `five.<parameter>` (after five steps),
-        `average.<parameter>` (after the sixth), `logits` before and `end_logits` after, `loss` of each step.
+        What `infer` gives before, and after the six steps with `end_` before its names; `start.<parameter>`,
+        `grad.<parameter>` (first step), `five.<parameter>` and `six.<parameter>` (after so many steps); and what is
+        logged, by name. PromptSRC's parameters after the sixth step are the average of the epochs.
     """
     *steps, test = batches(7)
     found = {}
@@ -88,26 +94,26 @@ def drive(trainer, parameters: Callable[[], dict[str, torch.Tensor]]) -> dict[st
     def classify(name: str) -> None:
         trainer.set_model_mode("eval")
         with torch.no_grad():
-            found[name] = trainer.model_inference(test["img"])
+            found.update({f"{name}{key}": values for key, values in infer(test["img"]).items()})
 
     def keep(name: str) -> None:
         found.update({f"{name}.{key}": p.detach().clone() for key, p in parameters().items()})
 
-    classify("logits")
+    classify("")
     keep("start")
     trainer.set_model_mode("train")
     trainer.num_batches = STEPS_AN_EPOCH
-    losses = []
+    logged = []
     for number, batch in enumerate(steps):
         trainer.epoch, trainer.batch_idx = divmod(number, STEPS_AN_EPOCH)
-        losses.append(trainer.forward_backward(batch)["loss"])
+        logged.append(trainer.forward_backward(batch))
         if number == 0:
             found.update({f"grad.{key}": p.grad.clone() for key, p in parameters().items()})
         if number == 4:
             keep("five")
-    keep("average")
-    found["loss"] = torch.tensor(losses)
-    classify("end_logits")
+    keep("six")
+    found.update({key: torch.tensor([values[key] for values in logged]) for key in logged[0]})
+    classify("end_")
     return {name: value.detach().numpy() for name, value in found.items()}
 
 
@@ -130,7 +136,11 @@ def main(promptsrc: str, dassl: str | None, output: str, checkpoint: str | None)
                 trainer = build_case(case, file.name)
                 frozen = trainer.model.prompt_learner.fixed_embeddings
                 numbers[f"{case}/frozen_texts"] = torch.nn.functional.normalize(frozen, dim=-1).numpy()
-                found = drive(trainer, lambda trainer=trainer: trained(trainer))
+                found = drive(
+                    trainer,
+                    lambda trainer=trainer: trained(trainer),
+                    lambda images, trainer=trainer: {"logits": trainer.model_inference(images)},
+                )
                 numbers.update({f"{case}/{what}": values for what, values in found.items()})
                 if checkpoint:
                     trainer.epoch = EPOCHS - 1

@@ -41,8 +41,11 @@ CASES = {
     "CoOp": ("CoOp", "tiny", {}),
     "CoOp bank": ("CoOp", "tiny", {"TRAINER.COOP.FEATURE_BANK": 2}),
     "CoCoOp": ("CoCoOp", "tiny", {}),
+    "KgCoOp": ("KgCoOp", "tiny", {}),
     "MaPLe": ("MaPLe", "tiny", {}),
+    "TCP": ("TCP", "tiny", {"OPTIM.LR": 0.002}),
     "PromptSRC": ("PromptSRC", "tiny", {"TRAINER.PROMPTSRC.GPA_MEAN": 1}),
+    "MMRL": ("MMRL", "tiny", {}),
     # K and LAMBDA are given, as their choice by accuracy may turn on a rounding; K is below the rank of 8 images.
     "CLIPICM probe": (
         "CLIPICM",
@@ -206,7 +209,10 @@ def no_waiting(device):
     indirect=["device"],
 )
 def test_a_step_does_not_wait_for_the_device(build, device, case, precision):
-    trainer = build(case, device, precision=precision, options={"DATASET.NUM_SHOTS": 8}.items())
+    options = {"DATASET.NUM_SHOTS": 8}
+    if device == "cpu":  # Adam asks for a number of steps that it keeps on the host beside any device
+        options["OPTIM.NAME"] = "sgd"
+    trainer = build(case, device, precision=precision, options=options.items())
     trainer.scaler = None  # which has to look whether a gradient overflowed
     trainer.before_train()
     trainer.set_model_mode("train")

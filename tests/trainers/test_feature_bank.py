@@ -1,4 +1,4 @@
-"""CDC, CoOp and CoCoOp on a bank of features: the training on the views themselves, made once, never mixed up."""
+"""CDC and others on a bank of features: the training on the views themselves, made once, never mixed up."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from trainers import feature_bank
 from trainers.feature_bank import Views, describe, view_seed
 
 CROP, JITTER = ["random_resized_crop", "normalize"], ["random_flip", "colorjitter", "normalize"]
+OTHERS = ["CoOp", "CoCoOp", "KgCoOp", "TCP"]
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def build(build_run, tmp_path, data):
 
 @pytest.fixture
 def build_other(build_run, tmp_path, build):
-    """CoOp or CoCoOp on the pictures of `build`, with the one view of its first template."""
+    """One of `OTHERS` on the pictures of `build`, with the one view of its first template."""
 
     def make(trainer, output, *opts, views=3):
         given = {
@@ -52,6 +53,7 @@ def build_other(build_run, tmp_path, build):
             "INPUT.TRANSFORMS": CROP,
             f"TRAINER.{trainer.upper()}.FEATURE_BANK": views,
             f"TRAINER.{trainer.upper()}.CTX_INIT": "a photo of a",
+            **({"TRAINER.TCP.LAYER": 2, "OPTIM.LR": 0.002} if trainer == "TCP" else {}),
             **dict(zip(opts[::2], opts[1::2])),
         }
         return build_run(trainer, tmp_path / output, *[x for pair in given.items() for x in pair])
@@ -95,7 +97,7 @@ def test_training_equals_that_on_the_views(build, augmentations):
     assert relative(banked.model.prompt_learner.ctx, ctx) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["CoOp", "CoCoOp"])
+@pytest.mark.parametrize("name", OTHERS)
 def test_other_methods_train_as_on_the_views(build_other, name):
     banked = build_other(name, "banked")
     banked.train()
@@ -153,7 +155,7 @@ def test_methods_share_the_bank(build, build_other, files, monkeypatch):
     build("cdc", "INPUT.GB_K", 5, "INPUT.COLORJITTER_B", 0.1, augmentations=(CROP[::-1], JITTER)).train()
     assert len(files()) == 2
     monkeypatch.setattr(feature_bank, "_encode", lambda *arguments: pytest.fail("encoded again"))
-    for name in ("CoOp", "CoCoOp"):
+    for name in OTHERS:
         build_other(name, name).train()
 
 

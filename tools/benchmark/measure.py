@@ -84,7 +84,9 @@ def plan(upstream: Sequence[str] = ()) -> list[Measurement]:
     for trainer in ("CoCoOp", "MaPLe"):
         both: dict[str, Any] = {style: Subject(trainer, "train", 24, style=style) for style in ("ours", "plain")}
         measure("train", f"train {trainer}", **both)
-    measure("train", "train M", m1=cdc("train", 24, 1), m8=cdc("train", 24, 8), coupled=cdc("train", 24, coupled=True))
+    measure("train", "train M", m1=cdc("train", 24, 1), m8=cdc("train", 24, 8))
+    coupled = {f"m{m}": cdc("train", 24, m, coupled=True) for m in (1, 4, 8)}
+    measure("train", "train coupled", **coupled, maple=Subject("MaPLe", "train", 24))
     thirty_two = {name: coop("train", 24, batch=32, style=name) for name in ("ours", "plain")}
     measure("train", "train batch 32", 2, coop=thirty_two["ours"], plain_coop=thirty_two["plain"])
     measure(

@@ -121,6 +121,14 @@ TARGETS = (
         _pair("train 200", "plain_coop", "cdc"),
     ),
     Target(
+        "CDC M = 8 peak memory, coupled, C = 24, batch 4",
+        "the same with M = 1",
+        1.3,
+        "",
+        _peaks(("train coupled", "m8"), ("train coupled", "m1")),
+        at_most=True,
+    ),
+    Target(
         "CDC M = 4 peak memory, C = 1000, batch 4, with bank",
         "plain CoOp, M = 1, C = 200",
         0.5,

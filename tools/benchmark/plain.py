@@ -36,20 +36,22 @@ class PlainTextEncoder(nn.Module):
         features = []
         for m in range(len(prompt.prefix)):
             suffix = prompt.suffix[m] if prompt.suffix.ndim == 4 else prompt.suffix
-            features.append(
-                self._encode(prompt.prefix[m], suffix, prompt.eot_index, [tokens[m] for tokens in prompt.deep])
-            )
+            deep = {layer: tokens[m][:, None] for layer, tokens in enumerate(prompt.deep, 1)}  # each (d, 1, W)
+            if prompt.class_tokens is not None:
+                layer, tokens = prompt.class_tokens
+                deep[layer] = (tokens[m] if tokens.ndim == 4 else tokens).transpose(0, 1)  # (d, C, W)
+            features.append(self._encode(prompt.prefix[m], suffix, prompt.eot_index, deep))
         return torch.stack(features)
 
-    def _encode(self, prefix: Tensor, suffix: Tensor, end, deep: list[Tensor]) -> Tensor:
+    def _encode(self, prefix: Tensor, suffix: Tensor, end, deep: dict[int, Tensor]) -> Tensor:
         n_prefix, n_classes, dtype = len(prefix), len(suffix), self.text_projection.dtype
         x = torch.cat([prefix.expand(n_classes, -1, -1), suffix], dim=1)
         x = F.pad(x, (0, 0, 0, len(self.positional_embedding) - x.shape[1])).to(dtype)  # (C, 77, W)
         x = (x + self.positional_embedding.to(dtype)).transpose(0, 1)
         for layer, block in enumerate(self.blocks):
-            if 0 < layer <= len(deep):
-                tokens = deep[layer - 1].to(x.dtype)
-                x = torch.cat([x[:1], tokens[:, None].expand(-1, n_classes, -1), x[1 + len(tokens) :]])
+            if layer in deep:
+                tokens = deep[layer].to(x.dtype)
+                x = torch.cat([x[:1], tokens.expand(-1, n_classes, -1), x[1 + len(tokens) :]])
             x = block(x)
         x = self.ln_final(x.transpose(0, 1)).to(dtype)
         ends = torch.tensor(end, device=x.device) + n_prefix

@@ -121,7 +121,7 @@ def random_clip(backbone: str, precision: str) -> CLIP:
     clip_model = model.CLIP(*BACKBONES[backbone])
     if precision == "fp16":
         model.convert_weights(clip_model)
-    clip_model.sha256 = "random weights"
+    clip_model.sha256, clip_model.pixels = "random weights", {}
     return clip_model.eval().requires_grad_(False)
 
 

@@ -28,7 +28,7 @@ from tools.common.safe_text import last_line
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argument_parser("tools.predict", __doc__)
     parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="images, and folders of images")
-    parser.add_argument("--model-dir", required=True, help="folder of the run")
+    parser.add_argument("--model-dir", required=True, help="folder of the run, or file of tools.export")
     parser.add_argument("--classnames", default="", help="classes in place of the run's: a file, one a line, or a,b,c")
     parser.add_argument("--output", default="", help="file to write, in place of stdout; replaced if it is there")
     parser.add_argument("--format", choices=PREDICTIONS, default="csv", help="a table, or one JSON object a line")

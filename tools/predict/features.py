@@ -36,7 +36,9 @@ from tools.common.safe_text import last_line
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argument_parser("tools.predict.features", __doc__)
     parser.add_argument("--output", required=True, help="file to write, *.npz; replaced if it is there")
-    parser.add_argument("--model-dir", default="", help="folder of a run; none: plain CLIP by the config files")
+    parser.add_argument(
+        "--model-dir", default="", help="folder of a run, or file of tools.export; none: plain CLIP by the config files"
+    )
     parser.add_argument("--root", default="", help="folder of the data sets (default: the run's)")
     parser.add_argument("--dataset-config-file", default="", help="YAML file of the data set (default: the run's)")
     parser.add_argument("--config-file", default="", help="YAML file of the method, without --model-dir")

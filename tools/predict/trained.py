@@ -32,21 +32,29 @@ from datasets.files import describe_nearest, odd_kind
 from tools.common.choices import DEVICES
 from tools.common.safe_text import escaped
 from trainers.base import ClipTrainer, build_without_data
+from trainers.modules.checkpoints import read_checkpoint
 from trainers.modules.loading import OtherWeights
 from trainers.modules.random_state import kept_random_states, seed_all
+from trainers.modules.sharing import find_shared
 from trainers.prompt_trainer import PromptTrainer
 
 trainers.register()
 
 
 def read_run(run: str | Path) -> dict[str, Any]:
-    """What a run's results.json holds, at least `config`, `class_names` and `epoch`.
+    """What a run's results.json holds, at least `config`, `class_names` and `epoch`; or the header of a shared file.
+
+    Args:
+        run: the run's folder, or what `find_shared` takes.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: it is broken.
     """
     path = Path(run, "results.json")
+    shared = None if path.is_file() else find_shared(run)
+    if shared:
+        return read_checkpoint(shared)["about"]
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing, which a run writes when it is tested at its end; {describe_nearest(str(run))}"
@@ -60,7 +68,7 @@ def read_run(run: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not a whole results.json: it lacks {', '.join(missing)}")
     names, epoch = results["class_names"], results["epoch"]
     if not isinstance(results["config"], dict):
-        raise ValueError(f"{path} is not a whole results.json: its config must be an object")
+        raise ValueError(f"{path}: the config in results.json must be an object, got {results['config']!r:.80}")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{path} is not a whole results.json: its class_names must be a list of texts")
     if type(epoch) is not int or epoch < 0:
@@ -81,7 +89,8 @@ def restore_cfg(results: dict[str, Any]) -> CfgNode:
         train.rename_keys(cfg, given)
         cfg.merge_from_other_cfg(given)
 
-    merge("the config in results.json", merge_results, results["config"])
+    source = "the header of the file" if "format" in results else "results.json"
+    merge(f"the config in {source}", merge_results, results["config"])
     cfg.MODEL.INIT_WEIGHTS = ""  # what its training started from, which may be gone
     train.find_paths(cfg)
     return cfg
@@ -133,7 +142,7 @@ def load_trained(
     """A run's trainer with its trained model, under any class names and without a data set.
 
     Args:
-        run: the run's folder.
+        run: the run's folder, or what `find_shared` takes.
         results: from `read_run`.
         cfg: its config, from `restore_cfg` and `fit_to_machine`.
         class_names: C class names.
@@ -148,6 +157,14 @@ def load_trained(
     if not issubclass(method, PromptTrainer):
         return _build(run, results, cfg, class_names)
     folder = Path(run, method.checkpoint_folder)
+    shared = None if folder.is_dir() else find_shared(run)
+    if shared:
+        try:
+            trainer = _build(run, results, cfg, class_names)
+        except FileNotFoundError as error:  # on the machine of whoever shared it CLIP lay elsewhere
+            raise FileNotFoundError(f"{error}; --backbone says where the CLIP of {shared} is") from error
+        trainer.load_model(str(shared), epoch=epoch)
+        return trainer
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{run} has no folder {method.checkpoint_folder} of checkpoints; if it is a test, give the folder of the "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -23,7 +23,7 @@ def read_published(path: Path = FILE) -> dict[str, Any]:
 
 
 def _errors(content: Any) -> list[str]:
-    keys = ("source", "backbone", "backbone_file", "shots", "datasets", "trainers", "tables")
+    keys = ("source", "other_sources", "backbone", "backbone_file", "shots", "datasets", "trainers", "tables")
     errors = key_errors(content, "it", keys)
     if errors:
         return errors
@@ -37,24 +37,30 @@ def _errors(content: Any) -> list[str]:
         errors.append(f"datasets must map config files to names, got {datasets!r}")
     if not isinstance(trainers, list) or not all(isinstance(trainer, str) for trainer in trainers):
         errors.append(f"trainers must be a list of names, got {trainers!r}")
+    others = content["other_sources"]
+    if not isinstance(others, dict) or not all(isinstance(text, str) for pair in others.items() for text in pair):
+        errors.append(f"other_sources must map trainers to texts, got {others!r}")
     errors += key_errors(content["tables"], "tables", tuple(METRICS))
     if errors:
         return errors
     for protocol, table in content["tables"].items():
-        errors += _table_errors(protocol, table, list(datasets), trainers)
+        errors += _table_errors(protocol, table, list(datasets), trainers, others)
     return errors
 
 
-def _table_errors(protocol: str, table: Any, datasets: list[str], trainers: list[str]) -> list[str]:
+def _table_errors(
+    protocol: str, table: Any, datasets: list[str], trainers: list[str], others: Collection[str]
+) -> list[str]:
     errors = key_errors(table, protocol, (), trainers)
     if errors:
         return errors
     rows: list[str] = []  # of the first trainer
     for trainer, numbers in table.items():
         where = f"{protocol}: {trainer}"
-        if isinstance(numbers, dict) and not rows:
+        average_alone = trainer in others and isinstance(numbers, dict) and list(numbers) == [AVERAGE]
+        if isinstance(numbers, dict) and not rows and not average_alone:
             rows = [name for name in (*datasets, AVERAGE) if name in numbers]
-        if not isinstance(numbers, dict) or list(numbers) != rows or AVERAGE not in rows:
+        if not average_alone and (not isinstance(numbers, dict) or list(numbers) != rows or AVERAGE not in rows):
             errors.append(
                 f"{where} must map data sets, in the order of datasets and the same for each trainer, and {AVERAGE} "
                 f"last, to numbers, got {numbers!r}"
@@ -70,6 +76,7 @@ def _table_errors(protocol: str, table: Any, datasets: list[str], trainers: list
 
 _PUBLISHED = read_published()
 SOURCE: str = _PUBLISHED["source"]
+OTHER_SOURCES: dict[str, str] = _PUBLISHED["other_sources"]  # of the numbers of trainers that the paper does not have
 BACKBONE: str = _PUBLISHED["backbone"]
 BACKBONE_FILE: str = _PUBLISHED["backbone_file"]
 SHOTS: int = _PUBLISHED["shots"]
@@ -85,7 +92,7 @@ def numbers(protocol: str) -> dict[str, dict[str, dict[str, float]]]:
 
     Returns:
         By trainer and data set ("average" for the paper's own average, which in xd and dg leaves the source out) the
-        metrics: Base, New and HM, or Accuracy.
+        metrics: Base, New and HM, or Accuracy. Of a trainer in `OTHER_SOURCES` there may be the average alone.
 
     Raises:
         ValueError: the paper prints no table of this protocol.
@@ -98,8 +105,19 @@ def numbers(protocol: str) -> dict[str, dict[str, dict[str, float]]]:
     }
 
 
+def averaged(protocol: str) -> set[str]:
+    """The data sets that the paper's averages of a protocol are over."""
+    rows = {row for table in numbers(protocol).values() for row in table}
+    return rows - {AVERAGE} - ({"imagenet"} if protocol != "base2new" else set())
+
+
 def is_backbone(name: str) -> bool:
-    """Whether a run's backbone, a name or a path, is the paper's: by OpenAI's name, or by that of OpenAI's file."""
+    """Whether a run's backbone, a name or a path, is the paper's: by OpenAI's name, or by that of OpenAI's file.
+
+    open_clip's models are not: with the weights in OpenAI's file most of them compute another activation.
+    """
+    if name.startswith(("open_clip:", "local-dir:", "hf-hub:")):
+        return False
     return name == BACKBONE or PurePath(name).name == BACKBONE_FILE
 
 

@@ -47,6 +47,8 @@ def render(table: Table, output_format: str = "text", paper: bool = False, raw: 
         )
     if numbers:
         notes.append(f"paper: {published.SOURCE}; differences are taken before rounding")
+        shown = {table.columns[index].trainer for index, _, _ in numbers}
+        notes += [f"paper, {name}: {source}" for name, source in published.OTHER_SOURCES.items() if name in shown]
     notes += [f"paper: {note}" for note in paper_notes] + [f"missing: {sentence}" for sentence in table.missing]
     notes = [escaped(note) for note in notes]
     if output_format == "csv":

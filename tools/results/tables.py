@@ -289,7 +289,8 @@ def paper_numbers(table: Table) -> tuple[dict[tuple[int, str, str], float], list
             notes.append(f"trains on ImageNet, not on {table.source}")
             continue
         rows = tables.get(column.trainer, {})
-        if column.shots not in (0, published.SHOTS) or rows.keys().isdisjoint(table.datasets):
+        average_alone = list(rows) == [published.AVERAGE] and set(table.averaged) == published.averaged(table.protocol)
+        if column.shots not in (0, published.SHOTS) or (rows.keys().isdisjoint(table.datasets) and not average_alone):
             notes.append(f"has no such numbers of {column.title}")
             continue
         others = [name or "a CLIP that is not told" for name in column.backbones if not published.is_backbone(name)]
@@ -301,6 +302,8 @@ def paper_numbers(table: Table) -> tuple[dict[tuple[int, str, str], float], list
                 if dataset in rows:
                     numbers[index, dataset, metric] = rows[dataset][metric]
         own = {name for name in rows if name not in ("average", table.source)}
+        if average_alone:
+            own = set(table.averaged)
         if table.averaged and own.issuperset(table.averaged):
             averages = rows["average"]
             if own != set(table.averaged):

@@ -198,7 +198,7 @@ def describe(start: bytes, size: int) -> str:
     if text.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS in place of the file; `git lfs pull` gets the file"
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size:
-        return "a safetensors file; torch.save(safetensors.torch.load_file(...), 'weights.pt') makes one that is read"
+        return "a safetensors file, which is read where weights or trained prompts are asked for, and not compressed"
     if start[257:262] == b"ustar" or start.startswith(
         (b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"\x28\xb5\x2f\xfd")
     ):

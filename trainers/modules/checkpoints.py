@@ -9,6 +9,8 @@ import torch
 
 from .archives import kind, opened, shortened
 from .inert_pickle import Unreadable
+from .sharing import read_shared
+from .tensor_file import is_tensor_file
 
 MOST_EPOCHS = 1_000_000  # of a training; schedules go through them one by one
 
@@ -44,7 +46,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *neede
     `inert_pickle.Foreign`; the classes and functions themselves are never called.
 
     Args:
-        path: a file of `torch.save`.
+        path: a file of `torch.save`, or one of `sharing`, whose header is the entry `about` too.
         device: where its tensors go.
         needed: keys that it must have beside `state_dict`.
 
@@ -54,7 +56,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *neede
     Raises:
         ValueError: the file is broken or no checkpoint; with what it seems to be, and what to do.
     """
-    checkpoint = read_saved(path, device)
+    checkpoint = _read_shared(path, device) if is_tensor_file(path) else read_saved(path, device)
     missing = [key for key in ("state_dict", *needed) if key not in checkpoint]
     if missing:
         raise ValueError(f"{path} is not a whole checkpoint: it lacks {', '.join(missing)}")
@@ -67,4 +69,18 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *neede
     no_tensors = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)]
     if no_tensors:
         raise ValueError(f"{path} is not a whole checkpoint: {shortened(no_tensors)} should be tensors")
+    return checkpoint
+
+
+def _read_shared(path: str | Path, device: torch.device | str) -> dict[str, Any]:
+    """A file of `sharing` under the keys of a checkpoint."""
+    try:
+        state_dict, about = read_shared(path)
+    except Unreadable as error:
+        raise ValueError(f"{path} is not a whole checkpoint: {error}") from error
+    checkpoint: dict[str, Any] = {}
+    checkpoint.update(
+        (key, about[key]) for key in ("epoch", "class_names", "trained_on", "backbone_sha256") if key in about
+    )
+    checkpoint.update(about=about, state_dict={name: value.to(device) for name, value in state_dict.items()})
     return checkpoint

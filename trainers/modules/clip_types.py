@@ -1,7 +1,8 @@
 """The parts of a CLIP that this project uses, as types.
 
-No `clip` package has type hints, and `nn.Module` says of an attribute only that it may be a tensor or a module. The
-classes here name the attributes with their types. `load_clip` returns a `CLIP`; none of these classes is instantiated.
+Neither the `clip` packages nor open_clip have type hints, and `nn.Module` says of an attribute only that it may be a
+tensor or a module. The classes here name the attributes with their types. `load_clip` returns a `CLIP`; none of these
+classes is instantiated.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from torch import nn
 
 
 class MLP(nn.Module):
-    """The two linear layers of a residual block."""
+    """The two linear layers of a residual block, and the activation between them."""
 
     c_fc: nn.Linear
+    gelu: nn.Module
     c_proj: nn.Linear
 
 
 class ResidualBlock(nn.Module):
-    """One layer of a transformer."""
+    """One layer of a transformer. open_clip's has `ls_1` and `ls_2` too, which scale or leave what is added."""
 
     ln_1: nn.LayerNorm
     attn: nn.MultiheadAttention
@@ -48,7 +50,11 @@ class VisualTower(nn.Module):
 
 
 class CLIP(nn.Module):
-    """A whole model. `sha256` is set by `load_clip`."""
+    """A whole model.
+
+    `sha256` is set by `load_clip`, and `pixels`: the `mean` and `std` that images are normalised with, where they are
+    known.
+    """
 
     visual: VisualTower
     transformer: Transformer
@@ -58,3 +64,4 @@ class CLIP(nn.Module):
     text_projection: nn.Parameter
     logit_scale: nn.Parameter
     sha256: str
+    pixels: dict[str, tuple[float, ...]]

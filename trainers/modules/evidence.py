@@ -1,4 +1,4 @@
-"""Dirichlet opinions and Dempster's rule, in logs (CDC, Zhang et al., NeurIPS 2024, eqs. (4)-(6)).
+"""Dirichlet opinions and Dempster's rule, in logs (CDC, Zhang et al., NeurIPS 2024), eqs. (4) to (6) of docs/method.md.
 
 Legend: M templates, B images, C classes; e evidence, r = e / C = belief / uncertainty of one template,
 R the same ratio of the fused opinion.
@@ -86,7 +86,7 @@ def fuse(log_evidence: Tensor) -> Opinion:
     """Fuse the templates' opinions by Dempster's rule, eq. (5), in the closed form of eq. (5').
 
     `1 + R_c = prod_m (1 + e_c^m / C)`, `U = 1 / (1 + sum_c R_c)`, `B_c = R_c U`: equal to applying (5) template after
-    template, without its division by `1 - K`, in O(M B C), and free of the templates' order.
+    template, but without a division, in O(M B C), and in any order of the templates.
 
     Args:
         log_evidence: `(M, B, C)`, in [-1e4, 1e4] or `-inf` for no evidence.

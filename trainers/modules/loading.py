@@ -1,4 +1,4 @@
-"""The one door to the `clip` package: a backbone's name or path -> frozen CLIP module, and its tokenizer.
+"""The one door to the `clip` package and to open_clip: a backbone's name or path -> frozen CLIP, and its tokenizer.
 
 Works with OpenAI's package and its copies on PyPI, with CoOp's (`build_model(state_dict)`) and with MaPLe's
 (`build_model(state_dict, design_details)`).
@@ -22,6 +22,7 @@ from torch import Tensor
 from .archives import printable, shortened
 from .clip_import import clip_importable
 from .clip_types import CLIP
+from .open_clip_models import OPEN_CLIP_PREFIXES, build_open_clip, digest_of, find_source
 from .weights import SIZES, read_state_dict
 
 with clip_importable():
@@ -44,27 +45,31 @@ class OtherWeights(ValueError):
 
 
 def load_clip(name: str, precision: str = "fp32", cache: str = CACHE, sha256: str | None = None) -> CLIP:
-    """Build a frozen CLIP from OpenAI's file of it, or from any file in OpenAI's two formats.
+    """Build a frozen CLIP from OpenAI's file of it, from any file in OpenAI's two formats, or one of open_clip's.
 
     Args:
         name: one of OpenAI's names ("ViT-B/16", "RN50", ...), whose file is looked for in `cache` and else downloaded
             there by the `clip` package, which checks its SHA-256; or the path of a file: a TorchScript archive, a
-            state dict, or a state dict compressed with gzip (".gz").
+            state dict, a state dict compressed with gzip (".gz"), or a safetensors file; or one of `open_clip_models`.
         precision: a key of `PRECISIONS`: what convolutions, linear layers and projections compute in.
         cache: folder of OpenAI's files.
         sha256: the `weights_digest` that the weights must have, checked before a model is made of them; None for any.
 
     Returns:
-        The `clip` package's module on the CPU, in eval mode, no parameter requiring a gradient. Its attribute `sha256`
-        is the `weights_digest` of the file's weights, whatever the precision.
+        The `clip` package's module, or open_clip's, on the CPU, in eval mode, no parameter requiring a gradient. Its
+        attribute `sha256` is the `weights_digest` of the file's weights, whatever the precision; of open_clip's models
+        with another activation or number of heads than OpenAI's, `open_clip_models.digest_of` that.
 
     Raises:
         FileNotFoundError: the name is neither known nor a file, or the file cannot be downloaded.
-        ValueError: the file is not a CLIP, or `precision` is unknown.
+        ValueError: the file is not a CLIP, `precision` is unknown, or open_clip's model is of a kind that is not
+            supported.
         OtherWeights: the weights are not those of `sha256`.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if name.startswith(OPEN_CLIP_PREFIXES):
+        return _load_open_clip(name, precision, sha256)
     path = find_file(name, cache)
     try:
         state_dict = read_state_dict(path)
@@ -81,8 +86,20 @@ def load_clip(name: str, precision: str = "fp32", cache: str = CACHE, sha256: st
     for key, parameter in model.named_parameters():
         if parameter.dtype == torch.float16:  # LayerNorm and embeddings stay in float32
             parameter.data = state_dict[key].to(PRECISIONS[precision])
-    model.sha256 = digest
+    model.sha256, model.pixels = digest, {}
     return model.eval().requires_grad_(False)
+
+
+def _load_open_clip(name: str, precision: str, sha256: str | None) -> CLIP:
+    """One of open_clip's models; see `load_clip`."""
+    source = find_source(name)
+    state_dict = read_state_dict(source.path)
+    digest = digest_of(source, weights_digest(state_dict))
+    if sha256 not in (None, digest):
+        raise OtherWeights(source.path, digest, str(sha256))
+    model = build_open_clip(source, state_dict, PRECISIONS[precision])
+    model.sha256 = digest
+    return model.requires_grad_(False)
 
 
 def weights_digest(state_dict: Mapping[str, Tensor]) -> str:
@@ -125,6 +142,14 @@ def _build(state_dict: dict[str, Tensor], path: Path) -> CLIP:
     return model
 
 
+def repeat_draws(clip_model: CLIP) -> None:
+    """Draw the random numbers that the making of this CLIP drew, for nothing.
+
+    Published code that loads CLIP a second time in the midst of its start has them drawn there.
+    """
+    _build(dict(clip_model.state_dict()), Path("the loaded CLIP"))
+
+
 @contextmanager
 def _without_memory() -> Iterator[None]:
     """The context in which modules are made without their values; before PyTorch 2.0 with values, drawn for nothing."""
@@ -145,8 +170,10 @@ def find_file(name: str, cache: str = CACHE) -> Path:
     folder = os.path.expanduser(cache)
     if name not in clip._MODELS:
         raise FileNotFoundError(
-            f"CLIP {name!r} is neither a file (seen from {os.getcwd()}) nor one of OpenAI's models: "
+            f"CLIP {name!r} is neither a file (seen from {os.getcwd()}), nor one of OpenAI's models ("
             + ", ".join(clip._MODELS)
+            + "), nor one of open_clip's, whose names begin with "
+            + " or ".join(OPEN_CLIP_PREFIXES)
         )
     url = clip._MODELS[name]
     try:
@@ -156,6 +183,12 @@ def find_file(name: str, cache: str = CACHE) -> Path:
             f"CLIP {name}: {os.path.join(folder, os.path.basename(url))} is missing or not OpenAI's file, and the "
             f"download failed ({error}); put the file there, or give a file's path as MODEL.BACKBONE.NAME"
         ) from error
+
+
+def published_name(file: str) -> str | None:
+    """OpenAI's name of the model that a file of this name holds; None where it is none of OpenAI's."""
+    names = {os.path.basename(url): name for name, url in clip._MODELS.items()}
+    return names.get(file)
 
 
 def is_published(path: Path) -> bool | None:

@@ -1,5 +1,7 @@
 """The losses of CDC (Zhang et al., NeurIPS 2024): eq. (2) diversity, (3) consistency, (7) trusted cross-entropy.
 
+Equation numbers are those of docs/method.md. And the loss that KgCoOp and TCP add to the cross-entropy.
+
 Legend: M templates, B images, C classes, D embedding width. All of them compute in float32 or wider.
 """
 
@@ -135,6 +137,30 @@ def consistency_loss(text_features: Tensor, anchor: Tensor, scale: Tensor | floa
         )
     log_prob = torch.log_softmax(scale * text_features @ anchor.T, dim=2)  # (M, C, C)
     return -log_prob.diagonal(dim1=1, dim2=2).mean(dim=1).sum()
+
+
+def knowledge_loss(text_features: Tensor, anchor: Tensor) -> Tensor:
+    """How far learnt class embeddings are from the hand-written template's: one minus their mean cosine.
+
+    KgCoOp (Yao et al., CVPR 2023, arXiv 2303.13283). The paper's squared distance of unit vectors is twice this; its
+    code has the cosine.
+
+    Args:
+        text_features: `(C, D)`, class embeddings under the learnt prompt, of any length.
+        anchor: `(C, D)`, class embeddings under the hand-written template, of any length.
+
+    Returns:
+        A scalar in [0, 2].
+
+    Raises:
+        ValueError: the shapes do not fit each other.
+    """
+    text_features, anchor = _unit(text_features, "text features", 2), _unit(anchor, "anchor", 2)
+    if text_features.shape != anchor.shape:
+        raise ValueError(
+            f"anchor must have the shape {tuple(text_features.shape)} of the text features, got {tuple(anchor.shape)}"
+        )
+    return 1 - (text_features * anchor).sum(dim=1).mean()
 
 
 def template_similarity(text_features: Tensor) -> Tensor:

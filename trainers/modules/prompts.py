@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .invariant import InvariantMap
 from .loading import tokenize
-from .text import TextEncoder, TextPrompt, pad
+from .text import ClassTokens, TextEncoder, TextPrompt, pad
 from .vision import ImageEncoder, VisualPrompt
 
 POSITIONS = ("end", "middle", "front")
@@ -50,6 +50,7 @@ class PromptLearner(Learner):
         class_names: C class names; underscores count as blanks.
         n_ctx: d.
         words: embeddings of words `(F, W)` that stay fixed between context and class name, if any.
+        text: what stands after them, with `{}` for the class name.
 
     Raises:
         ValueError: a class name is too long.
@@ -59,12 +60,19 @@ class PromptLearner(Learner):
     sos: Tensor
     suffix: Tensor
 
-    def __init__(self, encoder: TextEncoder, class_names: Sequence[str], n_ctx: int, words: Tensor | None = None):
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        class_names: Sequence[str],
+        n_ctx: int,
+        words: Tensor | None = None,
+        text: str = "{}.",
+    ):
         super().__init__()
         if words is None:
             words = torch.zeros(0, encoder.width)
         n_before = n_ctx + len(words)
-        suffix, eot_index = pad([_name_tokens(name, n_before, encoder.context_length) for name in class_names])
+        suffix, eot_index = pad([_name_tokens(name, n_before, encoder.context_length, text) for name in class_names])
         self.register_buffer("words", words, persistent=False)
         self.register_buffer("sos", encoder.embed(torch.tensor(tokenize("")[:1])), persistent=False)  # (1, W)
         self.register_buffer("suffix", encoder.embed(suffix), persistent=False)  # (C, L, W)
@@ -191,6 +199,59 @@ class ConditionalContext(PromptLearner):
         """The prompts of image embeddings `(B, D)`, each image as a template of its own."""
         shift = self.meta_net(image_features)[:, None]  # (B, 1, W)
         return TextPrompt(self.build_prefix(self.ctx + shift), self.suffix, self.eot_index)
+
+
+class ClassAwareContext(PromptLearner):
+    """A context that in a later layer gives way to tokens of each class's own, made from the class's embedding.
+
+    The learner of TCP (Yao et al., CVPR 2024). Its state dict is the context tokens `ctx` `(d, W)` and the weights and
+    biases of `meta_net.linear1` (D to D // 4) and `meta_net.linear2` (D // 4 to d W), between which stands CLIP's
+    QuickGELU.
+
+    Args:
+        encoder, class_names, text: see `PromptLearner`.
+        start, words: `(d, W)` and `(F, W)`, see `start_context`.
+        class_features: `(C, D)`, L2-normalised class embeddings under a hand-written template.
+        layer: before which layer of the text encoder the tokens come: from 1 to its number of layers less 1.
+
+    Raises:
+        ValueError: there is no such layer, or a class name is too long.
+    """
+
+    class_features: Tensor
+
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        class_names: Sequence[str],
+        start: Tensor,
+        words: Tensor,
+        class_features: Tensor,
+        layer: int,
+        text: str = "{}.",
+    ):
+        n_layers = len(encoder.blocks)
+        if not 1 <= layer < n_layers:
+            raise ValueError(
+                f"class-aware tokens come before one of the layers 1 to {n_layers - 1} of this CLIP's text encoder, "
+                f"counted from 0, got {layer}"
+            )
+        super().__init__(encoder, class_names, len(start), words, text)
+        self.ctx = nn.Parameter(start)
+        n_in, hidden = class_features.shape[1], class_features.shape[1] // 4
+        self.meta_net = nn.ModuleDict({"linear1": nn.Linear(n_in, hidden), "linear2": nn.Linear(hidden, start.numel())})
+        self.register_buffer("class_features", class_features, persistent=False)
+        self.layer = layer
+
+    def class_tokens(self) -> Tensor:
+        """The tokens `(C, d, W)` that the classes' embeddings give."""
+        hidden = self.meta_net["linear1"](self.class_features)
+        tokens: Tensor = self.meta_net["linear2"](hidden * torch.sigmoid(1.702 * hidden))
+        return tokens.view(-1, *self.ctx.shape)
+
+    def forward(self) -> TextPrompt:
+        own = ClassTokens(self.layer, self.class_tokens())
+        return TextPrompt(self.build_prefix(self.ctx[None]), self.suffix, self.eot_index, class_tokens=own)
 
 
 def start_context(
@@ -408,7 +469,7 @@ def check_coupled(depth: int, backbone: str) -> None:
     """
     if depth < 1:
         raise ValueError(f"prompt depth must be at least 1, got {depth}")
-    if backbone.startswith("RN"):
+    if backbone.replace("open_clip:", "").startswith("RN"):
         raise ValueError(f"prompting the image encoder needs a ViT, got the backbone {backbone}")
 
 
@@ -567,9 +628,9 @@ def check_distinct(ctx_init: Sequence[str], n_templates: int, std: float) -> Non
         raise ValueError(f"without noise {n_templates} templates need as many different wordings, got {list(ctx_init)}")
 
 
-def _name_tokens(name: str, n_ctx: int, context_length: int) -> list[int]:
-    """Tokens of a class name, the full stop after it and end-of-text."""
-    tokens = tokenize(f"{name}.", sys.maxsize)[1:]
+def _name_tokens(name: str, n_ctx: int, context_length: int, text: str) -> list[int]:
+    """Tokens of `text` with a class name in it, and end-of-text."""
+    tokens = tokenize(text.replace("{}", name), sys.maxsize)[1:]
     n_tokens = 1 + n_ctx + len(tokens)
     if n_tokens > context_length:
         raise ValueError(

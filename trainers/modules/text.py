@@ -4,13 +4,17 @@ CLIP's text transformer is causal and its feature is read at the end-of-text tok
 for every class its own (of 77 positions about 5), and the start `[SOS][context tokens]`, which the classes of one
 template share, is computed once a template: every class's own tokens attend to its keys and values. A few tokens attend
 in one masked product, many in one for each length that classes have, without padding. In the last layer only the
-end-of-text position is a query, and QuickGELU keeps one tensor for the gradient instead of two. Where there still is
+end-of-text position is a query, and QuickGELU, where it is the model's activation, keeps one tensor for the gradient
+instead of two. Where there still is
 too much to keep, the classes go through in parts, each but the last computed again when its gradient is due, so that
 memory does not grow with templates and classes. All of it is exact: outputs and gradients are those of the plain
 77-position encoder.
 
-Legend: M templates, C classes, P prefix and L suffix positions, T own tokens of all classes, W transformer width, D
-embedding width, H heads.
+Tokens that replace context tokens in a later layer may be the class's own (`ClassTokens`). Then the classes share the
+whole prefix up to that layer, and from there on nothing but `[SOS]`, which attends to itself alone.
+
+Legend: M templates, C classes, P prefix and L suffix positions, T own tokens of all classes, d replaced tokens, W
+transformer width, D embedding width, H heads.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .clip_types import CLIP, ResidualBlock
 from .loading import tokenize
+from .vision import scaled
 
 # Own tokens, of all templates, whose activations are kept for the gradient, about 0.4 MB each for ViT-B/16 in float32;
 # and beside these in one part that is computed again.
@@ -39,6 +44,18 @@ TOKENS_KEPT_BESIDE_IMAGES = 256
 TOKENS_TOGETHER = 256
 
 
+class ClassTokens(NamedTuple):
+    """Tokens that replace the prefix positions 1..d of each class by its own.
+
+    Attributes:
+        layer: before which layer, counted from 0.
+        tokens: `(C, d, W)`, or `(M, C, d, W)` where they differ between templates; d from 1 to P - 1.
+    """
+
+    layer: int
+    tokens: Tensor
+
+
 class TextPrompt(NamedTuple):
     """Token embeddings of `M x C` prompts, without positions, split where the classes begin to differ.
 
@@ -47,19 +64,21 @@ class TextPrompt(NamedTuple):
         suffix: `(C, L, W)`, or `(M, C, L, W)` where it differs between templates; arbitrary after end-of-text.
         eot_index: for each class the position of end-of-text in the suffix.
         deep: for layers 1, 2, ...: `(M, d, W)`, what replaces the prefix positions 1..d before that layer.
+        class_tokens: what replaces them for each class, in one layer after these; None where nothing does.
     """
 
     prefix: Tensor
     suffix: Tensor
     eot_index: Sequence[int]
     deep: Sequence[Tensor] = ()
+    class_tokens: ClassTokens | None = None
 
 
 class TextEncoder(nn.Module):
     """CLIP's text encoder as a function of `TextPrompt`s.
 
     Args:
-        clip_model: a CLIP of the `clip` package; its text side is shared, not copied.
+        clip_model: a CLIP of the `clip` package or open_clip's; its text side is shared, not copied.
     """
 
     def __init__(self, clip_model: CLIP) -> None:
@@ -85,8 +104,8 @@ class TextEncoder(nn.Module):
         return self.text_projection.dtype
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Token embeddings `(..., W)` of token numbers `(...)`, in float32."""
-        embedded: Tensor = self.token_embedding(tokens)
+        """Token embeddings `(..., W)` of token numbers `(...)`, in float32, on the encoder's device."""
+        embedded: Tensor = self.token_embedding(tokens.to(self.positional_embedding.device))
         return embedded.float()
 
     def forward(self, prompt: TextPrompt, beside_images: bool = False) -> Tensor:
@@ -97,19 +116,25 @@ class TextEncoder(nn.Module):
             beside_images: keep less for the gradient, as it is kept while images go through the image encoder.
 
         Raises:
-            ValueError: the prompts are longer than the encoder has positions.
+            ValueError: the prompts are longer than the encoder has positions, or `class_tokens` have no such layer or
+                not so many positions.
         """
-        prefix, suffix, eot_index, deep = prompt
+        prefix, suffix, eot_index, deep, class_tokens = prompt
         n_prefix, n_suffix = prefix.shape[1], suffix.shape[-2]
         if n_prefix + n_suffix > self.context_length:
             raise ValueError(
                 f"CLIP's text encoder takes {self.context_length} tokens, a prompt has {n_prefix + n_suffix}"
             )
-        n_own = sum(position + 1 for position in eot_index)
+        n_spread = 0
+        if class_tokens is not None:
+            self._check_class_tokens(class_tokens, n_prefix, len(deep))
+            n_spread = n_prefix - 1
+        n_own = sum(n_spread + position + 1 for position in eot_index)
         kept = min(TOKENS_KEPT, max(TOKENS_KEPT_BESIDE_IMAGES, n_own)) if beside_images else TOKENS_KEPT
         plan = _plan(
             tuple(eot_index),
             n_prefix,
+            n_spread,
             kept // len(prefix),
             TOKENS_AT_ONCE // len(prefix),
             TOKENS_TOGETHER,
@@ -119,16 +144,30 @@ class TextEncoder(nn.Module):
         for part in plan.parts:
             # The backward pass begins with the last part and has freed it before others are computed again.
             if part is not plan.parts[-1] and torch.is_grad_enabled():
-                encoded = checkpoint(
-                    self._encode, prefix, suffix, part, deep, use_reentrant=False, preserve_rng_state=False
-                )
+                encoded = checkpoint(self._encode, prompt, part, use_reentrant=False, preserve_rng_state=False)
             else:
-                encoded = self._encode(prefix, suffix, part, deep)
+                encoded = self._encode(prompt, part)
             features.append(encoded)
         return torch.cat(features, dim=1).index_select(1, plan.place)
 
-    def _encode(self, prefix: Tensor, suffix: Tensor, layout: _Layout, deep: Sequence[Tensor]) -> Tensor:
+    def _check_class_tokens(self, class_tokens: ClassTokens, n_prefix: int, n_deep: int) -> None:
+        layer, n_tokens = class_tokens.layer, class_tokens.tokens.shape[-2]
+        first, last = n_deep + 1 if n_deep else 0, len(self.blocks) - 1
+        if not first <= layer <= last:
+            raise ValueError(
+                f"tokens of each class must come before one of the layers {first} to {last} of this CLIP's "
+                f"text encoder, got {layer}"
+            )
+        if not 1 <= n_tokens < n_prefix:
+            raise ValueError(
+                f"a prefix of {n_prefix} positions has room for 1 to {n_prefix - 1} tokens of each class, "
+                f"got {n_tokens}"
+            )
+
+    def _encode(self, prompt: TextPrompt, part: _Part) -> Tensor:
         """Text features `(M, C', D)` of the classes of one part, in its order."""
+        prefix, suffix, _, deep, class_tokens = prompt
+        layout = part.layout
         n_prefix = prefix.shape[1]
         positions = self.positional_embedding.to(self.dtype)
         tokens = [prefix.to(self.dtype) + positions[:n_prefix]]
@@ -142,7 +181,9 @@ class TextEncoder(nn.Module):
             if 0 < layer <= len(deep):
                 replaced = deep[layer - 1].to(x.dtype)
                 x = torch.cat([x[:, :1], replaced, x[:, 1 + replaced.shape[1] :]], dim=1)
-            x = _block(block, x, layout, layer == last)
+            if class_tokens is not None and layer == class_tokens.layer:
+                x, layout = _spread_prefix(x, layout, class_tokens.tokens.to(x.dtype)), part.spread
+            x = encode_block(block, x, layout, layer == last)
         features: Tensor = self.ln_final(x).to(self.dtype) @ self.text_projection
         return features
 
@@ -157,13 +198,21 @@ class TextEncoder(nn.Module):
     @torch.no_grad()
     def plain_features(self, texts: Sequence[str]) -> Tensor:
         """As `encode_texts`, not normalised."""
+        features: Tensor = self(self.plain_prompt(texts))
+        return features[0].float()
+
+    def plain_prompt(self, texts: Sequence[str]) -> TextPrompt:
+        """Plain texts as one template, with nothing to learn.
+
+        Raises:
+            ValueError: a text is longer than the encoder has positions.
+        """
         tokens = [tokenize(text, self.context_length) for text in texts]
         n_shared = _common_length(tokens)
         device = self.positional_embedding.device
         suffix, eot_index = pad([text[n_shared:] for text in tokens], device)
         prefix = torch.tensor([tokens[0][:n_shared]], device=device)
-        features: Tensor = self(TextPrompt(self.embed(prefix), self.embed(suffix), eot_index))
-        return features[0].float()
+        return TextPrompt(self.embed(prefix), self.embed(suffix), eot_index)
 
 
 def pad(tokens: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, tuple[int, ...]]:
@@ -173,7 +222,7 @@ def pad(tokens: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> 
     return padded, tuple(len(text) - 1 for text in tokens)
 
 
-def _split(order: list[int], eot_index: Sequence[int], first: int, most: int) -> list[list[int]]:
+def split_classes(order: list[int], eot_index: Sequence[int], first: int, most: int) -> list[list[int]]:
     """Classes in parts, the first one of at most `first` tokens, others of at most `most`, but at least one class."""
     parts: list[list[int]] = [[]]
     n_tokens = 0
@@ -192,7 +241,7 @@ def _common_length(tokens: Sequence[Sequence[int]]) -> int:
     return next((n for n in range(longest) if len({text[n] for text in tokens}) > 1), longest)
 
 
-class _Layout(NamedTuple):
+class Layout(NamedTuple):
     """Where things are among the `P + T` tokens of a template: its prefix, then one class's own tokens after the other.
 
     Attributes:
@@ -210,7 +259,7 @@ class _Layout(NamedTuple):
     @classmethod
     def of(
         cls, classes: Sequence[int], eot_index: Sequence[int], n_prefix: int, together: int, device: torch.device
-    ) -> _Layout:
+    ) -> Layout:
         """The layout of some classes, of which those of one `eot_index` are side by side."""
         lengths = [eot_index[c] + 1 for c in classes]
         ends = [n_prefix - 1 + n for n in itertools.accumulate(lengths)]
@@ -226,22 +275,41 @@ class _Layout(NamedTuple):
         return cls(n_prefix, groups, torch.tensor(ends, device=device), mask)
 
 
+class _Part(NamedTuple):
+    """Some classes that go through the encoder together.
+
+    Attributes:
+        layout: of their tokens.
+        spread: of their tokens from the layer of `ClassTokens` on, where all of the prefix but `[SOS]` is each class's
+            own; `layout` itself where there are none.
+    """
+
+    layout: Layout
+    spread: Layout
+
+
 class _Plan(NamedTuple):
     """In which parts the classes go through the encoder.
 
     Attributes:
-        parts: the layout of each part; the last one is kept for the gradient, the others are computed again.
+        parts: the last one is kept for the gradient, the others are computed again.
         place: `(C,)`, where each class stands in the order of the parts.
     """
 
-    parts: Sequence[_Layout]
+    parts: Sequence[_Part]
     place: Tensor
 
 
 @functools.lru_cache(maxsize=16)
 @torch.inference_mode(False)  # else a plan first made in inference mode could not serve training
 def _plan(
-    eot_index: tuple[int, ...], n_prefix: int, kept: int, at_once: int, together: int, device: torch.device
+    eot_index: tuple[int, ...],
+    n_prefix: int,
+    n_spread: int,
+    kept: int,
+    at_once: int,
+    together: int,
+    device: torch.device,
 ) -> _Plan:
     """The plan for prompts of one shape.
 
@@ -250,19 +318,47 @@ def _plan(
     Args:
         eot_index: see `TextPrompt`.
         n_prefix: P.
+        n_spread: how many of the prefix's last positions become each class's own in some layer.
         kept, at_once, together: own tokens of one template in the part that is kept, in any other one, and in one
             masked product.
         device: where the prompts are.
     """
     by_length = sorted(range(len(eot_index)), key=eot_index.__getitem__, reverse=True)
-    parts = _split(by_length, eot_index, kept, at_once)
+    own_index = [index + n_spread for index in eot_index]
+    parts = split_classes(by_length, own_index, kept, at_once)
     parts.reverse()  # the first one, which is kept, comes last
     place = sorted(range(len(eot_index)), key=[c for part in parts for c in part].__getitem__)
-    layouts = [_Layout.of(part, eot_index, n_prefix, together, device) for part in parts]
-    return _Plan(layouts, torch.tensor(place, device=device))
+    layouts = [Layout.of(part, eot_index, n_prefix, together, device) for part in parts]
+    spread = (
+        [Layout.of(part, own_index, n_prefix - n_spread, together, device) for part in parts] if n_spread else layouts
+    )
+    return _Plan([_Part(*pair) for pair in zip(layouts, spread)], torch.tensor(place, device=device))
 
 
-def _block(block: ResidualBlock, x: Tensor, layout: _Layout, last: bool) -> Tensor:
+def _spread_prefix(x: Tensor, layout: Layout, tokens: Tensor) -> Tensor:
+    """The tokens of a part, with all of the prefix but `[SOS]` once for each class and its `tokens` put in.
+
+    Args:
+        x: `(M, P + T, W)`.
+        layout: of these.
+        tokens: see `ClassTokens`.
+
+    Returns:
+        `(M, 1 + T + C' (P - 1), W)`.
+    """
+    n_prefix, groups = layout.n_prefix, layout.groups
+    prefix, *own = x.split([n_prefix, *(length * len(classes) for length, classes in groups)], dim=1)
+    rest = prefix[:, 1 + tokens.shape[-2] :]  # what stands after the replaced ones
+    spread = [prefix[:, :1]]
+    for (length, classes), part in zip(groups, own):
+        count = len(classes)
+        replaced = tokens.index_select(-3, classes).expand(len(x), -1, -1, -1)  # (M, C', d, W)
+        shared = rest[:, None].expand(-1, count, -1, -1)
+        spread.append(torch.cat([replaced, shared, part.unflatten(1, (count, length))], dim=2).flatten(1, 2))
+    return torch.cat(spread, dim=1)
+
+
+def encode_block(block: ResidualBlock, x: Tensor, layout: Layout, last: bool) -> Tensor:
     """One residual attention block on `(M, P + T, W)`; of the last one the end-of-text tokens alone, `(M, C, W)`."""
     qkv = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
     if layout.mask is None:
@@ -271,9 +367,10 @@ def _block(block: ResidualBlock, x: Tensor, layout: _Layout, last: bool) -> Tens
         mixed = _attend_together(qkv, block.attn.num_heads, layout.mask, layout.ends if last else None)
     if last:
         x = x.index_select(1, layout.ends)
-    x = x + block.attn.out_proj(mixed)
+    x = x + scaled(block, "ls_1", block.attn.out_proj(mixed))
     mlp = block.mlp
-    x = x + mlp.c_proj(_quick_gelu(mlp.c_fc(block.ln_2(x))))
+    activation = _quick_gelu if type(mlp.gelu).__name__ == "QuickGELU" else mlp.gelu
+    x = x + scaled(block, "ls_2", mlp.c_proj(activation(mlp.c_fc(block.ln_2(x)))))
     return x
 
 
@@ -285,7 +382,7 @@ def _attend_together(qkv: Tensor, n_heads: int, mask: Tensor, ends: Tensor | Non
     return _merge(_attention(q, k, v, mask))
 
 
-def _attend_apart(qkv: Tensor, n_heads: int, layout: _Layout, last: bool) -> Tensor:
+def _attend_apart(qkv: Tensor, n_heads: int, layout: Layout, last: bool) -> Tensor:
     """The same, with a product for each length of a class."""
     n_prefix, groups = layout.n_prefix, layout.groups
     prefix, *own = qkv.split([n_prefix, *(length * len(classes) for length, classes in groups)], dim=1)

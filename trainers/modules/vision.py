@@ -44,7 +44,7 @@ class ImageEncoder(nn.Module):
     """CLIP's image encoder, a vision transformer or a ResNet; prompts need a vision transformer.
 
     Args:
-        clip_model: a CLIP of the `clip` package; its image side is shared, not copied.
+        clip_model: a CLIP of the `clip` package or open_clip's; its image side is shared, not copied.
     """
 
     def __init__(self, clip_model: CLIP) -> None:
@@ -93,11 +93,7 @@ class ImageEncoder(nn.Module):
         Raises:
             ValueError: the images have another size than the encoder takes, or it cannot take prompts.
         """
-        if images.shape[-2:] != (self.input_size, self.input_size):
-            raise ValueError(
-                f"this CLIP takes images of {self.input_size} x {self.input_size} pixels, "
-                f"got {images.shape[-2]} x {images.shape[-1]}"
-            )
+        self.check_size(images)
         images = images.to(self.visual.conv1.weight.dtype)
         if prompt is None:
             with torch.no_grad():
@@ -105,6 +101,18 @@ class ImageEncoder(nn.Module):
         else:
             features = self._prompted(images, prompt)
         return features.float()
+
+    def check_size(self, images: Tensor) -> None:
+        """Whether images have the size that the encoder takes.
+
+        Raises:
+            ValueError: they have another one.
+        """
+        if images.shape[-2:] != (self.input_size, self.input_size):
+            raise ValueError(
+                f"this CLIP takes images of {self.input_size} x {self.input_size} pixels, "
+                f"got {images.shape[-2]} x {images.shape[-1]}"
+            )
 
     def parts(self, prompt: VisualPrompt, n_images: int) -> list[slice]:
         """The templates that go through in one pass, for so many images under each of them."""
@@ -124,7 +132,7 @@ class ImageEncoder(nn.Module):
     def _encode(self, x: Tensor, prompt: VisualPrompt) -> Tensor:
         """Features `(M, B, D)` of class token and patches before the first layer, `(M, B, 1 + G, V)`."""
         visual, blocks, (n_templates, n_images, n_own, _) = self.visual, self.blocks, x.shape
-        x = x.flatten(0, 1).transpose(0, 1)  # (1 + G, M B, V), the order that CLIP's blocks take
+        x = x.flatten(0, 1).transpose(0, 1)  # (1 + G, M B, V), the order that the clip package's blocks take
 
         def put_after(x: Tensor, tokens: Tensor) -> Tensor:
             tokens = tokens.to(x.dtype).transpose(0, 1).repeat_interleave(n_images, dim=1)  # (d, M B, V)
@@ -134,14 +142,30 @@ class ImageEncoder(nn.Module):
         for layer, block in enumerate(blocks):
             if 0 < layer <= len(prompt.deep):
                 x = put_after(x, prompt.deep[layer - 1])
-            x = block(x) if layer < len(blocks) - 1 else _class_token(block, x)
+            x = _whole(block, x) if layer < len(blocks) - 1 else _class_token(block, x)
         features: Tensor = (visual.ln_post(x) @ visual.proj).unflatten(0, (n_templates, n_images))
         return features
+
+
+def _whole(block: ResidualBlock, x: Tensor) -> Tensor:
+    """What a residual attention block makes of `(tokens, N, V)`; open_clip's blocks take images first."""
+    after: Tensor = block(x.transpose(0, 1)).transpose(0, 1) if block.attn.batch_first else block(x)
+    return after
 
 
 def _class_token(block: ResidualBlock, x: Tensor) -> Tensor:
     """What a residual attention block makes of `(tokens, N, V)` at the class token alone, `(N, V)`."""
     keys = block.ln_1(x)
-    x = x[0] + block.attn(keys[:1], keys, keys, need_weights=False)[0][0]
-    after: Tensor = x + block.mlp(block.ln_2(x))
+    query = keys[:1]
+    if block.attn.batch_first:
+        query, keys = query.transpose(0, 1), keys.transpose(0, 1)
+    mixed = block.attn(query, keys, keys, need_weights=False)[0]
+    x = x[0] + scaled(block, "ls_1", mixed.flatten(0, 1))  # one of its first two dimensions is 1
+    after: Tensor = x + scaled(block, "ls_2", block.mlp(block.ln_2(x)))
     return after
+
+
+def scaled(block: ResidualBlock, name: str, x: Tensor) -> Tensor:
+    """What a branch of a residual block adds, after its LayerScale where the model has one."""
+    scale = getattr(block, name, None)
+    return x if scale is None else scale(x)

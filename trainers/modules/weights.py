@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from .archives import Saved, kind, opened, shortened
 from .inert_pickle import NAME_LENGTH, Foreign, StoredTensor, Unreadable
+from .tensor_file import is_tensor_file, read_tensor_file
+
+T = TypeVar("T")
 
 # What OpenAI's archives hold beside parameters: sizes, which the parameters' shapes say as well
 SIZES = ("input_resolution", "context_length", "vocab_size")
@@ -27,23 +31,32 @@ LONG_CLIP_KEPT = 20
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read a CLIP's parameters from a TorchScript archive or a state dict, compressed with gzip or not.
+    """Read a CLIP's parameters from a TorchScript archive or a state dict, compressed with gzip or not, or safetensors.
 
-    Nothing in the file is executed (`archives`). What lies beside the tensors is passed over. LongCLIP's two positional
-    embeddings become the one that its text encoder adds up from them.
+    Nothing in the file is executed (`archives`, `tensor_file`). What lies beside the tensors is passed over. LongCLIP's
+    two positional embeddings become the one that its text encoder adds up from them.
 
     Raises:
         ValueError: the file is empty, broken, or holds something else; with what it seems to be, and what to do.
     """
     path = Path(path)
+
+    def check(named: Mapping[str, object]) -> None:
+        problem = _problem(named)
+        if problem:
+            raise ValueError(f"{path} is not a CLIP file: {problem}")
+
     try:
-        with opened(path) as saved:
-            named = _named_values(saved)
-            problem = _problem(named)
-            if problem:
-                raise ValueError(f"{path} is not a CLIP file: {problem}")
-            tensors = {name: value for name, value in named.items() if isinstance(value, StoredTensor)}
-            state_dict = {name: saved.tensor(value) for name, value in tensors.items()}
+        if is_tensor_file(path):
+            tensors, _ = read_tensor_file(path, lambda stored: check(_bare(stored)))
+            state_dict = _bare(tensors)
+        else:
+            with opened(path) as saved:
+                named = _named_values(saved)
+                check(named)
+                state_dict = {
+                    name: saved.tensor(value) for name, value in named.items() if isinstance(value, StoredTensor)
+                }
     except Unreadable as error:
         raise ValueError(f"{path} cannot be read as a CLIP file: {error}") from error
     first, rest = state_dict["positional_embedding"], state_dict.get("positional_embedding_res")
@@ -62,14 +75,19 @@ def _named_values(saved: Saved) -> dict[str, object]:
     state = content.get("state_dict", content) if isinstance(content, dict) else content  # as training code wraps it
     if not isinstance(state, dict):
         raise Unreadable(f"it holds {kind(state)} in place of weights; torch.save(model.state_dict(), ...) writes them")
-    return {_without(str(name)[:NAME_LENGTH], "module."): value for name, value in state.items()}
+    return _bare({str(name)[:NAME_LENGTH]: value for name, value in state.items()})
+
+
+def _bare(named: Mapping[str, T]) -> dict[str, T]:
+    """The same under names without what parallel training puts before them."""
+    return {_without(name, "module."): value for name, value in named.items()}
 
 
 def _without(name: str, prefix: str) -> str:
     return name[len(prefix) :] if name.startswith(prefix) else name
 
 
-def _problem(named: dict[str, object]) -> str:
+def _problem(named: Mapping[str, object]) -> str:
     """Why a file's entries are not the weights of a CLIP, by names, types and numbers; "" where they are."""
     stored = {name: value for name, value in named.items() if isinstance(value, StoredTensor)}
     missing = [name for name in WANTED if name not in named]

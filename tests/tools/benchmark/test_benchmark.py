@@ -23,7 +23,7 @@ from tools.benchmark.plain import PlainTextEncoder
 from tools.benchmark.subjects import IMAGENET_LENGTHS, RATE_ROWS, Settings, Subject, class_names
 from trainers.modules.loading import tokenize
 from trainers.modules.prompts import TextTemplates
-from trainers.modules.text import TextEncoder, TextPrompt
+from trainers.modules.text import ClassTokens, TextEncoder, TextPrompt
 
 NAMES = ["dog", "a rather long class name of many words", "x y"]
 
@@ -38,14 +38,16 @@ def test_class_names_are_distinct_and_as_long_as_imagenets():
         class_names(1001)
 
 
-def test_plain_encoder_equals_the_fast_one(small_clip):
-    """Deep prompts and a suffix of its own for each template included, with gradients."""
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_plain_encoder_equals_the_fast_one(small_clip, shape):
+    """Deep prompts, tokens of each class and a suffix of its own for each template included, with gradients."""
     prompt = TextTemplates(TextEncoder(small_clip), NAMES, 2, 3, std=0.5)()
     given = [prompt.prefix, prompt.suffix + 0.1 * torch.randn(2, *prompt.suffix.shape), torch.randn(2, 3, 64)]
+    given.append(torch.randn(*shape, len(NAMES), 2, 64))
     found = []
     for encoder in (TextEncoder(small_clip), PlainTextEncoder(small_clip)):
-        prefix, suffix, deep = leaves = [tensor.detach().clone().requires_grad_() for tensor in given]
-        features = encoder(TextPrompt(prefix, suffix, prompt.eot_index, [deep]))
+        prefix, suffix, deep, own = leaves = [tensor.detach().clone().requires_grad_() for tensor in given]
+        features = encoder(TextPrompt(prefix, suffix, prompt.eot_index, [deep], ClassTokens(2, own)))
         (features * torch.linspace(-1, 1, features.numel()).view_as(features)).sum().backward()
         found.append([features, *(leaf.grad for leaf in leaves)])
     assert all(relative(fast, plain) < 1e-5 for fast, plain in zip(*found))

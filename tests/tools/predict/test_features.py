@@ -21,8 +21,11 @@ RUNS = {
     "CDC coupled": ("CDC", "tiny", (*VIEWS, "TRAINER.CDC.PROMPT_DEPTH", 2)),
     "CoOp": ("CoOp", "tiny", ()),
     "CoCoOp": ("CoCoOp", "tiny", ()),
+    "KgCoOp": ("KgCoOp", "tiny", ()),
     "MaPLe": ("MaPLe", "tiny", ("TRAINER.MAPLE.PROMPT_DEPTH", 2)),
+    "TCP": ("TCP", "tiny", ("TRAINER.TCP.LAYER", 2)),
     "PromptSRC": ("PromptSRC", "tiny", ("TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 2)),
+    "MMRL": ("MMRL", "tiny", ("TRAINER.MMRL.REP_LAYERS", [2])),
     "CLIPICM": ("CLIPICM", "tiny", ("TRAINER.CLIPICM.K", 20)),
 }
 N_TEMPLATES = {"CDC": 2, "CDC coupled": 2}
@@ -88,6 +91,8 @@ def test_features_of_a_run_classify_as_the_run_does(run_of, tmp_path, name):
     trainer.set_model_mode("eval")
     with torch.no_grad():
         scores = trainer.model_inference(batch)
+        if name == "MMRL":  # classifies the classes trained on by more than the class token
+            scores = trainer.model.logits(trainer.image_features(batch))
         opinions = trainer.opinions(batch)
     torch.testing.assert_close(images.norm(dim=-1), torch.ones(images.shape[:-1]))
     if name == "CoCoOp":

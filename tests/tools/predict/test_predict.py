@@ -45,8 +45,11 @@ RUNS = {
     "CoOp": ("CoOp", "tiny", ()),
     "CoOp CSC": ("CoOp", "tiny", ("TRAINER.COOP.CSC", True, "TRAINER.COOP.CTX_INIT", "")),
     "CoCoOp": ("CoCoOp", "tiny", ()),
+    "KgCoOp": ("KgCoOp", "tiny", ()),
     "MaPLe": ("MaPLe", "tiny", ("TRAINER.MAPLE.PROMPT_DEPTH", 2)),
+    "TCP": ("TCP", "tiny", ("TRAINER.TCP.LAYER", 2)),
     "PromptSRC": ("PromptSRC", "tiny", ("TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 2)),
+    "MMRL": ("MMRL", "tiny", ("TRAINER.MMRL.REP_LAYERS", [2])),
     "CLIPICM": ("CLIPICM", "tiny", ()),
     "CLIPICM probe": ("CLIPICM", "tiny", ("TRAINER.CLIPICM.PREDICTION", "probe")),
     "ZeroshotCLIP": ("ZeroshotCLIP", "tiny", ()),
@@ -173,7 +176,7 @@ def test_batches_and_workers_change_nothing(run_of, pictures):
 
 
 @pytest.mark.parametrize(
-    "name", ["CDC", "CDC coupled", "CoOp", "CoCoOp", "MaPLe", "PromptSRC", "CLIPICM", "ZeroshotCLIP"]
+    "name", ["CDC", "CDC coupled", "CoOp", "CoCoOp", "MaPLe", "TCP", "PromptSRC", "MMRL", "CLIPICM", "ZeroshotCLIP"]
 )
 def test_other_class_names(run_of, build_run, data, tmp_path, name):
     """As a test of the same model on the new classes of the data set."""
@@ -504,7 +507,7 @@ def test_run_that_is_none(run_of, tmp_path):
 )  # fmt: skip
 def test_results_of_wrong_types_are_told(run_of, tmp_path, change):
     (tmp_path / "results.json").write_text(json.dumps({**results_of(run_of("CoOp").folder), **change}))
-    with pytest.raises(ValueError, match=rf"is not a whole results\.json: its {next(iter(change))} must be"):
+    with pytest.raises(ValueError, match=rf"(results\.json: its|the) {next(iter(change))} (in .* )?must be"):
         Predictor(tmp_path)
     (tmp_path / "results.json").write_text("[" * 100_000)
     with pytest.raises(ValueError, match=r"is not a whole results\.json"):

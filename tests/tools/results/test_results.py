@@ -596,6 +596,11 @@ def test_paper_agrees_with_itself(protocol):
     sources = {"imagenet"} if protocol != "base2new" else set()
     for trainer, rows in published.numbers(protocol).items():
         names = rows.keys() - {"average"} - sources
+        if trainer in published.OTHER_SOURCES and not names:  # the average alone
+            average = rows["average"]
+            assert abs(tables.harmonic_mean(average["Base"], average["New"]) - average["HM"]) <= 0.0075
+            continue
+        assert names == published.averaged(protocol)
         assert len(names) == {"base2new": 11, "xd": 10, "dg": 4}[protocol]
         wrong = set()
         for metric, average in rows["average"].items():
@@ -609,9 +614,12 @@ def test_paper_agrees_with_itself(protocol):
 
 def test_paper_has_every_number():
     assert set(published.DATASETS) == set(public_names())
-    assert set(published.TRAINERS) == {"ZeroshotCLIP", "ZeroshotCLIP2", "CoOp", "CoCoOp", "MaPLe", "CDC"}
+    others = set(published.OTHER_SOURCES)
+    assert others == {"KgCoOp", "TCP", "PromptSRC", "MMRL"}
+    assert set(published.TRAINERS) - others == {"ZeroshotCLIP", "ZeroshotCLIP2", "CoOp", "CoCoOp", "MaPLe", "CDC"}
     trained = ["CoOp", "CoCoOp", "MaPLe", "CDC"]
-    assert list(published.numbers("base2new")) == list(published.numbers("xd")) == trained
+    assert [name for name in published.numbers("base2new") if name not in others] == trained
+    assert list(published.numbers("xd")) == trained
     assert list(published.numbers("dg")) == ["ZeroshotCLIP", *trained]
 
 
@@ -624,6 +632,8 @@ def test_paper_has_every_number():
         ("  dtd: DTD", "  dtd: 47", "datasets must map config files to names"),
         ("[ZeroshotCLIP, ", "[1, ", "trainers must be a list of names"),
         ("  dg:", "  dgs:", "tables must have dg"),
+        ("  KgCoOp: ", "  KgCoOp: [1] #", "other_sources must map trainers to texts"),
+        ("  KgCoOp: ", "  Kg: ", "base2new: KgCoOp must map data sets"),
         ("    MaPLe:", "    MaPle:", "base2new has the unknown key 'MaPle'"),
         ("[76.47, 67.88, 71.92]", "[76.47, 67.88]", "base2new: CoOp: imagenet must have so many percentages: 3"),
         ("[76.47, 67.88, 71.92]", "[76.47, 6788.0, 71.92]", "base2new: CoOp: imagenet must have so many percentages"),
@@ -661,6 +671,21 @@ def test_paper_beside(tmp_path):
     assert lines["average of 2"][-4] == f"{tables.harmonic_mean(88.90, 73.215):.2f}"
     assert "paper: averages beside are of its numbers for the same data sets" in text
     assert "paper: has no such numbers of Own" in text_table(tmp_path, paper=True)
+
+
+def test_average_alone_beside(tmp_path):
+    """Of methods from other sources, which are told; beside nothing but an average over the same data sets."""
+    for name in published.averaged("base2new"):
+        both(tmp_path, "TCP", 1, 80.0, 70.0, dataset=name, backbone="ViT-B/16")
+    text = text_table(tmp_path, paper=True)
+    lines = {line.split("  ")[0]: line.split() for line in text.splitlines()}
+    assert lines["average of 11"][-6:] == ["84.13", "75.36", "79.51", "-4.13", "-5.36", "-4.84"]
+    assert lines["DTD"][-6:] == ["–"] * 6
+    assert "paper, TCP: Yao et al., CVPR 2024" in text
+    assert "paper, KgCoOp" not in text
+    text = text_table(tmp_path, paper=True, datasets=["dtd", "eurosat"])
+    assert "84.13" not in text
+    assert "paper: has no such numbers of TCP" in text
 
 
 def test_paper_stands_beside_nothing_that_it_is_not_of(tmp_path):
@@ -708,6 +733,11 @@ def test_paper_stands_beside_runs_of_its_own_clip_alone(tmp_path, backbone, told
 @pytest.mark.parametrize("name", ["ViT-B/16", "/models/ViT-B-16.pt"])
 def test_papers_backbone_by_name_and_by_file(name):
     assert published.is_backbone(name)
+
+
+@pytest.mark.parametrize("name", ["ViT-B/32", "/models/other.pt", "open_clip:ViT-B-16//models/ViT-B-16.pt", ""])
+def test_other_backbones(name):
+    assert not published.is_backbone(name)
 
 
 def test_paper_in_domain_generalisation(tmp_path):

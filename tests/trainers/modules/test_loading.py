@@ -54,6 +54,20 @@ def test_digest_is_of_the_weights_and_of_nothing_else(small_clip, clip_files, tm
     assert loading.weights_digest(turned) != digest
 
 
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_draws_of_a_load_can_be_repeated(clip_files, precision):
+    """Those of CLIP's own constructor, whatever has become of the model; which is left as it is."""
+    torch.manual_seed(3)
+    model = loading.load_clip(str(clip_files["plain"]), precision)
+    expected = torch.rand(3)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    torch.manual_seed(3)
+    loading.repeat_draws(model)
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
 def test_unknown_precision(clip_files):
     with pytest.raises(ValueError, match="fp16, bf16, amp, fp32"):
         loading.load_clip(str(clip_files["plain"]), "fp8")

@@ -13,6 +13,7 @@ from trainers.modules.losses import (
     consistency_loss,
     dirichlet_kl,
     diversity_loss,
+    knowledge_loss,
     template_similarity,
     trusted_cross_entropy,
 )
@@ -173,6 +174,27 @@ def test_wrong_shapes_are_told():
         diversity_loss(torch.zeros(3, 4), 1.0)
     with pytest.raises(ValueError, match="anchor"):
         consistency_loss(torch.zeros(2, 3, 4), torch.zeros(5, 4), 1.0)
+
+
+def test_knowledge_loss_worked_example():
+    """Cosines of 0.6 and 0; lengths do not count."""
+    learnt = torch.tensor([[3.0, 4.0], [0.0, 2.0]], dtype=torch.float64)
+    anchor = torch.tensor([[5.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    assert knowledge_loss(learnt, anchor).item() == pytest.approx(1 - 0.3, abs=1e-12)
+
+
+def test_knowledge_loss_limits():
+    features = random_features(5, 8)
+    assert knowledge_loss(features, features).item() == pytest.approx(0.0, abs=1e-12)
+    assert knowledge_loss(features, -features).item() == pytest.approx(2.0, abs=1e-12)
+    torch.testing.assert_close(  # half of the squared distance of unit vectors
+        knowledge_loss(features, random_features(6, 8)[1:]),
+        (features - random_features(6, 8)[1:]).square().sum(dim=1).mean() / 2,
+    )
+    leaf = features.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: knowledge_loss(x, random_features(6, 8)[1:]), leaf)
+    with pytest.raises(ValueError, match=r"anchor must have the shape \(5, 8\) of the text features, got \(4, 8\)"):
+        knowledge_loss(features, features[1:])
 
 
 def test_template_similarity_is_the_mean_cosine_of_pairs():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from clip import clip
+from clip.model import LayerNorm
 
 from helpers import relative
 from trainers.modules import text
 from trainers.modules.prompts import TextTemplates
-from trainers.modules.text import TextEncoder, TextPrompt
+from trainers.modules.text import ClassTokens, TextEncoder, TextPrompt
 
 NAMES = ["dog", "a rather long class name of many words", "striped_texture", "x"]
 
@@ -22,7 +25,7 @@ def encoder(small_clip, monkeypatch, request):
     return TextEncoder(small_clip)
 
 
-def plain(clip_model, ctx, names, deep=()):
+def plain(clip_model, ctx, names, deep=(), class_tokens=None):
     """All 77 positions of every class and template through the clip package's own modules."""
     features = []
     for m in range(len(ctx)):
@@ -35,6 +38,9 @@ def plain(clip_model, ctx, names, deep=()):
             if 0 < layer <= len(deep):
                 replaced = deep[layer - 1][m][:, None].expand(-1, len(names), -1)
                 x = torch.cat([x[:1], replaced, x[1 + n_ctx :]])
+            if class_tokens is not None and layer == class_tokens.layer:
+                replaced = class_tokens.tokens.expand(len(ctx), -1, -1, -1)[m].permute(1, 0, 2)  # (d, C, W)
+                x = torch.cat([x[:1], replaced, x[1 + len(replaced) :]])
             x = block(x)
         x = clip_model.ln_final(x.permute(1, 0, 2))
         features.append(x[torch.arange(len(names)), tokens.argmax(dim=-1)] @ clip_model.text_projection)
@@ -64,6 +70,67 @@ def test_deep_prompts_equal_the_plain_computation(small_clip, encoder):
     assert relative(fast, slow) < 1e-5
     for a, b in zip(deep, copies):
         assert relative(a.grad, b.grad) < 1e-5
+
+
+@pytest.mark.parametrize("at_once", [None, 1, 40])
+@pytest.mark.parametrize(
+    ("layer", "shape", "n_deep"), [(0, (4, 2), 0), (1, (4, 3), 0), (2, (2, 4, 3), 1), (2, (4, 1), 0)]
+)
+def test_tokens_of_each_class_equal_the_plain_computation(
+    small_clip, encoder, monkeypatch, layer, shape, n_deep, at_once
+):
+    """They may differ between templates, and be fewer than the context tokens; classes may go through in parts."""
+    if at_once:
+        bound_tokens(monkeypatch, at_once)
+    monkeypatch.setattr(LayerNorm, "forward", torch.nn.LayerNorm.forward)  # CLIP's own computes in float32
+    clip_model = copy.deepcopy(small_clip).double()
+    encoder = TextEncoder(clip_model)
+    learner = TextTemplates(encoder, NAMES, 2, 3, std=0.5).double()
+    given = [learner.ctx, torch.randn(*shape, 64), *(torch.randn(2, 3, 64) for _ in range(n_deep))]
+    weight, found = torch.randn(2, len(NAMES), 48), []
+    for kind in ("fast", "plain"):
+        ctx, tokens, *deep = leaves = [tensor.detach().double().requires_grad_() for tensor in given]
+        own = ClassTokens(layer, tokens)
+        if kind == "fast":
+            prompt = learner()._replace(prefix=learner.build_prefix(ctx), deep=deep, class_tokens=own)
+            features = encoder(prompt)
+        else:
+            features = plain(clip_model, ctx, NAMES, deep, own)
+        (features * weight).sum().backward()
+        found.append([features, *(leaf.grad for leaf in leaves)])
+    assert max(relative(fast, slow) for fast, slow in zip(*found)) < 1e-12
+    with torch.no_grad():
+        assert relative(encoder(prompt), found[1][0]) < 1e-12
+
+
+def test_what_classes_share_before_their_own_tokens_is_computed_once(encoder, monkeypatch):
+    """Before the third layer one prefix of four tokens, from there on [SOS] alone."""
+    lengths = []
+    attended = text.encode_block
+    monkeypatch.setattr(
+        text, "encode_block", lambda block, x, *rest: lengths.append(x.shape[1]) or attended(block, x, *rest)
+    )
+    prompt = TextTemplates(encoder, NAMES, 1, 3)()
+    n_own = sum(prompt.eot_index) + len(NAMES)
+    encoder(prompt._replace(class_tokens=ClassTokens(2, torch.randn(len(NAMES), 3, 64))))
+    assert lengths == [4 + n_own, 4 + n_own, 1 + n_own + 3 * len(NAMES)]
+
+
+@pytest.mark.parametrize(
+    ("layer", "n_tokens", "n_deep", "message"),
+    [
+        (3, 1, 0, "one of the layers 0 to 2 of this CLIP's text encoder, got 3"),
+        (-1, 1, 0, "got -1"),
+        (1, 1, 2, "one of the layers 3 to 2"),
+        (1, 4, 0, "4 positions has room for 1 to 3 tokens of each class, got 4"),
+        (1, 0, 0, "got 0"),
+    ],
+)
+def test_wrong_tokens_of_each_class_are_told(encoder, layer, n_tokens, n_deep, message):
+    own = ClassTokens(layer, torch.zeros(len(NAMES), n_tokens, 64))
+    prompt = TextTemplates(encoder, NAMES, 1, 3)()._replace(deep=[torch.zeros(1, 3, 64)] * n_deep, class_tokens=own)
+    with pytest.raises(ValueError, match=message):
+        encoder(prompt)
 
 
 def test_suffix_of_its_own_for_each_template(encoder):
@@ -136,9 +203,9 @@ def test_last_part_is_not_computed_again(encoder, monkeypatch):
     calls = []
     encode = encoder._encode
 
-    def record(prefix, suffix, layout, deep):
-        calls.append(tuple(c for _, classes in layout.groups for c in classes.tolist()))
-        return encode(prefix, suffix, layout, deep)
+    def record(prompt, part):
+        calls.append(tuple(c for _, classes in part.layout.groups for c in classes.tolist()))
+        return encode(prompt, part)
 
     monkeypatch.setattr(encoder, "_encode", record)
     bound_tokens(monkeypatch, 24)  # 12 of each template, the longest name has 10 tokens
@@ -170,10 +237,10 @@ def test_prompts_of_other_lengths_have_a_plan_of_their_own(small_clip, encoder):
 def test_parts_hold_all_classes_once():
     end = [3, 1, 1, 9, 2]
     order = [1, 2, 4, 0, 3]
-    assert text._split(order, end, 100, 0) == [order]
-    assert text._split(order, end, 7, 7) == [[1, 2, 4], [0], [3]]
-    assert text._split(order, end, 4, 20) == [[1, 2], [4, 0, 3]]
-    assert text._split(order, end, 0, 0) == [[c] for c in order]
+    assert text.split_classes(order, end, 100, 0) == [order]
+    assert text.split_classes(order, end, 7, 7) == [[1, 2, 4], [0], [3]]
+    assert text.split_classes(order, end, 4, 20) == [[1, 2], [4, 0, 3]]
+    assert text.split_classes(order, end, 0, 0) == [[c] for c in order]
 
 
 def test_memory_does_not_grow_with_templates_and_classes(encoder, monkeypatch):

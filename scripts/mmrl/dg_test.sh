@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# MMRL in the protocol of ../cdc/dg_test.sh, which tells arguments, environment variables and folders:
+#
+#     bash scripts/mmrl/dg_test.sh DATASET SEED [KEY VALUE ...]
+set -euo pipefail
+TRAINER=MMRL exec bash "$(dirname "${BASH_SOURCE[0]}")/../cdc/dg_test.sh" "$@"

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# MMRL in the protocol of ../cdc/xd_train.sh, which tells arguments, environment variables and folders:
+#
+#     bash scripts/mmrl/xd_train.sh DATASET SEED [KEY VALUE ...]
+set -euo pipefail
+TRAINER=MMRL exec bash "$(dirname "${BASH_SOURCE[0]}")/../cdc/xd_train.sh" "$@"

@@ -1,0 +1,1 @@
+"""What a run has trained as one file, to be handed on: `python -m tools.export`."""
