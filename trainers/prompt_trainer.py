@@ -360,7 +360,7 @@ class PromptTrainer(ClipTrainer):
             problems.append(f"is of epoch {checkpoint.get('epoch')}, not {epoch}")
         if problems:
             raise ValueError(
-                f"{path} is no checkpoint that this {type(self).__name__} can take: it {'; it '.join(problems)}"
+                f"{path} is no checkpoint of this {type(self).__name__}: it {'; it '.join(problems)}"
             )
         problem = self.weights_problem(checkpoint.get("backbone_sha256"))
         if problem:
