@@ -52,7 +52,7 @@ def test_page_is_whole():
 
 
 def test_held_coop(build, tmp_path):
-    options = ("TRAINER.HELDCOOP.PREC", "fp32", "OPTIM.WARMUP_CONS_LR", 0.05)
+    options = ("TRAINER.HELDCOOP.PREC", "fp32", "OPTIM.LR", 0.002, "OPTIM.WARMUP_CONS_LR", 0.002)
     trainer = build("HeldCoOp", tmp_path / "run", *options)
     batch = next(iter(trainer.train_loader_x))
     loss, logged = trainer.loss(batch)
