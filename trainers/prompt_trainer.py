@@ -359,9 +359,7 @@ class PromptTrainer(ClipTrainer):
         if epoch not in (None, checkpoint.get("epoch")):
             problems.append(f"is of epoch {checkpoint.get('epoch')}, not {epoch}")
         if problems:
-            raise ValueError(
-                f"{path} is no checkpoint of this {type(self).__name__}: it {'; it '.join(problems)}"
-            )
+            raise ValueError(f"{path} is no checkpoint of this {type(self).__name__}: it {'; it '.join(problems)}")
         problem = self.weights_problem(checkpoint.get("backbone_sha256"))
         if problem:
             raise ValueError(f"{path} {problem}")
