@@ -18,10 +18,12 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from types import TracebackType
 
 import yaml
 
 ROOT = Path(__file__).resolve().parent  # the checkout
+CONFIG_SUFFIXES = (".yaml", ".yml", "")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -74,7 +76,7 @@ def setup_cfg(args: argparse.Namespace):
     trainers.register()  # the trainers and their config keys
     cfg = get_cfg_default()
     for path in files:
-        _merge(path, _merge_file, cfg, path)
+        _merge(path, merge_file, cfg, path)
     find_paths(cfg)
     given = {
         "DATASET.ROOT": args.root,
@@ -160,10 +162,16 @@ def rename_keys(cfg, given) -> None:
             target[new_name] = node.pop(name)
 
 
-def _merge_file(cfg, path: str) -> None:
-    """Merge a YAML file, in which keys may have old names."""
-    with open(path, encoding="utf-8") as file:
-        given = cfg.load_cfg(file)
+def merge_file(cfg, path: str) -> None:
+    """Merge a YAML file, in which keys may have old names. yacs would run a file of Python.
+
+    Raises:
+        ValueError: the file is not YAML by its name.
+        KeyError, TypeError, ValueError, yaml.YAMLError, ...: as yacs has it of wrong content.
+    """
+    if Path(path).suffix.lower() not in CONFIG_SUFFIXES:
+        raise ValueError(f"a config file must be YAML, with a name that ends in .yaml or .yml, got {path}")
+    given = cfg.load_cfg(Path(path).read_text(encoding="utf-8"))  # text is YAML for yacs, always
     rename_keys(cfg, given)
     cfg.merge_from_other_cfg(given)
 
@@ -172,9 +180,18 @@ def _merge(source: str, merge, *content) -> None:
     """Merge, and tell of wrong content, which yacs meets with errors of many kinds, in one."""
     try:
         merge(*content)
-    except (KeyError, AssertionError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (KeyError, AssertionError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
         message = str(error.args[0] if len(error.args) == 1 else error)
         raise ValueError(f"{source}: {' '.join(message.split())}") from error
+
+
+def _escaped(value):
+    """A setting with `escaped` texts; in lists Python escapes them itself."""
+    from trainers.modules.safe_text import escaped
+
+    if isinstance(value, dict):
+        return type(value)({key: _escaped(entry) for key, entry in value.items()})
+    return escaped(value) if isinstance(value, str) else value
 
 
 def print_settings(args: argparse.Namespace, cfg) -> None:
@@ -186,10 +203,10 @@ def print_settings(args: argparse.Namespace, cfg) -> None:
     stars = "***************"
     print(f"{stars}\n** Arguments **\n{stars}")
     for key, value in sorted(vars(args).items()):
-        print(f"{key}: {value}")
+        print(f"{key}: {_escaped(value)}")
     stars = "************"
     print(f"{stars}\n** Config **\n{stars}")
-    print(cfg)
+    print(_escaped(cfg))
     print("Collecting env info ...")
     print(f"** System info **\n{collect_env_info()}\n        Dassl: {compat.which()}\n")
 
@@ -224,8 +241,12 @@ def main(args: argparse.Namespace) -> None:
         if args.debug:
             raise
         _take_back(new_folders)
-        # Of an error in a process that reads images, PyTorch hands on the traceback, its sentence last.
-        print(f"train.py: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+        import compat  # noqa: F401  before whatever is in `trainers`
+
+        from trainers.modules.safe_text import last_line
+
+        # Of an error in a process that reads images, PyTorch hands on the traceback, its message last.
+        print(f"train.py: {last_line(error)}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -245,7 +266,16 @@ def _take_back(new_folders: list[Path]) -> None:
             folder.rmdir()
 
 
+def _tell_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What Python does with an uncaught exception, but for Ctrl-C: that is one line. The exit status stays Python's."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("train.py: interrupted; the same command goes on after the last checkpoint", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
 if __name__ == "__main__":
+    sys.excepthook = _tell_uncaught
     main(parse_arguments())
 elif __name__ == "__mp_main__":  # in a process that reads images and was not forked
     import compat  # noqa: F401  an installed Dassl needs mending there, too

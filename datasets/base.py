@@ -30,6 +30,7 @@ from .splits import (
     Item,
     Split,
     check_images,
+    check_places,
     check_split,
     parse_split,
     read_split,
@@ -42,6 +43,8 @@ GENERATOR = "generator.json"  # beside the images of a set that is written on fi
 
 if "SUBSAMPLE_CLASSES" not in cfg_default.DATASET:
     cfg_default.DATASET.SUBSAMPLE_CLASSES = "all"
+if "IMAGES_OUTSIDE" not in cfg_default.DATASET:
+    cfg_default.DATASET.IMAGES_OUTSIDE = False
 
 
 class SplitDataset(DatasetBase):
@@ -65,13 +68,14 @@ class SplitDataset(DatasetBase):
         Args:
             cfg: Dassl's config. Read are `DATASET.ROOT`, `DATASET.NUM_SHOTS` (below 1: all images),
                 `DATASET.SUBSAMPLE_CLASSES` (all | base | new) and `SEED` (in the name of the few-shot file; the images
-                are drawn from the global `random` state, as `set_random_seed` has left it).
+                are drawn from the global `random` state, as `set_random_seed` has left it), and
+                `DATASET.IMAGES_OUTSIDE` (whether a split file may name images outside the data folder).
 
         Raises:
             FileNotFoundError: the data folder, a file that the split is made from, or an image that the split names,
                 does not exist.
-            ValueError: the split, the class folders or a kept few-shot selection are not usable, or an image is an
-                empty file.
+            ValueError: the split, the class folders or a kept few-shot selection are not usable, the split names images
+                outside the data folder, or an image is an empty file.
         """
         root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
         self.image_suffix = os.path.normpath(os.path.join(self.dataset_dir, self.image_dir))
@@ -79,6 +83,9 @@ class SplitDataset(DatasetBase):
         self.image_dir = os.path.join(root, self.image_suffix)
         self.split_path = os.path.join(self.dataset_dir, self.split_file)
 
+        # A set with a path of its own, as of `DATASET.FOLDER`, is its own data folder.
+        below_root = os.path.join(self.dataset_dir, "").startswith(os.path.join(root, ""))
+        self.data_dir = "" if cfg.DATASET.IMAGES_OUTSIDE else root if below_root else os.path.abspath(self.dataset_dir)
         self.find_images()
         parts = self.arrange(self.load_split(), cfg)
         self.check_content({item.path for part in parts for item in part})
@@ -110,7 +117,7 @@ class SplitDataset(DatasetBase):
             split = self.make_split()
             random.setstate(state)
             check_split(split, self.dataset_dir, self.equal_names)
-            check_images(split, self.image_dir, self.dataset_dir)
+            self.check_images(split, self.dataset_dir)
             if not self.split_file:
                 return split
             save_split(split, self.split_path)
@@ -119,8 +126,14 @@ class SplitDataset(DatasetBase):
                 return split
         print(f"Reading the split from {self.split_path}")
         split = read_split(self.split_path, self.equal_names)
-        check_images(split, self.image_dir, self.split_path)
+        self.check_images(split, self.split_path)
         return split
+
+    def check_images(self, split: Split, source: str) -> None:
+        """Raise ValueError or FileNotFoundError if `source` names images outside the data folder or none."""
+        if self.data_dir:
+            check_places(split, self.image_dir, self.data_dir, source)
+        check_images(split, self.image_dir, source)
 
     def find_required_files(self) -> None:
         """Raise FileNotFoundError unless the files that the split is made from exist."""

@@ -19,6 +19,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple
 
+from trainers.modules.safe_text import escaped
+
 from .files import read_json, shorten, write_json
 from .pickles import read_pickled
 from .splits import Item
@@ -114,7 +116,7 @@ class FewShotSelector:
             fewest, _, name = small[0]
             print(
                 f"Note: {len(small)} of {len(counts)} classes have fewer than {self.num_shots} training images "
-                f"(fewest: {name}, {fewest}), all of which are taken"
+                f"(fewest: {escaped(name)}, {fewest}), all of which are taken"
             )
 
     def draw(self, everything: Selection, sample: Callable[[Sequence[Item], int], list[Item]]) -> Selection:

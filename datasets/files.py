@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 from trainers.modules.files import abandoned, atomic_write, part_of
+from trainers.modules.safe_text import escaped
 
 IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -75,7 +78,7 @@ def read_json(path: str, role: str) -> Any:
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{role} {path} is not readable as JSON ({error})") from error
 
 
@@ -129,11 +132,59 @@ def read_mat(path: str, variable: str) -> Any:
         raise ValueError(f"{path} cannot be read as a MATLAB file ({error})") from error
 
 
+class Entries(NamedTuple):
+    """What a folder holds, without hidden names.
+
+    Attributes:
+        folders: names, sorted.
+        files: names, sorted; links that lead nowhere are among them, as they are missed where they are read.
+        others: what is neither, by name, and what it is: a link to itself, or what would hang a program that reads it.
+    """
+
+    folders: list[str]
+    files: list[str]
+    others: dict[str, str]
+
+
+def list_entries(folder: str) -> Entries:
+    """Return what `folder` holds."""
+    with os.scandir(folder) as entries:
+        visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    found = Entries([], [], {})
+    for entry in visible:
+        if is_a(entry.is_file):  # asks the file system about links alone
+            found.files.append(entry.name)
+        elif is_a(entry.is_dir):
+            found.folders.append(entry.name)
+        elif reason := odd_kind(entry.path):
+            found.others[entry.name] = reason
+        else:
+            found.files.append(entry.name)
+    return found
+
+
+def is_a(kind: Callable[[], bool]) -> bool:
+    """What `is_file` or `is_dir` of an entry of a folder says; False where it is a link that cannot be followed."""
+    try:
+        return kind()
+    except OSError:
+        return False
+
+
+def odd_kind(path: str) -> str:
+    """What a path is, if it leads neither to a file nor to a folder nor to nothing; else ""."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        return "it is a link to itself" if error.errno == errno.ELOOP else ""
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return ""
+    return "it is a named pipe (FIFO)" if stat.S_ISFIFO(mode) else "it is a device or socket"
+
+
 def list_visible(folder: str) -> tuple[list[str], list[str]]:
     """Return the names of the folders and of the files in `folder`, each sorted, without hidden ones."""
-    with os.scandir(folder) as entries:
-        visible = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
-    return [name for name, is_dir in visible if is_dir], [name for name, is_dir in visible if not is_dir]
+    return list_entries(folder)[:2]
 
 
 def list_classes(image_dir: str, ignored: Sequence[str] = ()) -> tuple[list[str], list[str]]:
@@ -142,17 +193,24 @@ def list_classes(image_dir: str, ignored: Sequence[str] = ()) -> tuple[list[str]
     Raises:
         ValueError: there is no class folder.
     """
-    folders, files = ([name for name in names if name not in ignored] for names in list_visible(image_dir))
+    entries = list_entries(image_dir)
+    folders, files = ([name for name in names if name not in ignored] for names in entries[:2])
     if not folders:
         raise ValueError(f"{image_dir} must hold one folder per class, but {describe_nearest(image_dir)}")
-    return folders, files
+    return folders, files + _described(entries)
 
 
 def list_images(folder: str) -> tuple[list[str], list[str]]:
     """Return the names of the images in a class folder, sorted, and what else lies there, without hidden names."""
-    subfolders, files = list_visible(folder)
-    images = [name for name in files if name.lower().endswith(IMAGE_EXTENSIONS)]
-    return images, subfolders + [name for name in files if not name.lower().endswith(IMAGE_EXTENSIONS)]
+    entries = list_entries(folder)
+    images = [name for name in entries.files if name.lower().endswith(IMAGE_EXTENSIONS)]
+    rest = [name for name in entries.files if not name.lower().endswith(IMAGE_EXTENSIONS)]
+    return images, entries.folders + rest + _described(entries)
+
+
+def _described(entries: Entries) -> list[str]:
+    """What is neither file nor folder, with what it is."""
+    return [f"{name} ({reason})" for name, reason in entries.others.items()]
 
 
 def note_strays(strays: Sequence[str], image_dir: str) -> None:
@@ -172,7 +230,7 @@ def describe_nearest(path: str) -> str:
 
 
 def shorten(values: Iterable, limit: int = 5) -> str:
-    """Join values by commas; of more than `limit`, the first ones and how many more there are."""
-    values = [str(value) for value in values]
+    """Join values, `escaped`, by commas; of more than `limit`, the first ones and how many more there are."""
+    values = [escaped(str(value)) for value in values]
     rest = f" and {len(values) - limit} more" if len(values) > limit else ""
     return ", ".join(values[:limit]) + rest

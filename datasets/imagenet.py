@@ -19,7 +19,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from .base import SplitDataset
 from .files import list_classes, list_images, note_strays, read_lines, shorten
 from .pickles import read_pickled
-from .splits import Item, Split, check_images, check_split
+from .splits import Item, Split, check_split
 
 CLASS_NAMES = "classnames.txt"
 PICKLED = "preprocessed.pkl"
@@ -50,7 +50,7 @@ class ImageNet(SplitDataset):
             )
         split = Split([Item(*entry) for entry in lists["train"]], [], [Item(*entry) for entry in lists["test"]])
         check_split(split, path, equal_names=True)
-        check_images(split, self.image_dir, path)
+        self.check_images(split, path)
         names_path = os.path.join(self.dataset_dir, CLASS_NAMES)
         if os.path.exists(names_path):
             names = read_classnames(names_path)

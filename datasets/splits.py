@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Callable, NamedTuple
 
-from .files import list_classes, list_images, note_strays, read_json, shorten, write_json
+from .files import is_a, list_classes, list_images, note_strays, read_json, shorten, write_json
 
 SUBSAMPLES = ("all", "base", "new")
 
@@ -231,6 +231,27 @@ def check_split(split: Split, source: str, equal_names: bool = False) -> None:
         print(f"Note: {source} names {len(repeated)} images more than once: {shorten(repeated)}")
 
 
+def check_places(split: Split, image_dir: str, data_dir: str, source: str) -> None:
+    """Raise ValueError if `source`, the split file, names images outside the data folder.
+
+    Paths count as they are written: a link in the data folder may lead elsewhere, as its owner has wanted.
+
+    Args:
+        split: the split.
+        image_dir: folder that its paths start from.
+        data_dir: the data folder, which holds `image_dir`.
+        source: the split file.
+    """
+    start = os.path.join(os.path.abspath(data_dir), "")
+    paths = {item.path for part in split for item in part}
+    outside = sorted(path for path in paths if not os.path.abspath(os.path.join(image_dir, path)).startswith(start))
+    if outside:
+        raise ValueError(
+            f"{source} names images outside the data folder {data_dir}, which only DATASET.IMAGES_OUTSIDE True allows: "
+            f"{shorten(map(repr, outside))}"
+        )
+
+
 def check_images(split: Split, image_dir: str, source: str) -> None:
     """Raise FileNotFoundError if `source`, the split file, names images that do not exist.
 
@@ -241,7 +262,7 @@ def check_images(split: Split, image_dir: str, source: str) -> None:
     for folder in {os.path.dirname(path) for path in paths}:
         if os.path.isdir(os.path.join(image_dir, folder)):
             with os.scandir(os.path.join(image_dir, folder)) as entries:
-                listed.update(os.path.join(folder, entry.name) for entry in entries if entry.is_file())
+                listed.update(os.path.join(folder, entry.name) for entry in entries if is_a(entry.is_file))
     missing = sorted(path for path in paths - listed if not os.path.isfile(os.path.join(image_dir, path)))
     if missing:
         lost = set(missing)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from dassl.config import get_cfg_default
 from PIL import Image
 
@@ -110,6 +111,7 @@ def refused(tmp_path, clip_files, monkeypatch, capfd):
         ((*DIGITS, "OPTIM.LR"), "KEY VALUE"),
         ((*DIGITS, "OPTIM.LR", "fast"), "fast"),
         ((*DIGITS, "OPTIM.LR.X", "1"), "command line"),
+        ((*DIGITS, "OPTIM.LR", "1e999"), "OPTIM.LR must be a finite number, got inf"),
         (("--trainer", "CDC", "--config-file", "configs/nothing.yaml"), "configs/nothing.yaml"),
         ((*DIGITS, *SMALL, "--eval-only"), "KEY VALUE"),
     ],
@@ -149,11 +151,30 @@ def test_empty_checkpoint_is_one_sentence(refused, tmp_path):
     assert "model.pth.tar-1 is not a whole checkpoint" in refused(*DIGITS, *SMALL)
 
 
-@pytest.mark.parametrize("text", ["- a\n- list\n", "OPTIM: {LR: [", "OPTIM:\n  LR: fast\n"])
+@pytest.mark.parametrize("text", ["- a\n- list\n", "OPTIM: {LR: [", "OPTIM:\n  LR: fast\n", "[" * 10_000])
 def test_wrong_yaml_is_one_sentence(refused, tmp_path, text):
     path = tmp_path / "wrong.yaml"
     path.write_text(text)
     assert str(path) in refused("--trainer", "CDC", "--config-file", path)
+
+
+@pytest.mark.parametrize("option", ["--config-file", "--dataset-config-file"])
+@pytest.mark.parametrize("suffix", [".py", ".PY", ".txt"])
+def test_config_file_that_is_python_is_not_run(refused, tmp_path, option, suffix):
+    path, trap = tmp_path / f"x{suffix}", tmp_path / "trap"
+    path.write_text(f"open({str(trap)!r}, 'w')\ncfg = {{}}\n")
+    line = refused(*CDC, option, path)
+    assert "a config file must be YAML" in line
+    assert str(path) in line
+    assert not trap.exists()
+
+
+def test_python_under_the_name_of_yaml_is_not_run(refused, tmp_path):
+    path, trap, link = tmp_path / "x.py", tmp_path / "trap", tmp_path / "x.yaml"
+    path.write_text(f"open({str(trap)!r}, 'w')\ncfg = {{}}\n")
+    link.symlink_to(path)
+    assert str(link) in refused("--trainer", "CDC", "--config-file", link)
+    assert not trap.exists()
 
 
 def test_output_folder_by_key_is_taken_back_too(refused, tmp_path):
@@ -266,3 +287,20 @@ def test_config_in_the_checkout_stays_as_it_is_written(monkeypatch):
     monkeypatch.chdir(ROOT)
     cfg = train.setup_cfg(train.parse_arguments([*DIGITS]))
     assert cfg.MODEL.BACKBONE.NAME == "weights/tiny_clip.pt.gz"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_checkpoint_that_is_not_finite_is_one_line_and_no_result(refused, tmp_path, clip_files, value):
+    """Where it is tested and where training would go on from it."""
+    quick = (*SMALL, "OPTIM.MAX_EPOCH", 1, "DATALOADER.TRAIN_X.BATCH_SIZE", 10)
+    path = tmp_path / "out/run/prompt_learner/model.pth.tar-1"
+    train.main(
+        train.parse_arguments(command_line(tmp_path, clip_files["plain"], *DIGITS, *quick, "TEST.NO_TEST", True))
+    )
+    checkpoint = torch.load(path, weights_only=True)
+    next(iter(checkpoint["state_dict"].values())).view(-1)[0] = value
+    torch.save(checkpoint, path)
+    for arguments in ((), ("--eval-only", "--model-dir", tmp_path / "out/run", "--load-epoch", 1)):
+        line = refused(*arguments, *DIGITS, *quick)
+        assert re.search(r"model\.pth\.tar-1 .* with infinite values or some that are not numbers", line)
+        assert not (tmp_path / "out/run/results.json").exists()

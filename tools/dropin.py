@@ -12,6 +12,9 @@ everything before anything is done; `--force` overwrites it (`--remove` brings b
 time) or, with `--remove`, deletes it.
 
 Called again, it brings the files up to date with this project, and does nothing where they are.
+
+Nothing outside the checkout is read for it, written or deleted: a checkout in which `trainers/`, one of these files or
+`.cdc_dropin/` is a link that leads outside is refused, and so is a manifest that this program does not write.
 """
 
 from __future__ import annotations
@@ -20,16 +23,21 @@ import argparse
 import ast
 import hashlib
 import json
+import re
 import shutil
 import sys
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 PATTERNS = ("trainers/modules/*.py", "configs/trainers/CDC/*.yaml", "scripts/cdc/*.sh")
 MODULE = "trainers.cdc"
 KEPT = Path(".cdc_dropin")  # in the checkout
 MANIFEST = KEPT / "manifest.json"
+MANIFEST_BYTES = 1 << 20  # ours has some 10,000
+PLACES = ("trainers/*.py", *PATTERNS)  # where files of this project go
+FOLDERS = [parent.as_posix() for place in PLACES for parent in PurePosixPath(place).parents if parent.name]
 
 
 class Step(NamedTuple):
@@ -60,7 +68,7 @@ class Checkout:
 
     Raises:
         FileNotFoundError: the folder is no CoOp-type checkout.
-        ValueError: it is this project, or what was kept of a drop-in cannot be read.
+        ValueError: it is this project, what was kept of a drop-in is not what this program writes, or links lead out.
     """
 
     def __init__(self, folder: Path):
@@ -70,17 +78,34 @@ class Checkout:
         if folder.resolve() == ROOT:
             raise ValueError(f"{folder} is this project, which has CDC already")
         for name in ("train.py", "trainers", "datasets", "configs"):
-            if not (folder / name).exists():
+            path = folder / name
+            if not (path.is_file() if name == "train.py" else path.is_dir()):
                 raise FileNotFoundError(f"{folder} is no CoOp-type checkout: it has no {name}")
         self.files: dict[str, list[str]] = {}
         self.folders: list[str] = []
         self.has_line = False
-        if (folder / MANIFEST).is_file():
+        self.stay_inside([KEPT, MANIFEST])
+        if (folder / MANIFEST).exists():
+            kept = read_manifest(folder / MANIFEST)
+            self.files, self.folders, self.has_line = kept["files"], kept["folders"], kept["line"]
+        paths = dict.fromkeys([*self.files, *sources()])
+        self.stay_inside(["train.py", *self.folders, *paths, *(KEPT / "replaced" / path for path in paths)])
+
+    def stay_inside(self, paths: Iterable[str | Path]) -> None:
+        """Raise ValueError if a link makes any of these paths, seen from the checkout, lead out of it."""
+        inside = self.folder.resolve()
+        outside = []
+        for path in paths:
             try:
-                kept = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-                self.files, self.folders, self.has_line = kept["files"], kept["folders"], kept["line"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{folder / MANIFEST} is not what this program wrote: {error!r}") from error
+                real = (self.folder / path).resolve()
+            except (OSError, RuntimeError):  # a link to itself
+                outside.append(str(path))
+                continue
+            if inside not in real.parents:
+                outside.append(f"{path} (to {real})")
+        if outside:
+            more = f" and {len(outside) - 3} more" if len(outside) > 3 else ""
+            raise ValueError(f"links lead out of {self.folder}, which nothing follows: {', '.join(outside[:3])}{more}")
 
     def save(self) -> None:
         """Write down what is in the checkout; nothing is kept once nothing is."""
@@ -96,6 +121,48 @@ class Checkout:
         """Whether a file is there as it was put there."""
         file = self.folder / path
         return path in self.files and file.is_file() and digest(file) in self.files[path]
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The content of a manifest, which may be of any origin.
+
+    Raises:
+        ValueError: it is not one that this program writes; with what is wrong in it.
+    """
+    try:
+        if not path.is_file() or path.stat().st_size > MANIFEST_BYTES:
+            raise ValueError(f"it is no file, or larger than {MANIFEST_BYTES:,} bytes")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or set(content) != {"files", "folders", "line"}:
+            raise ValueError("it must hold files, folders and line")
+        files, folders = content["files"], content["folders"]
+        if not isinstance(files, dict) or not isinstance(folders, list) or type(content["line"]) is not bool:
+            raise ValueError("files must be an object, folders a list, and line true or false")
+        for name, digests in files.items():
+            if not is_place(name):
+                raise ValueError(f"nothing of this project goes to {name[:80]!r}")
+            if not isinstance(digests, list) or not digests or not all(map(_is_digest, digests)):
+                raise ValueError(f"{name} must have a list of digests")
+        for name in folders:
+            if name not in FOLDERS:
+                raise ValueError(f"this program makes no folder {str(name)[:80]!r}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not what this program wrote: {error}; remove it to forget what was put there"
+        ) from error
+    return content
+
+
+def is_place(path: str) -> bool:
+    """Whether a path seen from a checkout is one that files of this project may have."""
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", path, flags=re.ASCII):
+        return False
+    parts = PurePosixPath(path)
+    return any(len(parts.parts) == pattern.count("/") + 1 and parts.match(pattern) for pattern in PLACES)
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def digest(path: Path) -> str:
@@ -251,8 +318,9 @@ def _take_out(checkout: Checkout, step: Step) -> None:
         shutil.move(str(replaced), str(file))
     else:
         file.unlink(missing_ok=True)
-        for compiled in file.parent.glob(f"__pycache__/{file.stem}.*.pyc"):
-            compiled.unlink()
+        if not (file.parent / "__pycache__").is_symlink():
+            for compiled in file.parent.glob(f"__pycache__/{file.stem}.*.pyc"):
+                compiled.unlink()
     del checkout.files[step.path]
 
 

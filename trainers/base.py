@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import dassl
@@ -16,12 +17,15 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor
 from tqdm import tqdm
 
+from .modules.checkpoints import MOST_EPOCHS
 from .modules.clip_types import CLIP
 from .modules.evidence import Opinion
 from .modules.files import atomic_write
 from .modules.group_accuracy import GroupAccuracy
+from .modules.interrupts import Interrupts, interrupts_put_off
 from .modules.loading import PRECISIONS, load_clip
 from .modules.predictions import FILE_NAME, Arrays, Predictions, write_predictions
+from .modules.safe_text import escaped
 from .modules.uncertainty import calibration_metrics, error_detection_metrics
 
 
@@ -39,7 +43,10 @@ class ClipTrainer(TrainerX):
         model_dir: folder of the run whose checkpoint was loaded for testing; None where there is none.
         trained_on: what the tested parameters were trained on (dataset, classes, shots, seed); None where nothing is
             trained, or the checkpoint does not tell.
+        interrupts: whether Ctrl-C came in training, where it takes effect after a step or a test batch.
     """
+
+    interrupts = Interrupts()
 
     wanted_sha256: str | None = None
     model_dir: str | None = None
@@ -58,7 +65,8 @@ class ClipTrainer(TrainerX):
         Raises:
             ValueError: with all that is wrong in it.
         """
-        problems = self.config_problems(cfg, cfg.TRAINER[type(self).__name__.upper()])
+        # Methods compute with these numbers to find what else is wrong.
+        problems = _number_problems(cfg) or self.config_problems(cfg, cfg.TRAINER[type(self).__name__.upper()])
         if problems:
             raise ValueError("the config cannot run: " + "; ".join(problems))
 
@@ -78,10 +86,12 @@ class ClipTrainer(TrainerX):
             setattr(self, name, getattr(self.dm, name))
         self.num_source_domains, self.num_classes = self.dm.num_source_domains, self.dm.num_classes
         self.class_names = self.dm.dataset.classnames
+        # Dassl prints these, and encodes none of them.
+        self.lab2cname = {label: escaped(name) for label, name in self.lab2cname.items()}
 
     def build_model(self) -> None:
         cfg = self.cfg
-        print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME})")
+        print(f"Loading CLIP (backbone: {escaped(cfg.MODEL.BACKBONE.NAME)})")
         clip_model = load_clip(cfg.MODEL.BACKBONE.NAME, self.options.PREC, sha256=self.wanted_sha256)
         size = clip_model.visual.input_resolution
         if tuple(cfg.INPUT.SIZE) != (size, size):
@@ -132,6 +142,10 @@ class ClipTrainer(TrainerX):
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
+    def train(self) -> None:  # type: ignore[override]  # as in Dassl, whose base class takes epochs
+        with interrupts_put_off() as self.interrupts:
+            super().train()
+
     def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
         return self.to_device(batch["img"]), self.to_device(batch["label"])
 
@@ -144,6 +158,9 @@ class ClipTrainer(TrainerX):
 
         Returns:
             Accuracy in percent, the evaluator's first metric.
+
+        Raises:
+            FloatingPointError: scores or a metric are infinite or not a number; `results.json` is not written.
         """
         started = time.time()
         self.set_model_mode("eval")
@@ -162,6 +179,8 @@ class ClipTrainer(TrainerX):
         for batch in tqdm(loader):
             images, label = self.parse_batch_test(batch)
             scores, records = self.test_step(images)
+            check_scores(scores, self.options.PREC)
+            self.interrupts.check()
             self.evaluator.process(scores, label)
             for name, total in _totals(records, label).items():
                 totals[name] += total
@@ -214,8 +233,15 @@ class ClipTrainer(TrainerX):
         write_predictions(Path(self.output_dir, FILE_NAME), found)
 
     def write_results(self, split: str, metrics: dict, n_images: int, seconds: float) -> None:
-        """`results.json` beside log.txt: what was run, on what, and every metric."""
+        """`results.json` beside log.txt: what was run, on what, and every metric.
+
+        Raises:
+            FloatingPointError: a metric is infinite or not a number; nothing is written.
+        """
         cfg = self.cfg
+        broken = [f"{name} is {float(value)}" for name, value in metrics.items() if not math.isfinite(value)]
+        if broken:
+            raise FloatingPointError(f"the test gives no result: {', '.join(broken)}")
         results = {
             "trainer": cfg.TRAINER.NAME,
             "dataset": cfg.DATASET.NAME,
@@ -243,7 +269,7 @@ class ClipTrainer(TrainerX):
         }
         Path(self.output_dir).mkdir(parents=True, exist_ok=True)
         with atomic_write(Path(self.output_dir, "results.json")) as path:
-            path.write_text(json.dumps(results, indent=1) + "\n")
+            path.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
 
     @property
     def tested_epoch(self) -> int:
@@ -294,6 +320,42 @@ def build_without_data(cfg, class_names: Sequence[str], sha256: str | None = Non
         self.num_classes, self.lab2cname = len(class_names), dict(enumerate(class_names))
 
     return type(method.__name__, (method,), {"build_data_loader": take_classes, "wanted_sha256": sha256})(cfg)
+
+
+def check_scores(scores: Tensor, precision: str) -> None:
+    """Raise FloatingPointError unless scores `(B, C)` make probabilities.
+
+    A score of -inf is that of a class without any evidence, and no error; NaN would be taken for the first class.
+
+    Args:
+        scores: logits or log-probabilities.
+        precision: of the encoders, for the error.
+    """
+    if not scores.float().softmax(dim=1).isfinite().all():
+        raise FloatingPointError(
+            "the model's scores are infinite or not a number: its training has diverged, or "
+            f"{precision} is too narrow for this CLIP (fp32 tells)"
+        )
+
+
+def _number_problems(cfg) -> list[str]:
+    """What numbers of a config are no such numbers as any training could have, a sentence each."""
+    problems = [f"{key} must be a finite number, got {value}" for key, value in _infinite_numbers(cfg)]
+    if not 0 <= cfg.OPTIM.MAX_EPOCH <= MOST_EPOCHS:
+        problems.append(f"OPTIM.MAX_EPOCH must be from 0 to {MOST_EPOCHS:,}, got {cfg.OPTIM.MAX_EPOCH}")
+    if cfg.TRAIN.PRINT_FREQ < 1:
+        problems.append(f"TRAIN.PRINT_FREQ must be at least 1, got {cfg.TRAIN.PRINT_FREQ}")
+    return problems
+
+
+def _infinite_numbers(node: Mapping, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Keys and values of a config's numbers, also in its lists, that are infinite or not a number."""
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _infinite_numbers(value, f"{prefix}{key}.")
+        else:
+            numbers = value if isinstance(value, (list, tuple)) else (value,)
+            yield from ((f"{prefix}{key}", n) for n in numbers if isinstance(n, float) and not math.isfinite(n))
 
 
 def _totals(records: dict[str, Tensor], label: Tensor) -> dict[str, float]:

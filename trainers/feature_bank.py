@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .prompt_trainer import PromptTrainer
 
 VERSION = 2  # of the views that a seed gives; files of another one are not read
+NORM_TOLERANCE = 0.01  # half-precision encoders round
 IMAGES_AT_ONCE = 100  # views in one pass of the image encoder
 
 
@@ -212,7 +213,8 @@ def feature_bank(
         features = _encode(trainer, Views(paths, missing_transforms, seeds, n_views))
         for file, bank in zip(missing, features):
             _write(file, bank)
-    return [_read(file, (n_views, len(paths))) for file in files]
+    width = trainer.model.text_encoder.text_projection.shape[1]
+    return [_read(file, (n_views, len(paths), width)) for file in files]
 
 
 def view_seed(seed: int, names: Sequence[str], copy: int) -> str:
@@ -267,6 +269,7 @@ def _encode(trainer: PromptTrainer, views: Views) -> np.ndarray:
     )
     features = []
     for batch in tqdm(loader):
+        trainer.interrupts.check()
         with trainer.autocast():
             parts = batch.flatten(0, 2).split(IMAGES_AT_ONCE)
             encoded = torch.cat([trainer.model.image_encoder(trainer.to_device(part)) for part in parts])
@@ -274,15 +277,24 @@ def _encode(trainer: PromptTrainer, views: Views) -> np.ndarray:
     return torch.cat(features).permute(1, 2, 0, 3).contiguous().numpy()
 
 
-def _read(file: Path, shape: tuple[int, int]) -> Tensor:
-    """A file of the bank, `(n, N, D)`."""
+def _read(file: Path, shape: tuple[int, int, int]) -> Tensor:
+    """A file of the bank, `(n, N, D)`.
+
+    Raises:
+        ValueError: it is broken, or holds anything but L2-normalised features in float32 of this shape.
+    """
     try:
-        bank = np.load(file)
+        bank = np.load(file, mmap_mode="r")  # a header may claim more than the file has
     except (ValueError, EOFError) as error:
         raise ValueError(f"{file} is not a whole file of the feature bank, delete it: {error}") from error
-    if bank.ndim != 3 or bank.shape[:2] != shape:
-        raise ValueError(f"{file} is not the feature bank's, delete it: its shape is {bank.shape}")
-    return torch.from_numpy(bank)
+    if not isinstance(bank, np.ndarray) or bank.dtype != np.float32 or bank.shape != shape:
+        found = f"{bank.shape} of {bank.dtype}" if isinstance(bank, np.ndarray) else "an archive"
+        raise ValueError(f"{file} is not the feature bank's, delete it: it must hold {shape} of float32, got {found}")
+    features = torch.from_numpy(np.array(bank))
+    norms = features.norm(dim=-1)
+    if not ((norms - 1).abs() < NORM_TOLERANCE).all():  # not of NaN, either
+        raise ValueError(f"{file} is not the feature bank's, delete it: its features have norms other than 1")
+    return features
 
 
 def _write(path: Path, features: np.ndarray) -> None:

@@ -142,6 +142,7 @@ class PromptTrainer(ClipTrainer):
 
         Raises:
             FloatingPointError: the loss is infinite or not a number.
+            KeyboardInterrupt: Ctrl-C came.
         """
         summary = self.step(batch)
         values = torch.stack([value.detach().float().reshape(()) for value in summary.values()]).tolist()
@@ -154,6 +155,7 @@ class PromptTrainer(ClipTrainer):
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
             self._add_to_average()
+        self.interrupts.check()
         return logged
 
     def _add_to_average(self) -> None:
@@ -304,7 +306,7 @@ class PromptTrainer(ClipTrainer):
         self.trained_on = checkpoint.get("trained_on")
         try:
             self._resume_training(checkpoint)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
             raise ValueError(
                 f"training cannot go on from {path}, which can only be tested or be MODEL.INIT_WEIGHTS: {error}"
             ) from error
@@ -320,6 +322,7 @@ class PromptTrainer(ClipTrainer):
                 for _ in range(checkpoint["epoch"]):
                     self.sched.step()
             self.optim.load_state_dict(checkpoint["optimizer"])
+            _check_moments(self.optim)
         resume = checkpoint.get("resume") or {}
         self.load_training_state(resume.get("method", {}))
         if resume:
@@ -343,8 +346,9 @@ class PromptTrainer(ClipTrainer):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is broken, or of another trainer; with all that is missing, unknown or does not fit. Or it
-                was made with other weights of CLIP, which published checkpoints and older ones do not tell.
+            ValueError: it is broken, or of another trainer; with all that is missing, unknown, does not fit or is not
+                finite. Or it was made with other weights of CLIP, which published checkpoints and older ones do not
+                tell.
         """
         if not path.is_file():
             raise FileNotFoundError(f"no checkpoint at {path}")
@@ -378,6 +382,11 @@ class PromptTrainer(ClipTrainer):
             for key in own.keys() & state.keys()
             if own[key].shape != state[key].shape
         ]
+        problems += [
+            f"has {key} with infinite values or some that are not numbers, as of a training that diverged"
+            for key in own.keys() & state.keys()
+            if not state[key].isfinite().all()
+        ]
         return sorted(problems)
 
 
@@ -391,6 +400,16 @@ class LogitTrainer(PromptTrainer):
         label = self.to_device(batch["label"])
         logits = self.model.logits(self.train_features(batch))
         return F.cross_entropy(logits, label), {"acc": compute_accuracy(logits, label)[0]}
+
+
+def _check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError if an optimizer keeps tensors of other shapes than its parameters', or that are not finite."""
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"its {name} has the shape {tuple(value.shape)}, not {tuple(parameter.shape)}")
+            if isinstance(value, Tensor) and not value.isfinite().all():
+                raise ValueError(f"its {name} is infinite or not a number")
 
 
 def grad_scaler(device: str):

@@ -674,6 +674,49 @@ def test_read_image(tmp_path):
 
 
 @embedded
+def test_read_image_opens_regular_files_alone(tmp_path):
+    from dassl.utils import read_image
+
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "null.jpg").symlink_to("/dev/null")
+    (tmp_path / "folder.jpg").mkdir()
+    for name, reason in (
+        ("pipe.jpg", "not a regular file"),
+        ("null.jpg", "not a regular file"),
+        ("folder.jpg", "not a regular file"),
+        ("loop.jpg", "symbolic links"),
+    ):
+        with pytest.raises(OSError, match=rf"{name} cannot be read: .*{reason}"):
+            read_image(str(tmp_path / name))
+
+
+@embedded
+def test_limit_on_pixels_can_be_raised(tmp_path, monkeypatch):
+    from dassl.utils import read_image
+
+    path = tmp_path / "large.png"
+    Image.new("1", (50, 40)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1999)
+    with (
+        pytest.warns(Image.DecompressionBombWarning),
+        pytest.raises(OSError, match=r"2,000 pixels, more than 1,999; .*MAX"),
+    ):
+        read_image(str(path))
+    monkeypatch.setenv("MAX_IMAGE_PIXELS", "2000")
+    assert read_image(str(path)).size == (50, 40)
+    monkeypatch.setenv("MAX_IMAGE_PIXELS", "900")
+    with pytest.raises(OSError, match="decompression bomb"):
+        read_image(str(path))
+    monkeypatch.setenv("MAX_IMAGE_PIXELS", "many")
+    with pytest.raises(ValueError, match="from 1 on, got 'many'"):
+        read_image(str(path))
+    monkeypatch.delenv("MAX_IMAGE_PIXELS")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert read_image(str(path)).size == (50, 40)
+
+
+@embedded
 def test_logger(tmp_path, monkeypatch):
     from dassl.utils import setup_logger
 

@@ -18,11 +18,12 @@ from helpers import ROOT
 CONFIG = ROOT / "configs" / "datasets" / "folder.yaml"
 
 
-def read(root, folder="folder", seed=1, shots=-1, subsample="all"):
+def read(root, folder="folder", seed=1, shots=-1, subsample="all", outside=False):
     cfg = get_cfg_default()
     cfg.merge_from_file(str(CONFIG))
     cfg.merge_from_list(["DATASET.ROOT", str(root), "DATASET.NUM_SHOTS", shots, "SEED", seed])
     cfg.merge_from_list(["DATASET.SUBSAMPLE_CLASSES", subsample, "DATASET.FOLDER", str(folder)])
+    cfg.DATASET.IMAGES_OUTSIDE = outside
     set_random_seed(seed)
     return build_dataset(cfg)
 
@@ -258,3 +259,65 @@ def test_other_files_are_noted(tmp_path, capsys):
     read(tmp_path)
     assert "4 entries under" in (out := capsys.readouterr().out)
     assert "extra, README.md, train/list.txt, train/cat/Thumbs.db" in out
+
+
+@pytest.mark.parametrize("counts", [{"cat": 9, "dog": 9}, {"train__cat": 9, "train__dog": 9, "test__cat": 9}])
+def test_odd_entries_are_left_out_and_noted(tmp_path, capsys, counts):
+    folder = write(tmp_path, **counts)
+    place = next(path for path in folder.rglob("cat"))
+    (place / "loop.jpg").symlink_to("loop.jpg")
+    os.mkfifo(place / "pipe.jpg")
+    (place.parent / "loops").symlink_to("loops")
+    assert sum(map(len, parts_of(read(tmp_path)))) == sum(counts.values())
+    out = capsys.readouterr().out
+    assert "loop.jpg (it is a link to itself)" in out
+    assert "pipe.jpg (it is a named pipe (FIFO))" in out
+
+
+def test_split_that_names_a_pipe_or_a_loop(tmp_path):
+    folder = write(tmp_path, a=1, b=1)
+    (folder / "a" / "loop.jpg").symlink_to("loop.jpg")
+    os.mkfifo(folder / "a" / "pipe.jpg")
+    write_own_split(folder, "a/loop.jpg", "a/pipe.jpg")
+    with pytest.raises(FileNotFoundError, match=r"2 of the 4 images .* a/loop\.jpg, a/pipe\.jpg"):
+        read(tmp_path)
+
+
+def write_own_split(folder, *paths):
+    entries = [
+        [path, label, name] for name, label in (("a", 0), ("b", 1)) for path in (f"{name}/0.jpg", *paths[label:][:1])
+    ]
+    (folder / "split.json").write_text(json.dumps({"train": entries, "val": [], "test": entries}))
+
+
+@pytest.mark.parametrize("way", ["../../elsewhere/0.jpg", "a/../../../elsewhere/0.jpg", "{elsewhere}/0.jpg"])
+def test_split_that_names_images_outside_the_data_folder(tmp_path, way):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "0.jpg").write_bytes(b"x")
+    path = way.format(elsewhere=tmp_path / "elsewhere")
+    for root, folder in ((tmp_path / "data", "folder"), (tmp_path / "else", tmp_path / "data" / "folder")):
+        here = write(tmp_path / "data", a=1, b=1)
+        write_own_split(here, path)
+        allowed = root if folder == "folder" else here
+        with pytest.raises(
+            ValueError,
+            match=rf"split\.json names images outside the data folder {allowed}, .*IMAGES_OUTSIDE True.*0\.jpg",
+        ):
+            read(root, folder)
+        assert len(read(root, folder, outside=True).test) == 3
+
+
+def test_data_folder_is_a_path_as_it_is_written(tmp_path):
+    """Other sets and links that lead out of it are in it, and no folder whose name begins alike."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "0.jpg").write_bytes(b"x")
+    (tmp_path / "data-2").mkdir()
+    (tmp_path / "data-2" / "0.jpg").write_bytes(b"x")
+    folder = write(tmp_path / "data", a=1, b=1)
+    write(tmp_path / "data", "other", c=1)
+    (folder / "link").symlink_to(tmp_path / "disk")
+    write_own_split(folder, "link/0.jpg", "../other/c/0.jpg")
+    assert len(read(tmp_path / "data").test) == 4
+    write_own_split(folder, "../../data-2/0.jpg")
+    with pytest.raises(ValueError, match="outside the data folder"):
+        read(tmp_path / "data")

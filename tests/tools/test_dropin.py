@@ -7,6 +7,7 @@ in MaPLe's shape it has a `build_model` that takes `design_details`.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -367,6 +368,110 @@ def test_no_checkout(lab, capsys, spoil, words):
     assert words in error
     assert error.count("\n") == 1
     assert not (lab / "trainers/cdc.py").exists()
+
+
+DIGEST = "0" * 64
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"files": {"../../victim/trainers/x.py": [DIGEST]}},
+        {"files": {"trainers/../../victim/trainers/x.py": [DIGEST]}},
+        {"files": {"{victim}/trainers/x.py": [DIGEST]}},
+        {"files": {"datasets/dtd.py": [DIGEST]}},
+        {"files": {"README.md": [DIGEST]}},
+        {"files": {"trainers/a/x.py": [DIGEST]}},
+        {"files": {"trainers/x\n.py": [DIGEST]}},
+        {"files": {"trainers/.x.py": [DIGEST]}},
+        {"files": {"trainers/x.py": []}},
+        {"files": {"trainers/x.py": ["short"]}},
+        {"files": {"trainers/x.py": DIGEST}},
+        {"files": ["trainers/x.py"]},
+        {"folders": ["../victim"]},
+        {"folders": ["{victim}"]},
+        {"folders": ["."]},
+        {"folders": ["datasets"]},
+        {"folders": [7]},
+        {"folders": "scripts"},
+        {"line": 1},
+        {"more": []},
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--remove",), ("--force",), ("--remove", "--force")])
+def test_manifest_that_is_not_ours_is_refused(lab, tmp_path, capsys, changes, options):
+    victim = tmp_path / "victim"
+    (victim / "trainers").mkdir(parents=True)
+    (victim / "trainers/x.py").touch()
+    (victim / "empty").mkdir()
+    text = json.dumps({"files": {}, "folders": [], "line": False, **changes}).replace("{victim}", str(victim))
+    (lab / ".cdc_dropin").mkdir()
+    (lab / dropin.MANIFEST).write_text(text)
+    before = contents(tmp_path)
+    assert call(lab, *options) == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"dropin\.py: .*manifest\.json is not what this program wrote: .*\n", error)
+    assert contents(tmp_path) == before
+    assert (victim / "empty").is_dir()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "", "[]", "\xff", " " * dropin.MANIFEST_BYTES + "{}"])
+def test_manifest_that_cannot_be_read_is_one_line(lab, capsys, text):
+    (lab / ".cdc_dropin").mkdir()
+    (lab / dropin.MANIFEST).write_text(text, encoding="latin-1")
+    assert call(lab) == 2
+    assert re.fullmatch(r"dropin\.py: .*is not what this program wrote: .*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("trainers", "configs", "configs/trainers", "scripts", "trainers/modules", "train.py", "trainers/cdc.py"),
+        *(".cdc_dropin", ".cdc_dropin/manifest.json", ".cdc_dropin/replaced", "scripts/cdc/common.sh"),
+    ],
+)
+@pytest.mark.parametrize("installed", [False, True])
+def test_links_that_lead_outside_are_not_followed(lab, tmp_path, capsys, name, installed):
+    if installed:
+        call(lab)
+    outside, link = tmp_path / "outside", lab / name
+    if link.exists():
+        link.rename(outside)
+    else:
+        outside.mkdir()
+        link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(outside)
+    capsys.readouterr()
+    before = contents(tmp_path)
+    for options in ((), ("--force",), ("--remove",), ("--remove", "--force"), ("--dry-run",)):
+        assert call(lab, *options) == 2
+        assert re.fullmatch(r"dropin\.py: links lead out of .*\n", capsys.readouterr().err)
+        assert contents(tmp_path) == before
+
+
+def test_links_in_a_checkout_and_to_it_are_followed(lab, tmp_path):
+    (lab / "trainers").rename(lab / "methods")
+    (lab / "trainers").symlink_to("methods")
+    (tmp_path / "link").symlink_to(lab)
+    assert call(tmp_path / "link") == 0
+    assert (lab / "methods/cdc.py").is_file()
+    assert call(tmp_path / "link", "--remove") == 0
+    assert not (lab / "methods/cdc.py").exists()
+
+
+def test_compiled_files_outside_are_left(lab, tmp_path):
+    call(lab)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/cdc.cpython-39.pyc").touch()
+    (lab / "trainers/__pycache__").symlink_to(tmp_path / "outside")
+    assert call(lab, "--remove") == 0
+    assert (tmp_path / "outside/cdc.cpython-39.pyc").exists()
+
+
+def test_link_to_itself_is_one_line(lab, capsys):
+    (lab / "scripts").symlink_to("scripts")
+    assert call(lab) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_not_into_itself(capsys):

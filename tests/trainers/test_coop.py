@@ -467,9 +467,19 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path):
             {"state_dict": {"ctx": torch.zeros(4, 64), "logit_scale": torch.ones(1)}},
             "has logit_scale, which is not known",
         ),
+        (
+            {"state_dict": {"ctx": torch.full((4, 64), float("nan"))}},
+            "has ctx with infinite values or some that are not",
+        ),
+        (
+            {"state_dict": {"ctx": torch.full((4, 64), float("-inf"))}},
+            "has ctx with infinite values or some that are n",
+        ),
         ({"state_dict": {"ctx": [0.0]}}, "ctx should be tensors"),
         ({"state_dict": CosineAnnealingLR}, "not a whole checkpoint"),
         ({"epoch": "ten"}, "not a whole checkpoint"),
+        ({"epoch": -5}, "its epoch must be from 0 to 1,000,000, got -5"),
+        ({"epoch": 10**18}, "its epoch must be from 0 to"),
     ],
 )
 def test_wrong_checkpoint_is_told(build_run, tmp_path, changes, message):

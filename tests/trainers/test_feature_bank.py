@@ -285,8 +285,37 @@ def test_broken_file_is_told(build, files):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match=f"{path.name} is not a whole file"):
         build("again").train()
-    np.save(path, np.zeros((1, 2, 3)))
-    with pytest.raises(ValueError, match=r"its shape is \(1, 2, 3\)"):
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda bank: np.zeros((1, 2, 3)), r"float32, got \(1, 2, 3\) of float64"),
+        (lambda bank: bank[..., :-1], "of float32, got"),
+        (lambda bank: bank[:, :-1], "of float32, got"),
+        (lambda bank: bank.astype(np.float16), "got .* of float16"),
+        (lambda bank: bank.astype(np.int32), "got .* of int32"),
+        (lambda bank: bank * np.float32("nan"), "norms other than 1"),
+        (lambda bank: bank * np.float32(0), "norms other than 1"),
+        (lambda bank: bank * np.float32(2), "norms other than 1"),
+        (lambda bank: np.array([[[{}]]]), "a whole file"),
+    ],
+)
+def test_file_that_is_not_the_banks_is_told(build, files, change, message):
+    build("run").train()
+    path = files()[0]
+    np.save(path, change(np.load(path)), allow_pickle=True)
+    with pytest.raises(ValueError, match=rf"{path.name} is not .*{message}"):
+        build("again").train()
+
+
+def test_header_that_claims_more_than_the_file_has_takes_no_memory(build, files):
+    build("run").train()
+    path = files()[0]
+    with path.open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (1 << 20, 1 << 20, 1 << 10)}
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(ValueError, match=f"{path.name} is not a whole file"):
         build("again").train()
 
 

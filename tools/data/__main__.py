@@ -17,6 +17,7 @@ import sys
 
 from tools.common.commands import argument_parser
 from tools.common.pipes import ending_quietly
+from tools.common.safe_text import escaped
 from tools.data.names import config_file
 
 
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
             if name != "all":
                 config_file(name)
     except ValueError as error:
-        parser.exit(2, f"tools.datasets: {error}\n")
+        parser.exit(2, f"tools.datasets: {escaped(str(error))}\n")
     from tools.data.check import Report, check, public_names, show
     from tools.data.prepare import prepare
 

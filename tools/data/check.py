@@ -18,7 +18,8 @@ from tqdm import tqdm
 import datasets  # noqa: F401  registers the data sets
 from datasets.base import GeneratedDataset, SplitDataset
 from datasets.folder import Folder
-from datasets.splits import Split, check_images, check_split
+from datasets.splits import Split, check_split
+from tools.common.safe_text import escaped
 from tools.data.names import config_file, known_names
 from tools.data.sources import COOP, SOURCES, Counts, Source
 
@@ -65,7 +66,7 @@ class WithoutSaving(SplitDataset):
         if self.split_file and not os.path.exists(self.split_path):
             split = self.make_split()
             check_split(split, self.dataset_dir, equal_names=self.equal_names)
-            check_images(split, self.image_dir, self.dataset_dir)
+            self.check_images(split, self.dataset_dir)
             return split
         return super().load_split()
 
@@ -173,4 +174,4 @@ def show(report: Report) -> None:
     """Print a report."""
     print(f"{report.name}: {'usable' if report.usable else 'NOT USABLE'}")
     for line in report.lines:
-        print(f"  {line}")
+        print(f"  {escaped(line)}")

@@ -14,6 +14,7 @@ import argparse
 import sys
 
 from tools.common.commands import argument_parser
+from tools.common.safe_text import last_line
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         if args.debug:
             raise
-        print(f"tools.export: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+        print(f"tools.export: {last_line(error)}", file=sys.stderr)
         return 2
     return 0
 

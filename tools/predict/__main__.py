@@ -22,6 +22,7 @@ import sys
 from tools.common.choices import DEVICES, PREDICTIONS
 from tools.common.commands import argument_parser
 from tools.common.pipes import ending_quietly
+from tools.common.safe_text import last_line
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -31,6 +32,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--classnames", default="", help="classes in place of the run's: a file, one a line, or a,b,c")
     parser.add_argument("--output", default="", help="file to write, in place of stdout; replaced if it is there")
     parser.add_argument("--format", choices=PREDICTIONS, default="csv", help="a table, or one JSON object a line")
+    parser.add_argument(
+        "--raw", action="store_true", help="CSV: texts as they are, also formulas and control characters"
+    )
     parser.add_argument("--top-k", type=int, default=1, help="how many classes to tell of each image")
     parser.add_argument("--batch-size", type=int, help="images at once (default: as the run's test)")
     parser.add_argument("--workers", type=int, help="processes that read images (default: as the run's)")
@@ -52,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         if args.debug:
             raise
-        print(f"tools.predict: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+        print(f"tools.predict: {last_line(error)}", file=sys.stderr)
         return 2
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.files import shorten
+from tools.common.safe_text import escaped, safe_cell
 from tools.predict.predictor import Prediction, Predictor, Skipped, find_images, read_class_names
 
 
@@ -53,8 +54,13 @@ def short(value: float | None) -> float | None:
     return None if value is None else float(str(np.float32(value)))
 
 
-def write_csv(file: TextIO) -> Callable[[Prediction], None]:
-    """A function that writes one row, and the names of the columns before the first."""
+def write_csv(file: TextIO, raw: bool = False) -> Callable[[Prediction], None]:
+    """A function that writes one row, and the names of the columns before the first.
+
+    Args:
+        file: to write to.
+        raw: whether texts stay as they are, also those that a spreadsheet takes for formulas (`safe_cell`).
+    """
     writer = csv.writer(file, lineterminator="\n")
     started = False
 
@@ -64,7 +70,7 @@ def write_csv(file: TextIO) -> Callable[[Prediction], None]:
         if not started:
             writer.writerow(columns)
             started = True
-        writer.writerow(columns.values())
+        writer.writerow(columns.values() if raw else map(safe_cell, columns.values()))
 
     return write
 
@@ -76,9 +82,6 @@ def write_jsonl(file: TextIO) -> Callable[[Prediction], None]:
         file.write(json.dumps(to_dict(prediction)) + "\n")
 
     return write
-
-
-FORMATS = {"csv": write_csv, "jsonl": write_jsonl}
 
 
 def _open(output: str) -> AbstractContextManager[TextIO]:
@@ -94,7 +97,7 @@ def classify(args: argparse.Namespace) -> int:
     """What the command line asks for; returns the exit status."""
 
     def tell(message: str) -> None:
-        tqdm.write(f"tools.predict: {message}", file=sys.stderr)
+        tqdm.write(f"tools.predict: {escaped(message)}", file=sys.stderr)
 
     found = find_images(args.images)
     if found.others:
@@ -114,7 +117,7 @@ def classify(args: argparse.Namespace) -> int:
     workers = cfg.DATALOADER.NUM_WORKERS if args.workers is None else args.workers
     outcomes = predictor.predict(found.images, args.top_k, args.batch_size, workers)
     with _open(args.output) as file:
-        write = FORMATS[args.format](file)
+        write = write_csv(file, args.raw) if args.format == "csv" else write_jsonl(file)
         for outcome in tqdm(outcomes, total=len(found.images), unit="image", disable=None):
             if isinstance(outcome, Skipped):
                 tell(f"skipped {outcome.path}: {outcome.reason}")

@@ -6,6 +6,7 @@ Legend: N images, M templates, C classes, B images at once, D width of the featu
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 from pathlib import Path
@@ -130,7 +131,7 @@ def build_cfg(args: argparse.Namespace, results: dict | None) -> CfgNode:
         if path:
             if not os.path.isfile(path):
                 raise FileNotFoundError(f"no config file {path}")
-            merge(path, cfg.merge_from_file, path)
+            merge(path, functools.partial(train.merge_file, cfg), path)
     train.find_paths(cfg)
     if results is None:
         cfg.TRAINER.NAME = args.trainer

@@ -30,6 +30,7 @@ from pathlib import Path
 
 from tools.common.choices import DEVICES, DTYPES, SPLITS, SUBSAMPLES
 from tools.common.commands import argument_parser
+from tools.common.safe_text import last_line
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -79,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         if args.debug:
             raise
-        print(f"tools.predict.features: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+        print(f"tools.predict.features: {last_line(error)}", file=sys.stderr)
         return 2
     return 0
 

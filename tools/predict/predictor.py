@@ -20,8 +20,9 @@ import torch
 from dassl.data.transforms.transforms import build_transform
 from torch import Tensor
 
-from datasets.files import IMAGE_EXTENSIONS, list_visible, shorten
+from datasets.files import IMAGE_EXTENSIONS, list_entries, shorten
 from tools.predict.trained import fit_to_machine, load_images, load_trained, read_run, restore_cfg
+from trainers.base import check_scores
 
 
 class Choice(NamedTuple):
@@ -73,7 +74,7 @@ class Found(NamedTuple):
     Attributes:
         images: paths, in order.
         others: files in folders that are no images by their names.
-        skipped: folders without any image, or not readable.
+        skipped: folders without any image or not readable, and what is neither a file nor a folder.
     """
 
     images: list[str]
@@ -190,11 +191,10 @@ class Predictor:
         fused, own = trainer.opinions(images) or (None, [])
         scores = fused.log_prob if fused else trainer.model_inference(images)
         probability = scores.softmax(dim=1)  # (B, C)
-        if not probability.isfinite().all():
-            raise ValueError(
-                f"the model's scores are not finite: its training has diverged, or {trainer.options.PREC} is too "
-                "narrow for this CLIP (--precision fp32 tells)"
-            )
+        try:
+            check_scores(scores, trainer.options.PREC)
+        except FloatingPointError as error:
+            raise ValueError(str(error)) from error
         # Sorted by score, as the test takes the largest score: probabilities may round to the same number.
         order = scores.sort(dim=1, descending=True, stable=True).indices[:, :top_k]
         tops = [
@@ -242,13 +242,14 @@ def _search(folder: str, found: Found, above: tuple[str, ...]) -> None:
     if here in above:
         return
     try:
-        folders, files = list_visible(folder)
+        folders, files, others = list_entries(folder)
     except OSError as error:
         found.skipped.append(Skipped(folder, str(error.strerror)))
         return
     for name in files:
         images = found.images if name.lower().endswith(IMAGE_EXTENSIONS) else found.others
         images.append(os.path.join(folder, name))
+    found.skipped.extend(Skipped(os.path.join(folder, name), reason) for name, reason in others.items())
     for name in folders:
         _search(os.path.join(folder, name), found, (*above, here))
 

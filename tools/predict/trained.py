@@ -28,8 +28,9 @@ from yaml import YAMLError
 import datasets  # noqa: F401  registers the data sets, whose config keys a run's config has
 import train
 import trainers
-from datasets.files import describe_nearest
+from datasets.files import describe_nearest, odd_kind
 from tools.common.choices import DEVICES
+from tools.common.safe_text import escaped
 from trainers.base import ClipTrainer, build_without_data
 from trainers.modules.checkpoints import read_checkpoint
 from trainers.modules.loading import OtherWeights
@@ -61,10 +62,17 @@ def read_run(run: str | Path) -> dict[str, Any]:
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
         missing = [key for key in ("config", "class_names", "epoch") if key not in results]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is not a whole results.json: {error}") from error
     if missing:
         raise ValueError(f"{path} is not a whole results.json: it lacks {', '.join(missing)}")
+    names, epoch = results["class_names"], results["epoch"]
+    if not isinstance(results["config"], dict):
+        raise ValueError(f"{path}: the config in results.json must be an object, got {results['config']!r:.80}")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path} is not a whole results.json: its class_names must be a list of texts")
+    if type(epoch) is not int or epoch < 0:
+        raise ValueError(f"{path} is not a whole results.json: its epoch must be a number from 0 on")
     return results
 
 
@@ -123,7 +131,7 @@ def merge(source: str, merging: Callable, content: Any) -> None:
     """
     try:
         merging(content)
-    except (KeyError, AssertionError, ValueError, TypeError, AttributeError, YAMLError) as error:
+    except (KeyError, AssertionError, ValueError, TypeError, AttributeError, RecursionError, YAMLError) as error:
         message = str(error.args[0] if len(error.args) == 1 else error)
         raise ValueError(f"{source}: {' '.join(message.split())}") from error
 
@@ -178,7 +186,7 @@ def _build(run: str | Path, results: dict[str, Any], cfg: CfgNode, class_names: 
     if sha256 is None:
         print(
             f"Note: {Path(run, 'results.json')} does not say which weights of CLIP the run was made with; those of "
-            f"{cfg.MODEL.BACKBONE.NAME} are taken",
+            f"{escaped(cfg.MODEL.BACKBONE.NAME)} are taken",
             file=sys.stderr,
         )
     try:
@@ -218,6 +226,8 @@ class ImageFiles(Dataset):
 def _reason(path: str, error: BaseException) -> str:
     """Why an image cannot be read, in one line; embedded Dassl's error names the path and stands on PIL's own."""
     error = error.__cause__ or error
+    if reason := odd_kind(path):
+        return reason
     if not os.path.exists(path):
         return "there is no such file"
     if os.path.isdir(path):

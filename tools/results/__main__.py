@@ -16,6 +16,7 @@ import sys
 from tools.common.commands import argument_parser
 from tools.common.layout import PROTOCOLS
 from tools.common.pipes import ending_quietly
+from tools.common.safe_text import escaped
 from tools.results.render import FORMATS, render, table_of, with_notes
 
 
@@ -26,6 +27,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--protocol", choices=PROTOCOLS, default="base2new", help="base2new (default): base to new")
     parser.add_argument(
         "--format", choices=FORMATS, default="text", help="text (default); CSV has a line for each figure"
+    )
+    parser.add_argument(
+        "--raw", action="store_true", help="CSV: texts as they are, also formulas and control characters"
     )
     parser.add_argument("--paper", action="store_true", help="the CDC paper's numbers beside, and the differences")
     parser.add_argument("--dataset", action="append", default=[], help="only this data set (repeatable)")
@@ -63,13 +67,13 @@ def main(arguments: list[str] | None = None) -> None:
             )
             for figure in args.metric or ["accuracy"]
         ]
-        texts = [render(table, args.format, args.paper) for table in shown]
+        texts = [render(table, args.format, args.paper, args.raw) for table in shown]
         if args.plot:
             from tools.results.curves import draw_curves  # matplotlib takes a second to load
 
             draw_curves(shown[0], args.plot)
     except (OSError, ValueError) as error:
-        parser.exit(2, f"tools.results: {error}\n")
+        parser.exit(2, f"tools.results: {escaped(str(error))}\n")
     if args.format == "csv":
         print("\n".join([texts[0][0], *(line for text, _ in texts[1:] for line in text.splitlines()[1:])]))
         notes = list(dict.fromkeys(note for _, own in texts for note in own))

@@ -11,6 +11,7 @@ from typing import Any
 from tabulate import tabulate
 
 from tools.common.layout import PROTOCOLS
+from tools.common.safe_text import escaped, safe_cell
 from tools.results import published
 from tools.results.runs import find_runs
 from tools.results.tables import (
@@ -29,13 +30,14 @@ FORMATS = ("text", "markdown", "csv", "latex")
 NOTHING = "–"
 
 
-def render(table: Table, output_format: str = "text", paper: bool = False) -> tuple[str, list[str]]:
-    """A table as text, and the notes that belong below it.
+def render(table: Table, output_format: str = "text", paper: bool = False, raw: bool = False) -> tuple[str, list[str]]:
+    """A table as text, and the notes that belong below it; names, which are those of folders, as they can be printed.
 
     Args:
         table: from `build_table`.
         output_format: one of `FORMATS`.
         paper: whether the paper's numbers stand beside, and the differences from them.
+        raw: whether texts in CSV stay as they are, also where a spreadsheet takes them for formulas.
 
     Raises:
         ValueError: no such format, or the paper has no table of this protocol.
@@ -60,8 +62,9 @@ def render(table: Table, output_format: str = "text", paper: bool = False) -> tu
         shown = {table.columns[index].trainer for index, _, _ in numbers}
         notes += [f"paper, {name}: {source}" for name, source in published.OTHER_SOURCES.items() if name in shown]
     notes += [f"paper: {note}" for note in paper_notes] + [f"missing: {sentence}" for sentence in table.missing]
+    notes = [escaped(note) for note in notes]
     if output_format == "csv":
-        return _csv(table, numbers, paper), notes
+        return _csv(table, numbers, paper, raw), notes
     return _grid(table, numbers, output_format), notes
 
 
@@ -89,8 +92,9 @@ def _grid(table: Table, numbers: dict, output_format: str) -> str:
     groups = []  # title and metrics
     for index, column in enumerate(table.columns):
         beside = any(key[0] == index for key in numbers)
-        groups.append((column.title, column.metrics))
-        groups += [(f"{column.title}, paper", column.metrics), (f"{column.title} - paper", column.metrics)] * beside
+        title = escaped(column.title)
+        groups.append((title, column.metrics))
+        groups += [(f"{title}, paper", column.metrics), (f"{title} - paper", column.metrics)] * beside
         for row, line in zip(rows, lines):
             cells = [_cell(column, row, metric) for metric in column.metrics]
             line += [_show(cell, column, row) for cell in cells]
@@ -122,7 +126,7 @@ def _join(title: str, metric: str, between: str) -> str:
 def _row_name(table: Table, row: str) -> str:
     if row == "average":
         return f"average of {len(table.averaged)}"
-    return published.display_name(row) + " (source)" * (row == table.source)
+    return escaped(published.display_name(row)) + " (source)" * (row == table.source)
 
 
 def _show(cell: SeedMean | None, column: Column, row: str) -> str:
@@ -152,7 +156,7 @@ def _latex(lines: list[list[str]], groups: list[tuple[str, tuple[str, ...]]]) ->
     return text.replace("\\toprule\n", f"\\toprule\n{row}\n{' '.join(rules)}\n", 1)
 
 
-def _csv(table: Table, numbers: dict, paper: bool) -> str:
+def _csv(table: Table, numbers: dict, paper: bool, raw: bool) -> str:
     """One line for each data set, column group and metric: plain numbers, not rounded to what a table shows."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -169,8 +173,10 @@ def _csv(table: Table, numbers: dict, paper: bool) -> str:
                     shots, name = shots_of(metric), "Accuracy"
                 if table.figure != "accuracy":
                     name = table.figure if name == "Accuracy" else f"{name} {table.figure}"
-                line = [table.protocol, row, len(table.averaged) if row == "average" else 1, shots]
-                line += [column.trainer, column.config, name.lower(), f"{cell.mean:.4f}", _plain(cell.std)]
+                texts = [table.protocol, row, column.trainer, column.config]
+                protocol, dataset, trainer, config = texts if raw else map(safe_cell, texts)
+                line = [protocol, dataset, len(table.averaged) if row == "average" else 1, shots]
+                line += [trainer, config, name.lower(), f"{cell.mean:.4f}", _plain(cell.std)]
                 line += [len(cell.seeds) or "", " ".join(map(str, cell.seeds))]
                 difference = None if number is None else cell.mean - number
                 writer.writerow(line + [_plain(number), _plain(difference)] * paper)

@@ -322,9 +322,12 @@ def read_results(path: Path) -> Result:
     try:
         metrics = {name: float(value) for name, value in content["figures"].items()}
         accuracy = metrics["accuracy"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} is not a whole results.json: {type(error).__name__}: {error}") from error
-    if not (math.isfinite(accuracy) and 0 <= accuracy <= 100):
+    broken = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
+    if broken:
+        raise ValueError(f"{path} is not a whole results.json: figures must be finite, but {', '.join(broken)}")
+    if not 0 <= accuracy <= 100:
         raise ValueError(f"{path} is not a whole results.json: accuracy must lie in 0 to 100, got {accuracy}")
     if content.get("split", "test") != "test":
         return Result(path, problem=f"{path} is of the {content['split']} split")
@@ -340,7 +343,7 @@ def _content(path: Path) -> dict:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a whole results.json: {type(error).__name__}: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a whole results.json: it must hold an object, got {type(content).__name__}")

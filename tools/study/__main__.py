@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
+from tools.common.safe_text import escaped
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def main() -> None:
     try:
         write_page(plan, page)
     except (OSError, ValueError) as error:
-        parser.exit(2, f"tools.study: {error}\n")
+        parser.exit(2, f"tools.study: {escaped(str(error))}\n")
     print(f"{page} is written; it took {(time.time() - started) / 60:.0f} minutes")
 
 

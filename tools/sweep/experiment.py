@@ -23,7 +23,7 @@ from tools.common.paths import ROOT
 from tools.results.runs import read_results
 
 # Settings that say where things lie, and change no result
-WHERE = ("DATASET.ROOT", "OUTPUT_DIR", "TRAINER.CDC.FEATURE_BANK_DIR")
+WHERE = ("DATASET.ROOT", "DATASET.IMAGES_OUTSIDE", "OUTPUT_DIR", "TRAINER.CDC.FEATURE_BANK_DIR")
 
 
 @dataclass(frozen=True)

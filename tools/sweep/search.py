@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
+from tools.common.safe_text import escaped
 
 
 def without(options: tuple[str, ...], arguments: list[str]) -> list[str]:
@@ -46,7 +47,7 @@ def main() -> None:
     try:
         search(args, command)
     except (ValueError, OSError) as error:
-        parser.exit(2, f"tools.sweep.search: {error}\n")
+        parser.exit(2, f"tools.sweep.search: {escaped(str(error))}\n")
 
 
 if __name__ == "__main__":

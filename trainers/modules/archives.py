@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from .inert_pickle import NAME_LENGTH, Foreign, Storage, StoredTensor, Unreadable, read_pickle
+from .safe_text import escaped
 
 RECORDS = 65_536  # in a zip file
 DIRECTORY_BYTES = 16 << 20  # of its list of records
@@ -308,8 +309,8 @@ def kind(value: object) -> str:
 
 
 def printable(text: str, length: int = 80) -> str:
-    """A text of a file as it can be printed: its start, without control characters."""
-    return text[:length] if text.isprintable() else repr(text[:length])
+    """The start of a text of a file, as it can be printed."""
+    return escaped(text[:length])
 
 
 def shortened(names: Iterable[str]) -> str:

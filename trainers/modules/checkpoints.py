@@ -12,6 +12,8 @@ from .inert_pickle import Unreadable
 from .sharing import read_shared
 from .tensor_file import is_tensor_file
 
+MOST_EPOCHS = 1_000_000  # of a training; schedules go through them one by one
+
 
 def read_saved(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read a dictionary that `torch.save` wrote: tensors and plain data.
@@ -62,6 +64,8 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *neede
     if not isinstance(state, dict) or type(epoch) is not int:
         wrong = f"state_dict is {kind(state)}" if not isinstance(state, dict) else f"epoch is {kind(epoch)}"
         raise ValueError(f"{path} is not a whole checkpoint: its {wrong}")
+    if not 0 <= epoch <= MOST_EPOCHS:
+        raise ValueError(f"{path} is not a whole checkpoint: its epoch must be from 0 to {MOST_EPOCHS:,}, got {epoch}")
     no_tensors = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)]
     if no_tensors:
         raise ValueError(f"{path} is not a whole checkpoint: {shortened(no_tensors)} should be tensors")

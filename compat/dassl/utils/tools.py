@@ -7,6 +7,7 @@ import json
 import os
 import os.path as osp
 import random
+import stat
 import urllib.request
 import warnings
 from collections.abc import Iterable
@@ -104,12 +105,24 @@ def download_url(url: str, dst: str) -> None:
 def read_image(path: str) -> Image.Image:
     """Return an image file as an RGB PIL image.
 
+    An image has at most ``PIL.Image.MAX_IMAGE_PIXELS`` pixels, of which Pillow only warns: 89 million, or as many as
+    the environment variable ``MAX_IMAGE_PIXELS`` says.
+
     Raises:
+        ValueError: that variable is no number of pixels.
         FileNotFoundError: there is no such file.
-        OSError: it is not an image, or a damaged one.
+        OSError: it is not a regular file, not an image, or a damaged or too large one.
     """
+    limit = _pixel_limit()
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # to open a FIFO waits for its writer
+            raise OSError("it is not a regular file")
         with Image.open(path) as image:
+            if limit and image.width * image.height > limit:
+                raise OSError(
+                    f"it has {image.width * image.height:,} pixels, more than {limit:,}; the environment variable "
+                    "MAX_IMAGE_PIXELS raises the limit"
+                )
             return image.convert("RGB")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no image file {path}") from error
@@ -117,6 +130,16 @@ def read_image(path: str) -> Image.Image:
         Exception
     ) as error:  # damaged files make PIL's decoders raise almost anything, mostly without the file's name
         raise OSError(f"The image file {path} cannot be read: {error}") from error
+
+
+def _pixel_limit() -> int | None:
+    """The most pixels that an image may have, which is Pillow's to know, too; None for any number."""
+    given = os.environ.get("MAX_IMAGE_PIXELS", "")
+    if given:
+        if not given.isdecimal() or int(given) < 1:
+            raise ValueError(f"MAX_IMAGE_PIXELS must be a number of pixels from 1 on, got {given!r}")
+        Image.MAX_IMAGE_PIXELS = int(given)
+    return Image.MAX_IMAGE_PIXELS
 
 
 @functools.lru_cache(maxsize=1)  # it calls a dozen programs

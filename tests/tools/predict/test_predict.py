@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -248,8 +249,34 @@ def test_folder_without_images_or_not_readable(tmp_path, monkeypatch):
     def forbid(folder):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(module, "list_visible", forbid)
+    monkeypatch.setattr(module, "list_entries", forbid)
     assert module.find_images(tmp_path).skipped == [(str(tmp_path), "Permission denied")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no named pipes")
+def test_odd_paths_are_one_entry_each(run_of, pictures, tmp_path, capsys):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    shutil.copy(pictures / "b.jpg", folder)
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "loops").symlink_to("loops")
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "null.jpg").symlink_to("/dev/null")
+    reasons = {
+        "loop.jpg": "it is a link to itself",
+        "loops": "it is a link to itself",
+        "null.jpg": "it is a device or socket",
+        "pipe.jpg": "it is a named pipe (FIFO)",
+    }
+    given = ("--model-dir", run_of("CoOp").folder)
+    capsys.readouterr()
+    for paths in ((folder,), [folder / name for name in ("b.jpg", *reasons)]):
+        assert call(*given, *paths) == 1
+        told = capsys.readouterr()
+        for name, reason in reasons.items():
+            assert told.err.count(f"skipped {folder / name}: {reason}\n") == 1
+        assert "classified 1, skipped 4" in told.err
+        assert [row["path"] for row in csv.DictReader(told.out.splitlines())] == [str(folder / "b.jpg")]
 
 
 def test_images_of_all_kinds_are_read_as_rgb(run_of, pictures):
@@ -371,12 +398,32 @@ def test_file_names_of_all_kinds(run_of, pictures, tmp_path):
     names = ["a,b.jpg", 'quote".jpg', "line\nbreak.jpg", os.fsdecode(b"caf\xe9.jpg"), "größe.jpg"]
     paths = [shutil.copy(pictures / "b.jpg", tmp_path / name) for name in names]
     run = ("--model-dir", run_of("CoOp").folder, "--output")
-    assert call(*run, tmp_path / "rows.csv", *paths) == 0
-    with open(tmp_path / "rows.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        assert [row["path"] for row in csv.DictReader(file)] == [str(path) for path in paths]
+    for raw, written in ((("--raw",), paths), ((), [str(path).replace("\n", "\\n") for path in paths])):
+        assert call(*run, tmp_path / "rows.csv", *raw, *paths) == 0
+        with open(tmp_path / "rows.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            assert [row["path"] for row in csv.DictReader(file)] == [str(path) for path in written]
     assert call(*run, tmp_path / "rows.jsonl", "--format", "jsonl", *paths) == 0
     lines = (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["path"] for line in lines] == [str(path) for path in paths]
+
+
+def test_labels_are_no_formulas_and_no_commands(run_of, pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(pictures / "b.jpg", "=1.jpg")
+    Path("-\x1b[2J.jpg").touch()
+    Path("names.txt").write_text("=HYPERLINK(1)\n+\x1b[31mx\n")
+    given = ("--model-dir", run_of("CoOp").folder, "--classnames", "names.txt", "--top-k", 2, "--output")
+    assert call(*given, "rows.csv", "=1.jpg", "./-\x1b[2J.jpg") == 1
+    told = capsys.readouterr()
+    assert "\x1b" not in told.err + told.out
+    assert r"skipped ./-\x1b[2J.jpg: the file is empty" in told.err
+    row = next(csv.DictReader(Path("rows.csv").read_text().splitlines()))
+    assert row["path"] == "'=1.jpg"
+    assert {row["label"], row["label2"]} == {"'=HYPERLINK(1)", r"'+\x1b[31mx"}
+    assert float(row["probability"]) > 0
+    assert call(*given, "raw.csv", "--raw", "=1.jpg") == 0
+    row = next(csv.DictReader(Path("raw.csv").read_text().splitlines()))
+    assert (row["path"], {row["label"], row["label2"]}) == ("=1.jpg", {"=HYPERLINK(1)", "+\x1b[31mx"})
 
 
 def test_exit_status(run_of, pictures, tmp_path, capsys):
@@ -453,6 +500,20 @@ def test_run_that_is_none(run_of, tmp_path):
         Predictor(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"epoch": "2"}, {"epoch": -1}, {"epoch": True}, {"class_names": []}, {"class_names": [1]}, {"class_names": "ab"},
+     {"config": []}, {"config": None}],
+)  # fmt: skip
+def test_results_of_wrong_types_are_told(run_of, tmp_path, change):
+    (tmp_path / "results.json").write_text(json.dumps({**results_of(run_of("CoOp").folder), **change}))
+    with pytest.raises(ValueError, match=rf"(results\.json: its|the) {next(iter(change))} (in .* )?must be"):
+        Predictor(tmp_path)
+    (tmp_path / "results.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"is not a whole results\.json"):
+        Predictor(tmp_path)
+
+
 def test_epochs(run_of, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run_of("CoOp").folder, folder)
@@ -479,7 +540,14 @@ def test_diverged_training_is_no_prediction(run_of, pictures, tmp_path, capsys):
     checkpoint["state_dict"]["ctx"].fill_(float("nan"))
     torch.save(checkpoint, path)
     assert call("--model-dir", folder, pictures / "b.jpg") == 2
-    assert "not finite" in capsys.readouterr().err
+    assert re.search(r"model\.pth\.tar-2 .* has ctx with infinite values .* diverged", capsys.readouterr().err)
+
+
+def test_scores_that_are_not_numbers_are_no_prediction(run_of, pictures, monkeypatch):
+    predictor = Predictor(run_of("CoOp").folder)
+    monkeypatch.setattr(predictor.trainer, "model_inference", lambda images: torch.full((len(images), 2), float("nan")))
+    with pytest.raises(ValueError, match="scores are infinite or not a number"):
+        predictor(pictures / "b.jpg")
 
 
 def test_device_precision_and_backbone(run_of, clip_files, monkeypatch):

@@ -23,8 +23,9 @@ from PIL import Image
 
 from helpers import GOLDEN, ROOT
 from tools.data.check import public_names
-from tools.results import published, table_of, tables, text_table
+from tools.results import published, render, table_of, tables, text_table
 from tools.results.__main__ import main
+from tools.results.render import FORMATS
 from tools.results.runs import Run, find_runs, read_logs, read_runs
 
 TRAININGS = json.loads((GOLDEN / "dassl_engine.json").read_text())["trainings"]
@@ -186,7 +187,8 @@ def test_results_json_goes_before_the_log(tmp_path):
 @pytest.mark.parametrize(
     "text",
     ["{", "[]", "{}", '{"figures": {}}', '{"figures": {"accuracy": "high"}}', '{"figures": {"accuracy": NaN}}',
-     '{"figures": {"accuracy": 101}}', '{"figures": null}', ""],
+     '{"figures": {"accuracy": 101}}', '{"figures": null}', "", '{"figures": {"accuracy": 50, "uncertainty": NaN}}',
+     '{"figures": {"accuracy": 50, "uncertainty": 1e999}}', "[" * 100_000, f'{{"figures": {{"accuracy": {10**400}}}}}'],
 )  # fmt: skip
 def test_broken_results_json_is_named(tmp_path, text):
     folder = base2new(tmp_path, "test_new", "CDC", 1, 60.0)
@@ -914,3 +916,17 @@ def test_mixed_folder_of_ours_and_published_logs(tmp_path):
     assert (maple.title, cdc.title) == ("MaPLe", "CDC")
     assert maple.cells["dtd", "Base"].mean == pytest.approx(100 * 158 / 300)
     assert maple.cells["dtd", "New"].mean == 40.0
+
+
+def test_names_of_folders_are_no_commands_and_no_formulas(tmp_path):
+    both(tmp_path, "=\x1b[2JX", 1, 50, 60, dataset="-\nx", config="@cfg")
+    for output_format in FORMATS:
+        text = text_table(tmp_path, output_format=output_format)
+        assert "\x1b" not in text
+        assert "-\nx" not in text
+    row = next(csv.DictReader(text_table(tmp_path, output_format="csv").splitlines()))
+    assert (row["dataset"], row["trainer"], row["config"]) == (r"'-\nx", r"'=\x1b[2JX", "'@cfg")
+    assert float(row["mean"]) == 50
+    text, notes = render(table_of(tmp_path), "csv", raw=True)
+    assert "=\x1b[2JX" in text
+    assert not any("\x1b" in note for note in notes)

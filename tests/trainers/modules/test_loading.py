@@ -219,7 +219,7 @@ def test_weights_that_claim_more_than_is_stored(small_clip, tmp_path):
         ([torch.zeros(1)], "it holds a list in place of weights"),
         ({"state_dict": None}, "it holds a NoneType in place of weights"),
         ({}, "with nothing"),
-        ({"\x1b[31m\n": torch.zeros(1)}, r"with '\\x1b\[31m\\n'"),
+        ({"\x1b[31m\n": torch.zeros(1)}, r"with \\x1b\[31m\\n;"),
     ],
     ids=range(9),
 )
