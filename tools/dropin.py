@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 PATTERNS = ("trainers/modules/*.py", "configs/trainers/CDC/*.yaml", "scripts/cdc/*.sh")
 MODULE = "trainers.cdc"
+CDC_FILE = "trainers/cdc.py"
 KEPT = Path(".cdc_dropin")  # in the checkout
 MANIFEST = KEPT / "manifest.json"
 MANIFEST_BYTES = 1 << 20  # ours has some 10,000
@@ -349,8 +350,8 @@ def change(folder: Path, remove: bool, force: bool, dry_run: bool) -> None:
     new_text = text
     if not remove:
         new_text = with_line(text, train)
-    elif steps:
-        new_text = without_line(text, train)
+    elif steps and (checkout.has_line or ("restore", CDC_FILE) not in {(step.action, step.path) for step in steps}):
+        new_text = without_line(text, train)  # else it is the import of a file that was there before
 
     for action, path, _ in steps:
         print(f"{action:<10}{path}")

@@ -522,6 +522,20 @@ def check_log(lines: list[str]) -> None:
     assert {"ece", "nll", "aurc_confidence", "aurc_uncertainty"} <= set(names[5:])
 
 
+def test_own_file_of_that_name_comes_back_with_its_import(lab):
+    own = "import trainers.cdc\n"
+    train = lab / "train.py"
+    train.write_text(train.read_text().replace("import trainers.probe\n", f"import trainers.probe\n{own}"))
+    before = train.read_text()
+    assert own in before
+    (lab / "trainers/cdc.py").write_text("# the lab's\n")
+    assert call(lab, "--force") == 0
+    assert train.read_text() == before
+    assert call(lab, "--remove") == 0
+    assert train.read_text() == before
+    assert (lab / "trainers/cdc.py").read_text() == "# the lab's\n"
+
+
 def test_cdc_runs_and_the_own_trainer_as_before(lab, data, clip_files):
     own = ["train.py", "--trainer", "Probe", "--root", data, "--seed", 1]
     own += [
