@@ -115,7 +115,7 @@ def find_paths(cfg) -> None:
     from trainers.modules.open_clip_models import FOLDER_PREFIX, split_path
 
     backbone = cfg.MODEL.BACKBONE
-    before, backbone.NAME = split_path(backbone.NAME)
+    before, backbone.NAME = split_path(backbone.NAME or "")
     paths = [
         # a name of OpenAI's may be a folder's, too
         (backbone, "NAME", os.path.isdir if before.endswith(FOLDER_PREFIX) else os.path.isfile),
@@ -126,7 +126,7 @@ def find_paths(cfg) -> None:
         if isinstance(options, dict) and "FEATURE_BANK_DIR" in options:
             paths.append((options, "FEATURE_BANK_DIR", os.path.isdir))
     for node, key, is_there in paths:
-        path = os.path.expanduser(node[key])
+        path = os.path.expanduser(node[key] or "")
         if path and not is_there(path) and is_there(ROOT / path):
             node[key] = str(ROOT / path)
     backbone.NAME = before + backbone.NAME
@@ -134,9 +134,10 @@ def find_paths(cfg) -> None:
 
 def _renamed_file(path: str) -> str:
     """The path of a config file, or of the one that has taken its place."""
-    now = path.replace("_coupled.yaml", ".yaml")
-    if now == path or Path(path).exists() or not Path(now).is_file():
+    old = Path(path)
+    if old.name not in ("vit_b16_coupled.yaml", "tiny_coupled.yaml") or old.parent.name != "CDC" or old.exists():
         return path
+    now = path.replace("_coupled.yaml", ".yaml")
     print(f"{path} is now {now}: coupled templates are the default")
     return now
 
@@ -152,6 +153,9 @@ def rename_keys(cfg, given) -> None:
     Args:
         cfg: a config with the trainers' keys.
         given: the older config, also a part of one; is changed.
+
+    Raises:
+        ValueError: a key is there under both names.
     """
     for old, new in _renamed(cfg).items():
         *nodes, name = old.split(".")
@@ -159,6 +163,8 @@ def rename_keys(cfg, given) -> None:
         if isinstance(node, dict) and name in node:
             *nodes, new_name = new.split(".")
             target = functools.reduce(lambda node, key: node.setdefault(key, type(cfg)()), nodes, given)
+            if not isinstance(target, dict) or new_name in target:
+                raise ValueError(f"{old} is now {new}, and both are given")
             target[new_name] = node.pop(name)
 
 

@@ -264,7 +264,8 @@ def test_default_config_is_the_published_one(checkout, script, dataset, cfg):
 def test_old_name_of_the_coupled_config_is_the_new_one(checkout):
     done = checkout.train("dtd", "1", CFG="vit_b16_coupled")
     assert "vit_b16_coupled.yaml is now vit_b16.yaml" in done.stdout
-    assert checkout.output_folder(done) == "train_base/dtd/shots_16/CDC/vit_b16/seed1"
+    assert call_of(done, "--config-file") == "configs/trainers/CDC/vit_b16.yaml"
+    assert checkout.output_folder(done) == "train_base/dtd/shots_16/CDC/vit_b16_coupled/seed1"
 
 
 def test_text_only_run_of_an_earlier_version_is_no_finished_one(checkout):

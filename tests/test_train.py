@@ -64,9 +64,10 @@ def test_config_file_is_found_under_the_name_that_it_once_had(monkeypatch, capsy
     options = train.setup_cfg(train.parse_arguments(command)).TRAINER.CDC
     assert (options.PROMPT, options.PROMPT_DEPTH) == ("coupled", 9)
     assert "vit_b16_coupled.yaml is now configs/trainers/CDC/vit_b16.yaml" in capsys.readouterr().out
-    command[-1] = "configs/trainers/CDC/other_coupled.yaml"
-    with pytest.raises(FileNotFoundError, match=r"no config file configs/trainers/CDC/other_coupled\.yaml"):
-        train.setup_cfg(train.parse_arguments(command))
+    for name in ("CDC/other_coupled.yaml", "MaPLe/tiny_coupled.yaml"):
+        command[-1] = f"configs/trainers/{name}"
+        with pytest.raises(FileNotFoundError, match=f"no config file configs/trainers/{name}"):
+            train.setup_cfg(train.parse_arguments(command))
 
 
 def test_keys_are_read_under_the_names_that_they_once_had(tmp_path):
@@ -77,6 +78,11 @@ def test_keys_are_read_under_the_names_that_they_once_had(tmp_path):
     options = train.setup_cfg(train.parse_arguments(command)).TRAINER.CDC
     assert options.INVARIANT_MAP == {"ENABLED": True, "INTERVENTIONS": 3, "K": 7, "LAMBDA": 2.0}
     assert options.BETA == 0.5
+    file.write_text("TRAINER:\n  CDC:\n    K: 3\n    INVARIANT_MAP:\n      K: 4\n")
+    with pytest.raises(ValueError, match=r"TRAINER\.CDC\.K is now TRAINER\.CDC\.INVARIANT_MAP\.K, and both are given"):
+        train.setup_cfg(train.parse_arguments(command[:4]))
+    file.write_text("RESUME:\n")
+    train.setup_cfg(train.parse_arguments(command[:4]))
 
 
 def test_process_that_is_not_forked_mends_dassl_too():

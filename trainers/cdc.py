@@ -186,7 +186,8 @@ class CDC(PromptTrainer):
         They are a sum over templates. So templates with visual prompts go through the image encoder in parts, each with
         its own backward pass, and memory does not grow with M. `FUSED_LOSS` couples them, so all activations are kept.
         """
-        prompt = self.model.prompt_learner.visual()
+        with self.autocast():  # as in testing
+            prompt = self.model.prompt_learner.visual()
         if prompt is None:
             features = self.feature_source.features(batch)
             return self._loss_of_features(features, features, text_features, label)

@@ -95,6 +95,8 @@ def option_problems(cfg: CfgNode, options: CfgNode) -> list[str]:
     problems += [f"{key} must not be negative, got {options[key]}" for key in negative]
     start = (options.CTX_INIT, options.N_TEMPLATES, options.N_CTX, options.CTX_STD)
     deep = options.PROMPT != "text"
+    if deep and not options.CTX_INIT and not options.CTX_STD:
+        problems.append("without CTX_INIT the context tokens start from noise: CTX_STD must be above 0, as 0.02 is")
     problems += collect_errors(check_start, *start, deep)
     problems += collect_errors(check_coupled, options.PROMPT_DEPTH, cfg.MODEL.BACKBONE.NAME) if deep else []
     problems += collect_errors(format_template, [], cfg.DATASET.NAME, options.ANCHOR)
@@ -103,7 +105,8 @@ def option_problems(cfg: CfgNode, options: CfgNode) -> list[str]:
     if options.FEATURE_BANK and deep:
         problems.append(f"FEATURE_BANK takes PROMPT text, got {options.PROMPT}")
     near = options.SELF_REGULATION
-    problems += collect_errors(gaussian_weights, cfg.OPTIM.MAX_EPOCH, near.GPA_MEAN, near.GPA_STD)
+    if near.ENABLED:
+        problems += collect_errors(gaussian_weights, cfg.OPTIM.MAX_EPOCH, near.GPA_MEAN, near.GPA_STD)
     negative = [key for key in ("TEXT_LOSS_WEIGHT", "IMAGE_LOSS_WEIGHT") if near[key] < 0]
     problems += [f"SELF_REGULATION.{key} must not be negative, got {near[key]}" for key in negative]
     return problems + _augmentation_problems(options, cfg.INPUT.TRANSFORMS)

@@ -91,6 +91,8 @@ class PromptTrainer(ClipTrainer):
         """
         if self.average:
             self.average.load_state_dict(state)
+        elif state:
+            raise ValueError(f"it has {', '.join(state)}, which this run's settings do not take")
 
     def config_problems(self, cfg, options) -> list[str]:
         return super().config_problems(cfg, options) + bank_problems(cfg, options)

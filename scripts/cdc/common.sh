@@ -159,9 +159,10 @@ configure() {
         CFG=$(default_config "$trained_on")
         echo "CFG is not given: taking configs/trainers/$TRAINER/$CFG.yaml, the default for $trained_on"
     fi
-    if [[ $TRAINER/$CFG == CDC/*_coupled && ! -f $ROOT/configs/trainers/CDC/$CFG.yaml ]]; then
+    RUN_CFG=$CFG
+    if [[ $TRAINER/$CFG =~ ^CDC/(vit_b16|tiny)_coupled$ && ! -f $ROOT/configs/trainers/CDC/$CFG.yaml ]]; then
         echo "configs/trainers/CDC/$CFG.yaml is now ${CFG%_coupled}.yaml: coupled templates are the default"
-        CFG=${CFG%_coupled}
+        CFG=${CFG%_coupled} # but runs stay in the folder of the old name
     fi
     [[ -f $ROOT/configs/trainers/$TRAINER/$CFG.yaml ]] ||
         die "there is no trainer config $ROOT/configs/trainers/$TRAINER/$CFG.yaml; there are" \
@@ -188,7 +189,7 @@ configure() {
     elif [[ -z ${TAG+set} && ${#SETTINGS[@]} -gt 0 ]]; then
         suffix=$(settings_suffix "${SETTINGS[@]}")
     fi
-    RUN_CFG=$CFG$suffix
+    RUN_CFG+=$suffix
     place_run
 }
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -403,6 +404,7 @@ def gradients_of(trainer, batch) -> tuple[torch.Tensor, dict, list[torch.Tensor]
         {},
         {"KL_WEIGHT": 1.0},
         {"DECISION": "mean"},
+        {"FUSED_LOSS": True},
         {"INVARIANT_MAP.ENABLED": True},
         {"PROMPT": "independent"},
         {"SELF_REGULATION.ENABLED": True},
@@ -429,6 +431,23 @@ def test_templates_one_after_the_other_have_the_same_gradients(build, tmp_path, 
     for name, value in plain_logged.items():
         torch.testing.assert_close(logged[name], value, rtol=1e-5, atol=1e-5)
     assert all(relative(ours, theirs) < 1e-5 for ours, theirs in zip(found, expected))
+
+
+def test_scaler_of_amp_reaches_every_part(build, tmp_path, monkeypatch):
+    """The backward pass of a part is taken before the scaler sees the loss."""
+    monkeypatch.setattr("trainers.modules.vision.TOKENS_AT_ONCE", 1)
+    scales = []
+
+    def recorded(function, *inputs, scale):
+        scales.append(scale)
+        return function(*inputs)
+
+    monkeypatch.setattr("trainers.cdc.differentiate_now", recorded)
+    trainer = build("CDC", tmp_path)
+    trainer.epoch, trainer.scaler = 0, SimpleNamespace(scale=lambda loss: 2.0 * loss)
+    images = torch.randn(2, 2, 3, SIZE, SIZE)
+    trainer.loss({"img": images[0], "img2": images[1], "label": torch.tensor([0, 1])})
+    assert scales == [trainer.scaler.scale] * 2
 
 
 def kept_for_the_gradient(trainer, batch) -> int:

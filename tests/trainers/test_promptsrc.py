@@ -541,6 +541,11 @@ def test_self_regulated_cdc_is_resumed_as_if_not_cut(build_cdc, tmp_path, prompt
     assert all(torch.equal(value, state_of(resumed)[name]) for name, value in state_of(whole).items())
     assert any(not torch.equal(value, epochs[0][name]) for name, value in state_of(whole).items())
     assert whole.average.complete
+    parameters = dict(whole.learner.named_parameters())
+    assert all(torch.equal(value, parameters[name]) for name, value in whole.average.total.items())
+    plain = build_cdc(tmp_path / "cut", *opts, "TRAINER.CDC.SELF_REGULATION.ENABLED", False)
+    with pytest.raises(ValueError, match="total, which this run's settings do not take"):
+        plain.train()
 
 
 def test_self_regulation_has_its_weights(build_cdc, tmp_path):

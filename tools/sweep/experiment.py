@@ -14,6 +14,7 @@ from pathlib import Path
 
 import compat  # noqa: F401  makes `import dassl` work; stands before it
 
+from dassl.config import get_cfg_default
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 from yacs.config import CfgNode
@@ -103,7 +104,9 @@ def _check_settings(experiment: Experiment, cfg: CfgNode) -> None:
         found = CfgNode(json.loads((folder / "results.json").read_text())["config"])
         train.rename_keys(cfg, found)
         train.find_paths(found)
-        before, now = _flat(found), _flat(json.loads(json.dumps(cfg)))
+        now = _flat(json.loads(json.dumps(cfg)))
+        # Keys that are newer than the results had what their defaults are now.
+        before = {**{key: value for key, value in _flat(get_cfg_default()).items() if key in now}, **_flat(found)}
         other = sorted(key for key in before.keys() | now.keys() if not _same(before.get(key), now.get(key)))
         if set(other) - set(WHERE):
             names = ", ".join(key for key in other if key not in WHERE)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def differentiate_now(
@@ -47,6 +48,7 @@ class _Differentiated(torch.autograd.Function):
         return (loss.detach(), *others)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> Any:
         factor, *gradients = ctx.saved_tensors
         return (None, None, *(gradient * (grad / factor) for gradient in gradients))

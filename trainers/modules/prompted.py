@@ -77,7 +77,7 @@ class PromptedCLIP(nn.Module):
 
         Returns:
             `(B, D)` or `(M, B, D)` as the images come, without gradient; always `(M, B, D)` where the prompt learner
-            has visual prompts too: then every template makes features of its own, in M passes.
+            has visual prompts too: then every template makes features of its own.
         """
         with self.autocast():
             features: Tensor = self.image_encoder(images, prompt or self.prompt_learner.visual())

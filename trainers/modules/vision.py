@@ -88,7 +88,7 @@ class ImageEncoder(nn.Module):
             prompt: of M templates, or None.
 
         Returns:
-            `(..., D)` without gradient; with a prompt `(M, B, D)`, as many passes as templates, with its gradient.
+            `(..., D)` without gradient; with a prompt `(M, B, D)`, every template's own, with its gradient.
 
         Raises:
             ValueError: the images have another size than the encoder takes, or it cannot take prompts.
