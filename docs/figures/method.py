@@ -182,7 +182,7 @@ def _draw_views(axes: Axes) -> None:
 
 
 def _draw_templates(axes: Axes) -> None:
-    _heading(axes, 246, "Templates", "learnt words, class name")
+    _heading(axes, 246, "Templates", "learnt tokens, class name")
     for y, learnt in zip(ROWS, LEARNT):
         _tokens(axes, 232, y + 8, 17, learnt)
         for label, colour, line in zip(LABELS, CLASS_COLOURS, (-12, 8, 28)):
