@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import compat  # noqa: F401  makes `import dassl` work
 
 import numpy as np
@@ -38,6 +40,14 @@ def pytest_collection_modifyitems(items):
     for item in items:
         for warning in OTHERS_WARNINGS:
             item.add_marker(pytest.mark.filterwarnings(warning))
+
+
+@pytest.fixture(autouse=True)
+def interrupted_as_in_the_foreground():
+    """Ctrl-C as Python has it; a shell that starts the tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -415,7 +415,11 @@ def test_manifest_that_is_not_ours_is_refused(lab, tmp_path, capsys, changes, op
     assert (victim / "empty").is_dir()
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "", "[]", "\xff", " " * dropin.MANIFEST_BYTES + "{}"])
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, "", "[]", "\xff", " " * dropin.MANIFEST_BYTES + "{}"],
+    ids=["deep", "", "list", "ff", "big"],
+)
 def test_manifest_that_cannot_be_read_is_one_line(lab, capsys, text):
     (lab / ".cdc_dropin").mkdir()
     (lab / dropin.MANIFEST).write_text(text, encoding="latin-1")

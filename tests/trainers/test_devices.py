@@ -15,7 +15,7 @@ from dassl.utils import set_random_seed
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import trainers
-from helpers import ROOT, relative, results_of
+from helpers import HALF, ROOT, relative, results_of
 from trainers.modules.loading import PRECISIONS
 from trainers.prompt_trainer import PromptTrainer, grad_scaler
 
@@ -138,7 +138,7 @@ ON_A_CPU = [(case, "amp") for case in CASES] + [("CDC", precision) for precision
 
 @pytest.mark.parametrize(
     ("device", "case", "precision"),
-    [("cpu", *pair) for pair in ON_A_CPU]
+    [pytest.param("cpu", *pair, marks=HALF.marks if pair[1] == "fp16" else ()) for pair in ON_A_CPU]
     + [pytest.param("cuda", *pair, marks=pytest.mark.gpu) for pair in itertools.product(CASES, PRECISIONS)],
     indirect=["device"],
 )
