@@ -254,7 +254,7 @@ The end.
 
 
 def test_page_is_made_again(tmp_path):
-    shell = pages.Shell(tmp_path / "work")
+    shell = pages.Shell(tmp_path / "folder")
     made = pages.rewrite(PAGE, shell)
     assert (
         '$ WHAT=kept\n$ cat file; echo "$WHAT" \\\n    too\nkept\nkept too\n$ true\n$ echo last >&2\nlast\n```' in made
@@ -274,10 +274,10 @@ def test_page_is_made_again(tmp_path):
 
 def test_shell_looks_like_a_checkout(tmp_path, monkeypatch):
     monkeypatch.setenv("SHOTS", "4")
-    shell = pages.Shell(tmp_path / "work")
+    shell = pages.Shell(tmp_path / "folder")
     assert "--protocol" in shell("python -m tools.results --help")
     assert shell("echo $DATA $OUTPUT; ls scripts/cdc/common.sh") == (
-        f"{tmp_path}/work/data {tmp_path}/work/output\nscripts/cdc/common.sh\n"
+        f"{tmp_path}/folder/data {tmp_path}/folder/output\nscripts/cdc/common.sh\n"
     )
     assert not {"TAG", "SHOTS"} & shell.environment.keys()
 

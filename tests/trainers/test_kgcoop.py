@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import torch.nn.functional as F
 from dassl.config import get_cfg_default
 
 from helpers import GOLDEN, HALF, ROOT, relative, results_of
+from parity import assert_same_training, checkouts, live_numbers, read_numbers
 from trainers.kgcoop import HAND_WRITTEN
 from trainers.modules.templates import format_template
 from trainers.modules.text import TextEncoder
@@ -30,8 +29,7 @@ CONFIGS = ROOT / "configs/trainers/KgCoOp"
 
 @pytest.fixture(scope="module")
 def golden():
-    with np.load(GOLDEN / "kgcoop.npz") as file:
-        return dict(file)
+    return read_numbers(GOLDEN / "kgcoop.npz")
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +45,7 @@ def ours(golden_clip):
 
 
 def assert_same(ours, published) -> None:
-    """Start, logits, losses, accuracies, gradients, and the parameters after five steps, as well as the way there."""
-    cases = {key: value for key, value in published.items() if not key.startswith("hand_written/")}
-    assert ours.keys() == cases.keys()
-    for key, expected in cases.items():
-        assert np.linalg.norm(expected) > 0, key
-        assert relative(ours[key], expected) < 1e-5, key
-        if "/end." in key:
-            start = key.replace("/end.", "/start.")
-            assert relative(ours[key] - ours[start], expected - published[start]) < 1e-4, key
-        if "/start." in key:
-            assert np.array_equal(ours[key], expected), key
+    assert_same_training(ours, {key: value for key, value in published.items() if not key.startswith("hand_written/")})
 
 
 def test_numbers_are_those_of_the_published_code(ours, golden):
@@ -86,13 +74,6 @@ def test_configs_hold_the_published_values():
         assert backbone == cfg.MODEL.BACKBONE.NAME
 
 
-def checkouts() -> list[str]:
-    """The checkouts to compare with: KgCoOp's, and Dassl's if it is not to be the one in use here."""
-    if "KGCOOP_CHECKOUT" not in os.environ:
-        pytest.skip("KGCOOP_CHECKOUT is not set")
-    return [os.environ[key] for key in ("KGCOOP_CHECKOUT", "DASSL_CHECKOUT") if key in os.environ]
-
-
 def without_trainers(cfg):
     """A config without the trainers' own options."""
     return {key: value for key, value in cfg.items() if key != "TRAINER"}
@@ -100,7 +81,7 @@ def without_trainers(cfg):
 
 @pytest.mark.upstream
 def test_configs_hold_the_published_values_live():
-    published = sorted(Path(checkouts()[0], "configs/trainers/KgCoOp").glob("*.yaml"))
+    published = sorted(Path(checkouts("KGCOOP_CHECKOUT")[0], "configs/trainers/KgCoOp").glob("*.yaml"))
     assert published
     for path in published:
         theirs, ours = get_cfg_default(), get_cfg_default()
@@ -113,12 +94,7 @@ def test_configs_hold_the_published_values_live():
 
 @pytest.mark.upstream
 def test_numbers_and_checkpoint_of_the_published_code_live(ours, golden_clip, tmp_path):
-    command = [sys.executable, str(GOLDEN / "make_kgcoop.py"), *checkouts()]
-    subprocess.run(
-        [*command, "--output", str(tmp_path / "live.npz"), "--checkpoint", str(tmp_path)], check=True, cwd=tmp_path
-    )
-    with np.load(tmp_path / "live.npz") as file:
-        published = dict(file)
+    published = live_numbers("make_kgcoop.py", "KGCOOP_CHECKOUT", tmp_path)
     assert_same(ours, published)
     trainer = make_kgcoop.build_case("published", golden_clip)
     trainer.load_model(str(tmp_path), epoch=5)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import importlib
 import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from dassl.config import get_cfg_default
 
 from helpers import GOLDEN, HALF, ROOT, SIZE, random_clip, relative, results_of
+from parity import live_numbers, read_numbers
 from trainers.modules.loading import tokenize
 from trainers.modules.prompts import CoupledPrompt, CoupledTemplates
 from trainers.modules.text import TextEncoder
@@ -86,21 +86,12 @@ def test_configs_hold_the_published_values_live():
 
 
 def test_numbers_are_those_of_the_published_code(ours):
-    with np.load(GOLDEN / "maple.npz") as published:
-        assert_same(ours, dict(published))
+    assert_same(ours, read_numbers(GOLDEN / "maple.npz"))
 
 
 @pytest.mark.upstream
 def test_numbers_and_checkpoint_of_the_published_code_live(ours, golden_clip, tmp_path):
-    if "MAPLE_CHECKOUT" not in os.environ:
-        pytest.skip("MAPLE_CHECKOUT is not set")
-    checkouts = [os.environ[key] for key in ("MAPLE_CHECKOUT", "DASSL_CHECKOUT") if key in os.environ]
-    command = [sys.executable, str(GOLDEN / "make_maple.py"), *checkouts]
-    subprocess.run(
-        [*command, "--output", str(tmp_path / "live.npz"), "--checkpoint", str(tmp_path)], check=True, cwd=tmp_path
-    )
-    with np.load(tmp_path / "live.npz") as file:
-        published = dict(file)
+    published = live_numbers("make_maple.py", "MAPLE_CHECKOUT", tmp_path)
     assert_same(ours, published)
 
     trainer = make_maple.build_case("published", golden_clip)

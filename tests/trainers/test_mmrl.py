@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import importlib
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from dassl.config import cfg_default, get_cfg_default
 from yacs.config import CfgNode
 
 from helpers import GOLDEN, HALF, ROOT, SIZE, random_clip, relative, results_of
+from parity import assert_same_from_start, live_numbers, named, read_numbers, start_as_published
 from trainers.modules import representation
 from trainers.modules.loading import tokenize
 from trainers.modules.representation import (
@@ -49,13 +49,7 @@ def golden_clip(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def golden():
-    with np.load(GOLDEN / "mmrl.npz") as published:
-        return dict(published)
-
-
-def named(trainer) -> dict[str, torch.Tensor]:
-    """What is trained, by its names in the published code."""
-    return {trainer.checkpoint_key(name): p for name, p in trainer.learner.named_parameters()}
+    return read_numbers(GOLDEN / "mmrl.npz")
 
 
 def infer(trainer, images) -> dict[str, torch.Tensor]:
@@ -74,21 +68,11 @@ def infer(trainer, images) -> dict[str, torch.Tensor]:
 def assert_same(case: str, clip_file: str, published: dict) -> None:
     """Features, logits, losses, accuracies, gradients, and the parameters after five and after six steps."""
     trainer = make_mmrl.build_case(case, clip_file)
-    with torch.no_grad():
-        for name, parameter in named(trainer).items():
-            parameter.copy_(torch.from_numpy(published[f"{case}/start.{name}"]))
+    start_as_published(trainer, case, published)
     found = make_promptsrc.drive(trainer, lambda: named(trainer), lambda images: infer(trainer, images))
     ours = make_mmrl.sampled(found)
     logged = {"loss_class", "loss_rep", "reg_image", "reg_text"}  # not by the published code
-    assert {f"{case}/{what}" for what in ours.keys() - logged} == {x for x in published if x.startswith(f"{case}/")}
-    for what in ours.keys() - logged:
-        numbers, expected = ours[what], published[f"{case}/{what}"]
-        assert numbers.shape == expected.shape, what
-        assert np.linalg.norm(expected) > 0, what
-        assert relative(numbers, expected) < 1e-5, what
-        if what.startswith(("five.", "six.")):  # how far they went is a small part of what they are
-            start = make_maple.sample(published[f"{case}/start.{what.split('.', 1)[1]}"])
-            assert relative(numbers - start, expected - start) < 1e-4, what
+    assert_same_from_start(case, ours, published, logged, make_maple.sample)
 
 
 @pytest.mark.parametrize("case", make_mmrl.CASES)
@@ -113,15 +97,7 @@ def test_start_is_the_published_one(case, golden_clip, golden):
 
 @pytest.mark.upstream
 def test_numbers_and_checkpoint_of_the_published_code_live(golden_clip, golden, tmp_path):
-    if "MMRL_CHECKOUT" not in os.environ:
-        pytest.skip("MMRL_CHECKOUT is not set")
-    checkouts = [os.environ[key] for key in ("MMRL_CHECKOUT", "DASSL_CHECKOUT") if key in os.environ]
-    command = [sys.executable, str(GOLDEN / "make_mmrl.py"), *checkouts]
-    subprocess.run(
-        [*command, "--output", str(tmp_path / "live.npz"), "--checkpoint", str(tmp_path)], check=True, cwd=tmp_path
-    )
-    with np.load(tmp_path / "live.npz") as file:
-        live = dict(file)
+    live = live_numbers("make_mmrl.py", "MMRL_CHECKOUT", tmp_path)
     assert set(live) == set(golden)
     for case in make_mmrl.CASES:
         assert_same(case, golden_clip, live)

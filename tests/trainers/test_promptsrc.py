@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import importlib
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from dassl.config import get_cfg_default
 
 from helpers import GOLDEN, HALF, ROOT, SIZE, random_clip, relative, results_of
+from parity import assert_same_from_start, live_numbers, named, read_numbers, start_as_published
 from trainers.modules.loading import tokenize
 from trainers.modules.prompts import CoupledPrompt, IndependentPrompt, IndependentTemplates, check_independent
 from trainers.modules.self_regulation import gaussian_weights
@@ -42,21 +42,13 @@ def golden_clip(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def golden():
-    with np.load(GOLDEN / "promptsrc.npz") as published:
-        return dict(published)
-
-
-def named(trainer) -> dict[str, torch.Tensor]:
-    """What is trained, by its names in the published code."""
-    return {trainer.checkpoint_key(name): p for name, p in trainer.learner.named_parameters()}
+    return read_numbers(GOLDEN / "promptsrc.npz")
 
 
 def collect(case: str, clip_file: str, published: dict) -> dict[str, np.ndarray]:
     """The numbers of this project's trainer from the published start."""
     trainer = make_promptsrc.build_case(case, clip_file)
-    with torch.no_grad():
-        for name, parameter in named(trainer).items():
-            parameter.copy_(torch.from_numpy(published[f"{case}/start.{name}"]))
+    start_as_published(trainer, case, published)
     found = make_promptsrc.drive(
         trainer, lambda: named(trainer), lambda images: {"logits": trainer.model_inference(images)}
     )
@@ -67,15 +59,7 @@ def assert_same(case: str, clip_file: str, published: dict) -> None:
     """Frozen features, logits, losses, gradients, parameters after five steps, the epochs' average after six."""
     ours = collect(case, clip_file, published)
     logged = {"loss_ce", "loss_text", "loss_image", "loss_logits", "acc"}  # the published code logs the loss alone
-    assert {f"{case}/{what}" for what in ours.keys() - logged} == {x for x in published if x.startswith(f"{case}/")}
-    for what in ours.keys() - logged:
-        numbers, expected = ours[what], published[f"{case}/{what}"]
-        assert numbers.shape == expected.shape, what
-        assert np.linalg.norm(expected) > 0, what
-        assert relative(numbers, expected) < 1e-5, what
-        if what.startswith(("five.", "six.")):  # how far they went is a small part of what they are
-            start = published[f"{case}/start.{what.split('.', 1)[1]}"]
-            assert relative(numbers - start, expected - start) < 1e-4, what
+    assert_same_from_start(case, ours, published, logged)
 
 
 @pytest.mark.parametrize("case", make_promptsrc.CASES)
@@ -99,15 +83,7 @@ def test_start_is_the_published_one(case, golden_clip, golden):
 
 @pytest.mark.upstream
 def test_numbers_and_checkpoint_of_the_published_code_live(golden_clip, golden, tmp_path):
-    if "PROMPTSRC_CHECKOUT" not in os.environ:
-        pytest.skip("PROMPTSRC_CHECKOUT is not set")
-    checkouts = [os.environ[key] for key in ("PROMPTSRC_CHECKOUT", "DASSL_CHECKOUT") if key in os.environ]
-    command = [sys.executable, str(GOLDEN / "make_promptsrc.py"), *checkouts]
-    subprocess.run(
-        [*command, "--output", str(tmp_path / "live.npz"), "--checkpoint", str(tmp_path)], check=True, cwd=tmp_path
-    )
-    with np.load(tmp_path / "live.npz") as file:
-        live = dict(file)
+    live = live_numbers("make_promptsrc.py", "PROMPTSRC_CHECKOUT", tmp_path)
     assert set(live) == set(golden)
     for case in make_promptsrc.CASES:
         assert_same(case, golden_clip, live)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from clip import clip
 from dassl.config import get_cfg_default
 
 from helpers import GOLDEN, HALF, ROOT, relative, results_of
+from parity import assert_same_training, checkouts, live_numbers, read_numbers
 from trainers.modules.prompts import ClassAwareContext, start_context
 from trainers.modules.templates import format_template
 from trainers.modules.text import TextEncoder
@@ -35,8 +34,7 @@ LAYER = ("TRAINER.TCP.LAYER", 2)  # the last one of the small CLIP
 
 @pytest.fixture(scope="module")
 def golden():
-    with np.load(GOLDEN / "tcp.npz") as file:
-        return dict(file)
+    return read_numbers(GOLDEN / "tcp.npz")
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +50,9 @@ def ours(golden_clip):
 
 
 def assert_same(ours, published) -> None:
-    """Start, logits, losses, accuracies, gradients, and the parameters after five steps, as well as the way there."""
-    cases = {key: value for key, value in published.items() if not key.startswith(("hand_written/", "prompts/"))}
-    assert ours.keys() == cases.keys()
-    for key, expected in cases.items():
-        assert np.linalg.norm(expected) > 0, key
-        assert relative(ours[key], expected) < 1e-5, key
-        if "/end." in key:
-            start = key.replace("/end.", "/start.")
-            assert relative(ours[key] - ours[start], expected - published[start]) < 1e-4, key
-        if "/start." in key:
-            assert np.array_equal(ours[key], expected), key
+    assert_same_training(
+        ours, {key: value for key, value in published.items() if not key.startswith(("hand_written/", "prompts/"))}
+    )
 
 
 def test_numbers_are_those_of_the_published_code(ours, golden):
@@ -96,16 +86,9 @@ def test_configs_hold_the_published_values():
     assert found == {100: 50, 25: 25}
 
 
-def checkouts() -> list[str]:
-    """The checkouts to compare with: TCP's, and Dassl's if it is not to be the one in use here."""
-    if "TCP_CHECKOUT" not in os.environ:
-        pytest.skip("TCP_CHECKOUT is not set")
-    return [os.environ[key] for key in ("TCP_CHECKOUT", "DASSL_CHECKOUT") if key in os.environ]
-
-
 @pytest.mark.upstream
 def test_configs_hold_the_published_values_live():
-    published = sorted(Path(checkouts()[0], "configs/trainers/TCP").glob("*.yaml"))
+    published = sorted(Path(checkouts("TCP_CHECKOUT")[0], "configs/trainers/TCP").glob("*.yaml"))
     assert published
     for path in published:
         theirs, ours = get_cfg_default(), get_cfg_default()
@@ -118,12 +101,7 @@ def test_configs_hold_the_published_values_live():
 
 @pytest.mark.upstream
 def test_numbers_and_checkpoint_of_the_published_code_live(ours, golden_clip, tmp_path):
-    command = [sys.executable, str(GOLDEN / "make_tcp.py"), *checkouts()]
-    subprocess.run(
-        [*command, "--output", str(tmp_path / "live.npz"), "--checkpoint", str(tmp_path)], check=True, cwd=tmp_path
-    )
-    with np.load(tmp_path / "live.npz") as file:
-        published = dict(file)
+    published = live_numbers("make_tcp.py", "TCP_CHECKOUT", tmp_path)
     assert_same(ours, published)
     trainer = make_tcp.build_case("published", golden_clip)
     trainer.load_model(str(tmp_path), epoch=5)
