@@ -76,7 +76,7 @@ def setup_cfg(args: argparse.Namespace):
     trainers.register()  # the trainers and their config keys
     cfg = get_cfg_default()
     for path in files:
-        _merge(path, merge_file, cfg, path)
+        merge_checked(path, merge_file, cfg, path)
     find_paths(cfg)
     given = {
         "DATASET.ROOT": args.root,
@@ -97,7 +97,7 @@ def setup_cfg(args: argparse.Namespace):
             for part in node.split(".") if node else ():
                 target = target[part]
             target[name] = value
-    _merge("the command line", cfg.merge_from_list, [_renamed(cfg).get(text, text) for text in args.opts])
+    merge_checked("the command line", cfg.merge_from_list, [_renamed(cfg).get(text, text) for text in args.opts])
     clean_cfg(cfg, cfg.TRAINER.NAME)  # other trainers' options would only fill the log
     cfg.freeze()
     return cfg
@@ -182,8 +182,16 @@ def merge_file(cfg, path: str) -> None:
     cfg.merge_from_other_cfg(given)
 
 
-def _merge(source: str, merge, *content) -> None:
-    """Merge, and tell of wrong content, which yacs meets with errors of many kinds, in one."""
+def merge_checked(source: str, merge, *content) -> None:
+    """Merge into a config, and tell of wrong content, which yacs meets with errors of many kinds, in one.
+
+    Args:
+        source: what is merged, as the error names it.
+        merge: does it; is given `content`.
+
+    Raises:
+        ValueError: the content is wrong.
+    """
     try:
         merge(*content)
     except (KeyError, AssertionError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:

@@ -6,7 +6,6 @@ Legend: N images, M templates, C classes, B images at once, D width of the featu
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import os
 from pathlib import Path
@@ -26,7 +25,7 @@ from yacs.config import CfgNode
 
 import train
 from tools.common.choices import SPLITS
-from tools.predict.trained import fit_to_machine, load_images, load_trained, merge, read_run, restore_cfg
+from tools.predict.trained import fit_to_machine, load_images, load_trained, read_run, restore_cfg
 from trainers.base import ClipTrainer, build_without_data
 from trainers.modules.files import atomic_write
 from trainers.prompt_trainer import PromptTrainer
@@ -131,7 +130,7 @@ def build_cfg(args: argparse.Namespace, results: dict | None) -> CfgNode:
         if path:
             if not os.path.isfile(path):
                 raise FileNotFoundError(f"no config file {path}")
-            merge(path, functools.partial(train.merge_file, cfg), path)
+            train.merge_checked(path, train.merge_file, cfg, path)
     train.find_paths(cfg)
     if results is None:
         cfg.TRAINER.NAME = args.trainer
@@ -143,7 +142,7 @@ def build_cfg(args: argparse.Namespace, results: dict | None) -> CfgNode:
         cfg.DATASET.SUBSAMPLE_CLASSES = args.classes
     if len(args.opts) % 2:
         raise ValueError(f"options come as KEY VALUE pairs, got {' '.join(args.opts)}")
-    merge("the command line", cfg.merge_from_list, args.opts)
+    train.merge_checked("the command line", cfg.merge_from_list, args.opts)
     fit_to_machine(cfg, args.device, args.backbone, args.precision)
     clean_cfg(cfg, cfg.TRAINER.NAME)
     cfg.freeze()

@@ -23,7 +23,6 @@ from PIL import UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from yacs.config import CfgNode
-from yaml import YAMLError
 
 import datasets  # noqa: F401  registers the data sets, whose config keys a run's config has
 import train
@@ -90,7 +89,7 @@ def restore_cfg(results: dict[str, Any]) -> CfgNode:
         cfg.merge_from_other_cfg(given)
 
     source = "the header of the file" if "format" in results else "results.json"
-    merge(f"the config in {source}", merge_results, results["config"])
+    train.merge_checked(f"the config in {source}", merge_results, results["config"])
     cfg.MODEL.INIT_WEIGHTS = ""  # what its training started from, which may be gone
     train.find_paths(cfg)
     return cfg
@@ -121,19 +120,6 @@ def fit_to_machine(cfg: CfgNode, device: str = "auto", backbone: str = "", preci
     if precision:
         cfg.TRAINER[cfg.TRAINER.NAME.upper()].PREC = precision
     cfg.MODEL.BACKBONE.NAME = backbone or cfg.MODEL.BACKBONE.NAME
-
-
-def merge(source: str, merging: Callable, content: Any) -> None:
-    """Merge into a config, and tell of wrong content, which yacs meets with errors of many kinds, in one.
-
-    Raises:
-        ValueError: with the source.
-    """
-    try:
-        merging(content)
-    except (KeyError, AssertionError, ValueError, TypeError, AttributeError, RecursionError, YAMLError) as error:
-        message = str(error.args[0] if len(error.args) == 1 else error)
-        raise ValueError(f"{source}: {' '.join(message.split())}") from error
 
 
 def load_trained(
