@@ -5,6 +5,7 @@
 
 What is wrong with the input (config, data, weights, checkpoint), and training that diverges, is told in one line with
 exit status 2, and leaves no output folder behind but that of finished epochs; `--debug` shows the traceback instead.
+So does an output folder that another process runs in (`trainers.modules.ownership`), where nothing is changed.
 
 PyTorch, Dassl, the data sets and the trainers are imported after the arguments are read: `--help` and the message
 about a wrong argument come at once.
@@ -15,10 +16,10 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import shutil
+import signal
 import sys
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 import yaml
 
@@ -242,19 +243,20 @@ def build(args: argparse.Namespace, cfg):
 
 
 def main(args: argparse.Namespace) -> None:
-    new_folders: list[Path] = []
     try:
         cfg = setup_cfg(args)
-        new_folders = _missing_folders(cfg.OUTPUT_DIR)
-        trainer = build(args, cfg)
-        if args.eval_only:
-            trainer.test()
-        elif not args.no_train:
-            trainer.train()
+        from trainers.modules.ownership import own_folder
+
+        with own_folder(cfg.OUTPUT_DIR) as owned:  # before anything is written there
+            try:
+                run(args, cfg)
+            except BaseException:
+                if not args.debug:
+                    owned.discard_logs()
+                raise
     except (OSError, ValueError, FloatingPointError) as error:
         if args.debug:
             raise
-        _take_back(new_folders)
         import compat  # noqa: F401  before whatever is in `trainers`
 
         from trainers.modules.safe_text import last_line
@@ -264,32 +266,47 @@ def main(args: argparse.Namespace) -> None:
         sys.exit(2)
 
 
-def _missing_folders(output_dir: str) -> list[Path]:
-    """Of the output folder and those around it the ones that are not there yet, innermost first."""
-    folder = Path(output_dir).absolute()
-    return [path for path in (folder, *folder.parents) if not path.exists()]
+def run(args: argparse.Namespace, cfg) -> None:
+    """Build, and then train or test."""
+    trainer = build(args, cfg)
+    if args.eval_only:
+        trainer.test()
+    elif not args.no_train:
+        trainer.train()
 
 
-def _take_back(new_folders: list[Path]) -> None:
-    """Remove the folders that this run made, unless they hold more than logs."""
-    for folder in new_folders[:1]:
-        if folder.exists() and {path.name for path in folder.iterdir()} <= {"log.txt", "tensorboard"}:
-            shutil.rmtree(folder)
-    for folder in new_folders[1:]:
-        if folder.exists() and not any(folder.iterdir()):
-            folder.rmdir()
+class Terminated(KeyboardInterrupt):
+    """The process was told to end by SIGTERM or SIGHUP."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated(number)
 
 
 def _tell_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """What Python does with an uncaught exception, but for Ctrl-C: that is one line. The exit status stays Python's."""
     if issubclass(kind, KeyboardInterrupt):
-        print("train.py: interrupted; the same command goes on after the last checkpoint", file=sys.stderr)
+        how = "terminated" if issubclass(kind, Terminated) else "interrupted"
+        print(f"train.py: {how}; the same command goes on after the last checkpoint", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 
 
 if __name__ == "__main__":
     sys.excepthook = _tell_uncaught
-    main(parse_arguments())
+    for name in ("SIGTERM", "SIGHUP"):
+        if signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:  # not under nohup
+            signal.signal(getattr(signal, name), _terminate)
+    try:
+        main(parse_arguments())
+    except Terminated as stopped:
+        _tell_uncaught(Terminated, stopped, None)
+        sys.stdout.flush()
+        signal.signal(stopped.number, signal.SIG_DFL)
+        os.kill(os.getpid(), stopped.number)  # so that whoever waits sees what ended it
 elif __name__ == "__mp_main__":  # in a process that reads images and was not forked
     import compat  # noqa: F401  an installed Dassl needs mending there, too

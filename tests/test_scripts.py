@@ -6,7 +6,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from tools.common.layout import Place, config_folder, trains_nothing
 from tools.results.runs import VARIANTS
 
 RECORDER = """#!/usr/bin/env bash
+[[ $1 != trainers/modules/ownership.py ]] || exec "$REAL_PYTHON" "$@"
 pwd > "$RECORD"
 echo "$*" >> "$RECORD.all"
 printf '%s\\n' "$@" >> "$RECORD"
@@ -34,6 +38,8 @@ class Checkout:
         self.output = self.root / "output" / "base2new"
         self.home.mkdir(parents=True)
         shutil.copytree(ROOT / "scripts", self.root / "scripts")
+        (self.root / "trainers/modules").mkdir(parents=True)
+        shutil.copy(ROOT / "trainers/modules/ownership.py", self.root / "trainers/modules")
         for config in ("datasets/dtd", "datasets/digits", "trainers/CDC/vit_b16", "trainers/CDC/tiny"):
             self.add_config(config)
         self.add_config("trainers/ZeroshotCLIP/vit_b16")
@@ -51,21 +57,25 @@ class Checkout:
         path.chmod(0o755)
         return path
 
+    def environment(self, **given):
+        """What a script sees of the environment."""
+        return {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.home),
+            "RECORD": str(self.record),
+            "REAL_PYTHON": sys.executable,
+            **given,
+        }
+
     def run(self, script, *arguments, cwd=None, **environment):
         """Call a script; return its result, with `called`, how Python was called, or None."""
         all_calls = self.record.with_suffix(".all")
         for path in (self.record, all_calls):
             path.unlink(missing_ok=True)
-        env = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
-            "HOME": str(self.home),
-            "RECORD": str(self.record),
-            **environment,
-        }
         done = subprocess.run(
             ["bash", str(self.root / "scripts" / script), *arguments],
             cwd=cwd or self.root,
-            env=env,
+            env=self.environment(**environment),
             capture_output=True,
             text=True,
             timeout=60,
@@ -630,6 +640,54 @@ def test_failed_second_try_keeps_the_first_ones_folder(checkout):
     (folder / "log.txt").touch()
     assert checkout.train("dtd", "1", DO="exit 1").returncode == 1
     assert (folder / "log.txt").exists()
+
+
+def test_failed_run_leaves_the_logs_of_another_one_that_has_begun_there(checkout):
+    folder = checkout.output / "train_base/dtd/shots_16/CDC/vit_b16/seed1"
+    live = ["process", os.getpid(), "", "there", "2030-01-01 00:00:00", "0"]
+    done = checkout.train(
+        "dtd", "1", DO=f'mkdir -p "$2"; touch "$2/log.txt"; echo \'{json.dumps(live)}\' > $2/.owner; exit 2'
+    )
+    assert done.returncode == 2
+    assert sorted(path.name for path in folder.iterdir()) == [".owner", "log.txt"]
+
+
+@pytest.mark.parametrize(
+    ("number", "whole_group", "status"),
+    [
+        (signal.SIGTERM, False, 143),
+        (signal.SIGHUP, False, 129),
+        (signal.SIGINT, False, 130),
+        (signal.SIGINT, True, 130),
+    ],
+    ids=["terminated", "hung up", "interrupted", "Ctrl-C in a terminal"],
+)
+@pytest.mark.parametrize("script", ["base2new_train", "fewshot", "base2new_all"])
+def test_script_that_is_stopped_takes_its_python_along(checkout, script, number, whole_group, status):
+    """And starts nothing more."""
+    arguments = () if script == "base2new_all" else ("dtd", "1")
+    do = 'mkdir -p "$2"; touch "$2/log.txt"; echo $$ > "$RECORD.new"; mv "$RECORD.new" "$RECORD.pid"; exec sleep 60'
+    process = subprocess.Popen(
+        ["bash", str(checkout.root / f"scripts/cdc/{script}.sh"), *arguments],
+        env=checkout.environment(DO=do, DATASETS="dtd", SEEDS="1 2"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    record = checkout.record.with_name("record.pid")
+    while not record.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == status, said
+    assert said == ""
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(record.read_text()), 0)
+    assert len(checkout.record.with_suffix(".all").read_text().splitlines()) == 1
+    assert not (checkout.root / "output").exists()
 
 
 @pytest.mark.parametrize(

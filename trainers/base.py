@@ -24,6 +24,7 @@ from .modules.files import atomic_write
 from .modules.group_accuracy import GroupAccuracy
 from .modules.interrupts import Interrupts, interrupts_put_off
 from .modules.loading import PRECISIONS, load_clip
+from .modules.ownership import own_folder
 from .modules.predictions import FILE_NAME, Arrays, Predictions, write_predictions
 from .modules.safe_text import escaped
 from .modules.uncertainty import calibration_metrics, error_detection_metrics
@@ -143,7 +144,7 @@ class ClipTrainer(TrainerX):
         return tensor.to(self.device, non_blocking=True)
 
     def train(self) -> None:  # type: ignore[override]  # as in Dassl, whose base class takes epochs
-        with interrupts_put_off() as self.interrupts:
+        with own_folder(self.output_dir), interrupts_put_off() as self.interrupts:
             super().train()
 
     def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
@@ -229,8 +230,9 @@ class ClipTrainer(TrainerX):
 
     def write_predictions(self, found: Arrays) -> None:
         """`predictions.npz` beside log.txt: what the test found on each image (`modules.predictions`)."""
-        Path(self.output_dir).mkdir(parents=True, exist_ok=True)
-        write_predictions(Path(self.output_dir, FILE_NAME), found)
+        with own_folder(self.output_dir) as owned:
+            owned.check()
+            write_predictions(Path(self.output_dir, FILE_NAME), found)
 
     def write_results(self, split: str, metrics: dict, n_images: int, seconds: float) -> None:
         """`results.json` beside log.txt: what was run, on what, and every metric.
@@ -267,9 +269,10 @@ class ClipTrainer(TrainerX):
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
             "config": json.loads(json.dumps(cfg)),
         }
-        Path(self.output_dir).mkdir(parents=True, exist_ok=True)
-        with atomic_write(Path(self.output_dir, "results.json")) as path:
-            path.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
+        with own_folder(self.output_dir) as owned:
+            owned.check()
+            with atomic_write(Path(self.output_dir, "results.json")) as path:
+                path.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
 
     @property
     def tested_epoch(self) -> int:

@@ -23,6 +23,7 @@ from .base import ClipTrainer
 from .feature_bank import bank_problems, choose_source
 from .modules.checkpoints import read_checkpoint
 from .modules.files import atomic_write
+from .modules.ownership import own_folder
 from .modules.prompted import PromptedCLIP
 from .modules.random_state import get_random_state, set_random_state
 from .modules.self_regulation import GaussianAverage
@@ -247,7 +248,11 @@ class PromptTrainer(ClipTrainer):
                 "method": self.training_state(),
             },
         }
-        folder = Path(directory, self.checkpoint_folder)
+        with own_folder(directory) as owned:
+            owned.check()
+            self._write_checkpoint(state, Path(directory, self.checkpoint_folder), epoch, is_best, model_name)
+
+    def _write_checkpoint(self, state: dict, folder: Path, epoch: int, is_best: bool, model_name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         names = [model_name or f"model.pth.tar-{epoch + 1}"] + ["model-best.pth.tar"] * is_best
         for name in names:
