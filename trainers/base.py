@@ -20,11 +20,11 @@ from tqdm import tqdm
 from .modules.checkpoints import MOST_EPOCHS
 from .modules.clip_types import CLIP
 from .modules.evidence import Opinion
-from .modules.files import atomic_write
+from .modules.files import atomic_write, sweep
 from .modules.group_accuracy import GroupAccuracy
 from .modules.interrupts import Interrupts, interrupts_put_off
 from .modules.loading import PRECISIONS, load_clip
-from .modules.ownership import own_folder
+from .modules.ownership import SILENT, own_folder
 from .modules.predictions import FILE_NAME, Arrays, Predictions, write_predictions
 from .modules.safe_text import escaped
 from .modules.uncertainty import calibration_metrics, error_detection_metrics
@@ -145,6 +145,7 @@ class ClipTrainer(TrainerX):
 
     def train(self) -> None:  # type: ignore[override]  # as in Dassl, whose base class takes epochs
         with own_folder(self.output_dir), interrupts_put_off() as self.interrupts:
+            sweep(self.output_dir, below=True, abandoned_after=SILENT)
             super().train()
 
     def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:

@@ -47,17 +47,26 @@ NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EM
 
 
 class Process(NamedTuple):
-    """A process, told from all others, also from later ones of its number.
+    """A process, told from all others, also from later ones of its number. As text it may be part of a file's name.
 
     Attributes:
         machine: what process numbers are of: a boot of a machine and, in containers, their own table of processes.
         number: the process's number there.
-        started: when it started, as the system counts; "" where it does not tell.
+        started: when it started, as the system counts, in letters and digits; "" where it does not tell.
     """
 
     machine: str
     number: int
     started: str
+
+    def __str__(self) -> str:
+        return f"{self.machine}-{self.number}-{self.started}"
+
+    @classmethod
+    def parse(cls, text: str) -> Process | None:
+        """The process of which this is the text, if it is one."""
+        found = re.fullmatch(r"([0-9a-f]{12})-(\d{1,10})-(\w*)", text)
+        return cls(found[1], int(found[2]), found[3]) if found else None
 
     def alive(self) -> bool | None:
         """Whether it runs; None for one on another machine."""
@@ -219,9 +228,10 @@ def this_machine() -> str:
     """What this machine's process numbers are of, until it is started again."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+        name = f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
-        return f"{socket.gethostname()} {uuid.getnode():x}"
+        name = f"{socket.gethostname()} {uuid.getnode():x}"
+    return hashlib.sha256(name.encode()).hexdigest()[:12]
 
 
 def this_process() -> Process:
@@ -241,7 +251,7 @@ def _started(number: int) -> str | None:
     command = ["ps", "-o", "lstart=", "-p", str(number)]
     with suppress(OSError):
         said = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
-        return " ".join(said.stdout.split()) or None
+        return re.sub(r"\W", "", said.stdout) or None
     return None
 
 
