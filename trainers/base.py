@@ -151,11 +151,15 @@ class ClipTrainer(TrainerX):
         return self.to_device(batch["img"]), self.to_device(batch["label"])
 
     @torch.no_grad()
-    def test(self, split: str | None = None) -> float:
+    def test(self, split: str | None = None, *others, **named_others) -> float:
         """Evaluate on `split`, by default `cfg.TEST.SPLIT`.
 
         Unless it is for choosing a model, write what was found on each image to `predictions.npz`, and then every
         metric to `results.json`.
+
+        Args:
+            split: "val", for choosing a model, or "test"; None for `cfg.TEST.SPLIT`.
+            others, named_others: what forks of Dassl pass besides, such as ATPrompt's `is_final`; passed over.
 
         Returns:
             Accuracy in percent, the evaluator's first metric.

@@ -159,6 +159,7 @@ configure() {
         CFG=$(default_config "$trained_on")
         echo "CFG is not given: taking configs/trainers/$TRAINER/$CFG.yaml, the default for $trained_on"
     fi
+    [[ $CFG != */* ]] || die "CFG must be the name of a config in configs/trainers/$TRAINER without folders, got '$CFG'"
     RUN_CFG=$CFG
     if [[ $TRAINER/$CFG =~ ^CDC/(vit_b16|tiny)_coupled$ && ! -f $ROOT/configs/trainers/CDC/$CFG.yaml ]]; then
         echo "configs/trainers/CDC/$CFG.yaml is now ${CFG%_coupled}.yaml: coupled templates are the default"
