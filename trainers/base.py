@@ -25,9 +25,10 @@ from .modules.group_accuracy import GroupAccuracy
 from .modules.interrupts import Interrupts, interrupts_put_off
 from .modules.loading import PRECISIONS, load_clip
 from .modules.ownership import own_folder
-from .modules.predictions import FILE_NAME, Arrays, Predictions, write_predictions
+from .modules.predictions import FILE_NAME, NO_CLASS, Arrays, Predictions, write_predictions
 from .modules.safe_text import escaped
 from .modules.uncertainty import calibration_metrics, error_detection_metrics
+from .open_set import compare, open_set_problems, unknown_images
 
 
 class ClipTrainer(TrainerX):
@@ -73,9 +74,10 @@ class ClipTrainer(TrainerX):
 
     def config_problems(self, cfg, options) -> list[str]:
         """What is wrong in the config, a sentence each; a subclass adds its own."""
+        problems = open_set_problems(cfg)
         if options.PREC not in PRECISIONS:
-            return [f"PREC must be one of {', '.join(PRECISIONS)}, got {options.PREC!r}"]
-        return []
+            problems.append(f"PREC must be one of {', '.join(PRECISIONS)}, got {options.PREC!r}")
+        return problems
 
     def transforms(self) -> tuple:
         """Transforms of training and of test images, each one or a list of views; None for the config's own."""
@@ -155,7 +157,7 @@ class ClipTrainer(TrainerX):
         """Evaluate on `split`, by default `cfg.TEST.SPLIT`.
 
         Unless it is for choosing a model, write what was found on each image to `predictions.npz`, and then every
-        metric to `results.json`.
+        metric to `results.json`. Where `TEST.OPEN_SET` is True, images of unknown classes are tested after the others.
 
         Args:
             split: "val", for choosing a model, or "test"; None for `cfg.TEST.SPLIT`.
@@ -200,12 +202,30 @@ class ClipTrainer(TrainerX):
         metrics.update(self.model_metrics())
         found = {} if choosing else predictions.arrays(self.cfg.DATASET.ROOT)
         metrics.update(_uncertainty_metrics(found) if found else {})
+        if found and self.cfg.TEST.OPEN_SET:
+            found, own = compare(found, self._find_unknown())
+            metrics.update(own)
         for name, value in metrics.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         if not choosing:
             self.write_predictions(found)
             self.write_results(split, metrics, n_images, time.time() - started)
         return next(iter(metrics.values()))
+
+    def _find_unknown(self) -> dict[str, Arrays]:
+        """What the model says of the images of each set of unknown classes (`open_set.unknown_images`)."""
+        found = {}
+        for name, loader in unknown_images(self.cfg, self.class_names, self.transforms()[1]):
+            print(f"Evaluate on images of unknown classes: {name}")
+            predictions = Predictions()
+            for batch in tqdm(loader):
+                images, label = self.parse_batch_test(batch)
+                scores, records = self.test_step(images)
+                check_scores(scores, self.options.PREC)
+                self.interrupts.check()
+                predictions.add(scores, torch.full_like(label, NO_CLASS), batch["impath"], records)
+            found[name] = predictions.arrays(self.cfg.DATASET.ROOT)
+        return found
 
     def test_step(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Scores `(B, C)` of one batch, and what else a method says of each image, by name.
