@@ -10,7 +10,7 @@ Legend: N images, C classes, M templates.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,11 +35,13 @@ class Calibration(NamedTuple):
 
     Attributes:
         values: by name: `temperature`, or `scale` and `shift`.
+        before: what they were, in the same way.
         nll_before, nll_after: mean NLL of the labels, in nats; infinite where a label has no evidence.
         at_bound: names of the values that are at the end of their range, so that the images do not determine them.
     """
 
     values: dict[str, float]
+    before: dict[str, float]
     nll_before: float
     nll_after: float
     at_bound: tuple[str, ...]
@@ -72,8 +74,8 @@ def fit_temperature(logits: Tensor, label: Tensor) -> Calibration:
         return mean_nll(scores * values[0], label)
 
     found = _fit(nll, (1.0,), [(1.0 / MOST, MOST)], [])
-    temperature = 1.0 / found.values[0]
-    return Calibration({"temperature": temperature}, found.before, found.after, ("temperature",) * found.at_bound[0])
+    values = {"temperature": 1.0 / found.values[0]}
+    return Calibration(values, {"temperature": 1.0}, found.before, found.after, _names(values, found))
 
 
 def fused_log_prob(log_evidence: Tensor) -> Tensor:
@@ -120,9 +122,8 @@ def fit_evidence(
     starts = [(float(scale), float(shift)) for scale in grid[0] for shift in grid[1]]
     found = _fit(nll, (0.0, evidence.shift / unit), bounds, starts)
     values = {"scale": evidence.scale * math.exp(found.values[0]), "shift": found.values[1] * unit}
-    return Calibration(
-        values, found.before, found.after, tuple(name for name, ends in zip(values, found.at_bound) if ends)
-    )
+    before = {"scale": evidence.scale, "shift": evidence.shift}
+    return Calibration(values, before, found.before, found.after, _names(values, found))
 
 
 class _Found(NamedTuple):
@@ -130,6 +131,11 @@ class _Found(NamedTuple):
     before: float
     after: float
     at_bound: tuple[bool, ...]
+
+
+def _names(values: Mapping[str, float], found: _Found) -> tuple[str, ...]:
+    """Those of the values that are at a bound."""
+    return tuple(name for name, ends in zip(values, found.at_bound) if ends)
 
 
 def _fit(

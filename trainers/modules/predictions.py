@@ -22,6 +22,7 @@ from torch import Tensor
 from .files import atomic_write
 
 FILE_NAME = "predictions.npz"
+CALIBRATED_FILE_NAME = "predictions_calibrated.npz"  # the same, after calibration
 
 # Below what scores that mean something can be: a method may have a finite number for the logarithm of 0
 _NONE = -1e20
