@@ -38,7 +38,7 @@ def calibration_path(place: str | Path) -> Path:
 
 
 def write_calibration(run: str | Path, content: Mapping[str, Any]) -> Path:
-    """Write the file into a run's folder, whole or not at all.
+    """Write the file into a run's folder, whole or not at all. One that holds the same is left as it is.
 
     Args:
         run: the folder.
@@ -56,8 +56,10 @@ def write_calibration(run: str | Path, content: Mapping[str, Any]) -> Path:
     problem = _problem(whole)
     if problem:
         raise ValueError(f"{path} would not be a whole calibration: {problem}")
-    with atomic_write(path) as part:
-        part.write_text(_pretty(whole), encoding="utf-8")
+    text = _pretty(whole)
+    if not path.is_file() or path.read_bytes() != text.encode():
+        with atomic_write(path) as part:
+            part.write_text(text, encoding="utf-8")
     return path
 
 

@@ -32,6 +32,54 @@ class Kept(NamedTuple):
     right: int
 
 
+class Rejection(NamedTuple):
+    """What is rejected: images whose score is above a threshold.
+
+    Attributes:
+        score: its name.
+        threshold: above which an image is rejected.
+        kept: what the threshold keeps of the images that it was taken from.
+        right: how many of all of these are classified correctly.
+    """
+
+    score: str
+    threshold: float
+    kept: Kept
+    right: int
+
+
+def choose_rejection(
+    scores: Mapping[str, ArrayLike],
+    wrong: ArrayLike,
+    score: str = "",
+    coverage: float | None = None,
+    threshold: float | None = None,
+) -> Rejection:
+    """The score and the threshold to reject by.
+
+    Args:
+        scores: of images whose labels are known, by name `(N,)`.
+        wrong: `(N,)`, whether each prediction is wrong.
+        score: the name of the one to take; "" for `best_score`.
+        coverage: share of the images to keep, in (0, 1]; or
+        threshold: of the score.
+
+    Raises:
+        ValueError: no such score, a number is out of range, or not exactly one of coverage and threshold is given.
+    """
+    if (coverage is None) == (threshold is None):
+        raise ValueError(f"either a coverage or a threshold must be given, got {coverage} and {threshold}")
+    name = score or best_score(scores, wrong)
+    if name not in scores:
+        raise ValueError(f"the score must be one of {', '.join(scores)}, which this run has, got {name!r}")
+    if threshold is None:
+        threshold = threshold_of(scores[name], coverage or 0.0)
+    elif not math.isfinite(threshold):
+        raise ValueError(f"the threshold must be a finite number, got {threshold}")
+    everything = kept_by(scores[name], wrong, math.inf)
+    return Rejection(name, threshold, kept_by(scores[name], wrong, threshold), everything.right)
+
+
 def threshold_of(scores: ArrayLike, coverage: float) -> float:
     """The lowest threshold that keeps at least a share of the images.
 
