@@ -7,7 +7,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -77,6 +77,9 @@ class PromptTrainer(ClipTrainer):
     def learner(self) -> nn.Module:
         """What is trained and kept in checkpoints."""
         return self.model.prompt_learner
+
+    def trained_state(self) -> Mapping[str, Tensor]:
+        return self.learner.state_dict()
 
     def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one training batch, and what to log of it by name."""
