@@ -20,7 +20,8 @@ from tools.report import records as figures
 from tools.report.logs import read_epochs
 from tools.report.pictures import Gallery
 from tools.results import published
-from tools.results.runs import Run, find_runs
+from tools.results.render import tables_of
+from tools.results.runs import NEAR, Run, find_runs
 from tools.results.tables import Column, SeedMean, Table, build_table, paper_numbers
 from trainers.modules.predictions import FILE_NAME, read_predictions
 
@@ -29,7 +30,10 @@ TITLES = {
     "xd": "Other data sets",
     "dg": "Other domains",
     "fewshot": "Few-shot curves",
+    "open_set": "Open set: new classes under the names of base classes",
+    "open_set_far": "Open set: other data sets under the names of base classes",
 }
+OPEN_SET_FIGURE = "auroc_open"
 # Classes of a test whose accuracy the page can compare; of more, those in which systems differ most
 MOST_CLASSES = 300
 # Keys of a config that say where and on what a run was, not how
@@ -50,7 +54,9 @@ class Report:
 
     Attributes:
         outputs: the folders that were read.
-        tables: by protocol.
+        tables: by protocol; of an open set two, that of other data sets as "open_set_far".
+        papers: the paper's numbers beside a table, and notes on them.
+        open_sets: histograms of tests on an open set, one for each data set and system.
         details: of the tests that kept records, one for each protocol, data set, part and system.
         epochs: curves of trainings, one for each protocol, data set and system.
         costs: a row for each system.
@@ -64,6 +70,7 @@ class Report:
     tables: dict[str, Table] = field(default_factory=dict)
     papers: dict[str, tuple[dict[tuple[int, str, str], float], list[str]]] = field(default_factory=dict)
     details: list[dict[str, Any]] = field(default_factory=list)
+    open_sets: list[dict[str, Any]] = field(default_factory=list)
     classes: dict[str, list[str]] = field(default_factory=dict)
     epochs: list[dict[str, Any]] = field(default_factory=list)
     costs: list[dict[str, Any]] = field(default_factory=list)
@@ -110,12 +117,13 @@ def gather(
             continue
         if protocol == "fewshot" and not protocols and len({run.shots for run in runs if run.shots > 0}) < 2:
             continue  # trainings on all classes for tests elsewhere
-        table = build_table(runs, join_configs=join_configs, seeds=filters.get("seeds", ()))
-        report.tables[protocol] = table
-        try:
-            report.papers[protocol] = paper_numbers(table)
-        except ValueError:  # the paper has no table of this protocol
-            report.papers[protocol] = ({}, [])
+        if protocol == "open_set":
+            tables = tables_of(outputs, protocol, figure=OPEN_SET_FIGURE, join_configs=join_configs, **filters)
+            report.tables.update({protocol + "_far" * (own.part == "far"): own for own in tables})
+            table, runs = tables[0], [run for run in runs if run.part == NEAR]
+        else:
+            table = build_table(runs, join_configs=join_configs, seeds=filters.get("seeds", ()))
+            report.tables[protocol] = table
         for column in table.columns:
             members = [run for run in runs if run.accuracy is not None and _is_of(run, column, join_configs)]
             every += [(protocol, column, run) for run in members]
@@ -125,6 +133,11 @@ def gather(
             f"there is no run below {folders}; runs lie in {'; '.join(sorted(set(PROTOCOLS.values())))}"
         )
 
+    for name, table in report.tables.items():
+        try:
+            report.papers[name] = paper_numbers(table)
+        except ValueError:  # the paper has no such table
+            report.papers[name] = ({}, [])
     titles = [column.title for table in report.tables.values() for column in table.columns]
     unknown = [title for title in compare if title not in titles]
     if unknown:
@@ -201,7 +214,10 @@ def _add_tests(
                     )
                     continue
                 found.append(records)
-            if found and names:
+            if found and protocol == "open_set":
+                histograms = figures.histograms(found)
+                report.open_sets.append({"dataset": dataset, "system": title, "histograms": histograms})
+            elif found and names:
                 read[title] = found
                 similar = [run.metrics["template_similarity"] for run in runs if "template_similarity" in run.metrics]
                 report.details.append(
@@ -231,7 +247,8 @@ def _check(records: figures.Records, names: Any) -> None:
         raise ValueError("a test with records has no class names")
     if label.ndim != 1 or not len(label) or prediction.shape != label.shape:
         raise ValueError(f"records must be of the same images, got {prediction.shape} predictions of {label.shape}")
-    if min(label.min(), prediction.min()) < 0 or max(label.max(), prediction.max()) >= len(names):
+    known = label[~records["out"]] if "out" in records else label  # the others have no class
+    if not len(known) or min(known.min(), prediction.min()) < 0 or max(label.max(), prediction.max()) >= len(names):
         raise ValueError(f"records have class numbers beyond the {len(names)} class names")
     for name in ("confidence", "entropy", "uncertainty", "conflict"):
         if name in records and not (len(records[name]) == len(label) and np.isfinite(records[name]).all()):

@@ -31,7 +31,7 @@ COLORS = {
     "PromptSRC": "#009E73",
     "TCP": "#8c6d31",
     "MMRL": "#CC79A7",
-    "CLIP_ICM": "#7b5fa8",
+    "CLIPICM": "#7b5fa8",
     "CDC": "#D55E00",
 }
 OTHERS = ("#4d9221", "#c51b7d", "#35978f", "#5e4fa2", "#b8860b", "#a50026")
@@ -139,12 +139,14 @@ def _table(report: Report, protocol: str) -> dict[str, Any]:
     headers = [{"title": "data set", "text": False}]
     headers += [{"title": escaped(column.title if single else metric), "text": False} for _, column, metric in metrics]
     groups = [] if single else [{"title": escaped(own.title), "span": len(own.metrics)} for own in table.columns]
-    text = "Mean and standard deviation over seeds, in percent; the best of each row has a star."
+    shown = "AUROC of each score" if table.part else "Mean"
+    text = f"{shown} and standard deviation over seeds, in percent; the best of each row has a star."
     if table.averaged:
         text += f" The average is over the {len(table.averaged)} data sets that every system has."
     told = [f"the paper {note}" if note.split()[0] in ("has", "is", "trains") else note for note in notes]
     return {
         "id": protocol,
+        "part": table.part,
         "title": TITLES.get(protocol, protocol),
         "text": text,
         "headers": headers,
@@ -259,14 +261,19 @@ def _data(report: Report) -> dict[str, Any]:
             "source": table.source,
             "averaged": table.averaged,
         }
-    datasets = {dataset for table in report.tables.values() for dataset in table.datasets}
+    # Rows of other data sets on an open set are pairs of them.
+    datasets = list(
+        dict.fromkeys(name for table in report.tables.values() if table.part != "far" for name in table.datasets)
+    )
     data = {
         "tables": tables,
+        "datasets": datasets,
         "names": {dataset: display(dataset) for dataset in datasets},
         "links": {_slug(dataset): dataset for dataset in datasets},
         "styles": _styles(report),
         "details": report.details,
         "classes": report.classes,
+        "open_sets": report.open_sets,
         "epochs": report.epochs,
         "galleries": report.galleries,
         "lowest": LOWEST,

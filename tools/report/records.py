@@ -67,9 +67,12 @@ def histograms(runs: Sequence[Records]) -> dict[str, dict[str, list[float]]]:
     """How right and how wrong predictions spread over a score, each in percent of its kind: BARS bars, runs pooled.
 
     Returns:
-        "confidence", bars over 0 to 1, and where the method has it "uncertainty", bars over its log10 from LOWEST to 0.
+        "confidence", bars over 0 to 1, and where the method has it "uncertainty", bars over its log10 from LOWEST to 0;
+        each of "right", "wrong" and, of tests on an open set, "out", as far as there are such images.
     """
     right = np.concatenate([records["prediction"] == records["label"] for records in runs])
+    out = np.concatenate([records.get("out", np.zeros(len(records["label"]), dtype=bool)) for records in runs])
+    kinds = {"right": right & ~out, "wrong": ~right & ~out, "out": out}
     found = {}
     for name in ("confidence", "uncertainty"):
         if all(name in records for records in runs):
@@ -79,7 +82,7 @@ def histograms(runs: Sequence[Records]) -> dict[str, dict[str, list[float]]]:
             index = np.clip((values * BARS).astype(int), 0, BARS - 1)
             found[name] = {
                 kind: (100.0 * np.bincount(index[chosen], minlength=BARS) / chosen.sum()).tolist()
-                for kind, chosen in (("right", right), ("wrong", ~right))
+                for kind, chosen in kinds.items()
                 if chosen.any()
             }
     return found

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 
+import numpy as np
 import pytest
 
 pytest.importorskip("jinja2", reason="the report needs jinja2: pip install -e '.[report]'")
@@ -258,3 +259,20 @@ def test_without_its_packages_the_command_names_the_extra(monkeypatch, capsys, p
         main(["."])
     assert ended.value.code == 2
     assert f"{package} is not installed: pip install -e '.[report]'" in capsys.readouterr().err
+
+
+def test_an_open_set_has_a_table_of_scores_and_histograms_of_unknown_images(tmp_path):
+    records = arrays([0, 1, 1, 1], [0, 0, -1, -1], [0.9, 0.9, 0.1, 0.1])
+    records["out"], records["origin"] = np.array([False, False, True, True]), np.array(["base", "base", "near", "near"])
+    known = arrays([0, 1], [0, 0], [0.9, 0.9])
+    base_to_new(tmp_path, "dtd", "CoOp", "vit_b16", 1, known, known)
+    folder = tmp_path / "open_set" / "dtd" / "shots_16" / "CoOp" / "vit_b16" / "seed1"
+    metrics = {"accuracy": 50.0, "near/auroc_open_confidence": 100.0, "near/auroc_open_entropy": 75.0}
+    write_run(folder, records, figures=metrics)
+    report = gather([tmp_path])
+    (column,) = report.tables["open_set"].columns
+    assert column.cells["dtd", "confidence"].mean == 100.0
+    (own,) = report.open_sets
+    assert own["histograms"]["confidence"]["out"][2] == 100.0
+    assert own["histograms"]["confidence"]["right"][-3] == 100.0
+    assert "AUROC of each score" in render_page(report, "t")

@@ -29,7 +29,7 @@
     if (values.some(([value]) => value === before)) select.value = before;
   }
   const systems = unique(Object.values(data.tables).flatMap((table) => table.columns.map((column) => column.title)));
-  const datasets = unique(Object.values(data.tables).flatMap((table) => table.datasets));
+  const datasets = data.datasets;
   const parts = unique(data.details.map((detail) => detail.part).concat(data.galleries.map((own) => own.part)));
   const titles = { base: "base", new: "new", target: "target", source: "source", all: "all" };
   options(get("dataset"), datasets.map((name) => [name, data.names[name] || name]));
@@ -247,13 +247,14 @@
   };
 
   function histogram(name, title, place) {
-    const own = chosen().find((detail) => detail.system === value("system"));
+    const open = data.open_sets.find((other) => other.dataset === value("dataset") && other.system === value("system"));
+    const own = open || chosen().find((detail) => detail.system === value("system"));
     if (!own || !own.histograms[name]) return null;
     const shown = own.histograms[name], bars = shown.right.length;
     const x = shown.right.map((_, index) => place(index + 0.5, bars));
     const colors = { right: "#0072B2", wrong: "#D55E00", out: "#666666" };
     const traces = Object.keys(shown).map((kind) => ({
-      type: "bar", x, y: shown[kind], name: kind, opacity: 0.75,
+      type: "bar", x, y: shown[kind], name: kind === "out" ? "of no known class" : kind, opacity: 0.75,
       marker: { color: colors[kind], pattern: { shape: kind === "wrong" ? "/" : "", fillmode: "overlay" } },
     }));
     return [traces, layout({ barmode: "overlay", bargap: 0.02, xaxis: { title: { text: title } }, yaxis: { title: { text: "% of each kind" } } })];
