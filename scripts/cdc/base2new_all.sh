@@ -7,6 +7,7 @@
 #
 #     DATASETS    default: the eleven of the papers
 #     SEEDS       default: "1 2 3"
+#     CALIBRATED  not empty: base classes are tested, too, as training tests them without calibration
 #
 # Finished runs are not run again, so that what was cut goes on when it is called again. How many are finished and which
 # are left is told in the beginning. A run that fails does not stop the others; those that failed are told in the end.
@@ -23,11 +24,8 @@ TRAINER=${TRAINER:-CDC}
 unset LOADEP # every run is tested at the epoch that its training tested
 
 steps=("SUB=new base2new_test.sh")
-if has_training; then
-    steps=("base2new_train.sh" "${steps[@]}")
-else
-    steps=("SUB=base base2new_test.sh" "${steps[@]}")
-fi
+has_training && [[ -z ${CALIBRATED:-} ]] || steps=("SUB=base base2new_test.sh" "${steps[@]}")
+! has_training || steps=("base2new_train.sh" "${steps[@]}")
 read -ra datasets <<< "$DATASETS"
 read -ra seeds <<< "$SEEDS"
 total=$((${#datasets[@]} * ${#seeds[@]}))
