@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
-from trainers.modules.files import atomic_write, part_of, put_folder
+from trainers.modules.files import atomic_write, part_of, put_folder, sweep
 from trainers.modules.safe_text import escaped
 
 IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -23,7 +23,7 @@ def generate_once(folder: str, build: Callable[[str], None]) -> None:
 
     `build` writes into a new folder beside it, which is renamed when it is done. So `folder` never exists half-made;
     two processes at once both build and the first one to finish is kept. What a killed process left behind has a hidden
-    name of its own and is never mistaken for the set; `trainers.modules.files.sweep` removes it.
+    name of its own, is never mistaken for the set, and is removed by the next call.
 
     Args:
         folder: the folder to make; its parents are made as needed.
@@ -33,6 +33,7 @@ def generate_once(folder: str, build: Callable[[str], None]) -> None:
         return
     place = Path(folder).absolute()
     place.parent.mkdir(parents=True, exist_ok=True)
+    sweep(place.parent)
     part = str(part_of(place))
     os.mkdir(part)
     print(f"Writing {folder} (once)")
