@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import Counter
 
 import pytest
@@ -14,6 +16,20 @@ FORMS = [pytest.param(False, id="short"), pytest.param(True, id="full", marks=py
 def full(request):
     """Whether the campaign is the long one."""
     return request.param
+
+
+@pytest.fixture
+def in_time(full):
+    """Takes of things to try as many as there is time for: in the long form `FAULTS_SECONDS` a test, or 600."""
+
+    def take(things):
+        until = time.monotonic() + float(os.environ.get("FAULTS_SECONDS", "600"))
+        for number, thing in enumerate(things):
+            if full and number and time.monotonic() > until:
+                return
+            yield thing
+
+    return take
 
 
 @pytest.fixture(scope="session")

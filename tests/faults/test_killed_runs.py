@@ -124,24 +124,23 @@ def new_trial(forks, clip_files, tmp_path):
     return make
 
 
-def test_killed_at_a_step_to_the_disk(new_trial, reference, tally, full):
-    """Files opened for writing, fsyncs, links, renames and removals, all of them or some."""
+def test_killed_at_a_step_to_the_disk(new_trial, reference, tally, full, in_time):
+    """Files opened for writing, fsyncs, links, renames and removals, each once or some of them."""
     expected, n_steps = reference
     assert n_steps > 50
-    numbers = range(1, n_steps + 1) if full else random.Random(7).sample(range(1, n_steps + 1), 2)
-    for number in numbers:
+    for number in in_time(random.Random(7).sample(range(1, n_steps + 1), n_steps if full else 2)):
         trial = new_trial()
         assert trial.to_the_end(below=trial.below(), kill_at=number) == -signal.SIGKILL, number
         assert trial.to_the_end() == 0, (number, trial.log.read_text())
         trial.check(expected)
-        tally["runs killed at a step to the disk, each step once"] += 1
+        tally[f"runs killed at another one of {n_steps} steps to the disk"] += 1
 
 
-def test_killed_at_random_times(new_trial, reference, tally, full):
+def test_killed_at_random_times(new_trial, reference, tally, full, in_time):
     """By signals that can be handled and one that cannot, several times, as the same command is given again."""
     expected, _ = reference
     chance = random.Random(11)
-    for _ in range(40 if full else 1):
+    for _ in in_time(range(60 if full else 1)):
         trial = new_trial()
         started = time.monotonic()
         for _ in range(chance.randint(1, 5)):
@@ -157,11 +156,11 @@ def test_killed_at_random_times(new_trial, reference, tally, full):
         assert time.monotonic() - started < 300
 
 
-def test_two_owners(new_trial, reference, tally, full):
+def test_two_owners(new_trial, reference, tally, full, in_time):
     """The same command twice; sometimes the first is killed as the second comes."""
     expected, _ = reference
     chance = random.Random(13)
-    for number in range(30 if full else 1):
+    for number in in_time(range(60 if full else 1)):
         trial = new_trial()
         first = trial.start()
         time.sleep(chance.uniform(0, 1.5) if full else 0)
@@ -205,13 +204,13 @@ def mount(tmp_path):
 
 @pytest.mark.skipif(not shutil.which("mount"), reason="needs mount")
 @pytest.mark.parametrize("place", ["out", "data/dtd/split_fewshot", "data/feature_bank"])
-def test_full_disk(new_trial, reference, tally, full, mount, place, tmp_path):
+def test_full_disk(new_trial, reference, tally, full, in_time, mount, place, tmp_path):
     """It is told in one line that names the place; with more room the same command ends as it should."""
     if not full and place != "out":
         pytest.skip("in the full campaign")
     expected, _ = reference
     full_before = 0
-    for kilobytes in [4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 80, 96] if full else [24]:
+    for kilobytes in in_time([24, 4, 8, 16, 32, 64, 12, 40, 96, 48, 56, 80] if full else [24]):
         trial = new_trial()
         folder = tmp_path / "trial" / place
         mount(folder, kilobytes)
