@@ -89,7 +89,7 @@ def test_folders_of_tests_are_those_of_the_code():
     tests = ROOT / "tests"
     folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
     assert len(folders) > 10
-    assert [folder for folder in folders if not (ROOT / folder).is_dir()] == []
+    assert [str(folder) for folder in folders if not (ROOT / folder).is_dir()] == ["faults"]  # of the whole
 
 
 def test_paths_in_contributing_exist():
