@@ -37,7 +37,7 @@ from .modules.random_state import kept_random_states, seed_all
 if TYPE_CHECKING:
     from .prompt_trainer import PromptTrainer
 
-VERSION = 2  # of the views that a seed gives; files of another one are not read
+VERSION = 3  # of the views that a seed gives; files of another one are not read
 NORM_TOLERANCE = 0.01  # half-precision encoders round
 IMAGES_AT_ONCE = 100  # views in one pass of the image encoder
 

@@ -20,7 +20,7 @@ import torch
 from dassl.data.transforms.transforms import build_transform
 from torch import Tensor
 
-from datasets.files import IMAGE_EXTENSIONS, list_entries, shorten
+from datasets.files import IMAGE_EXTENSIONS, list_entries, read_text, shorten
 from tools.predict.trained import fit_to_machine, load_images, load_trained, read_run, restore_cfg
 from trainers.base import check_scores
 
@@ -263,7 +263,7 @@ def read_class_names(given: str) -> list[str]:
     """
     if os.path.isfile(given):
         try:
-            lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
+            lines = read_text(given).split("\n")
         except UnicodeDecodeError as error:
             raise ValueError(f"{given} must be a text file in UTF-8 with one class name a line: {error}") from error
         return check_class_names([line.strip() for line in lines if line.strip()], given)
