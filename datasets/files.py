@@ -19,6 +19,12 @@ from trainers.modules.safe_text import escaped
 IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
+class OwnImage(str):
+    """The path of an image that no published reader reads: `read_image` scales its greys of 16 bits to 8."""
+
+    scaled = True
+
+
 def generate_once(folder: str, build: Callable[[str], None]) -> None:
     """Fill `folder` by `build` unless it has content already; afterwards it is complete, or an error was raised.
 

@@ -19,10 +19,10 @@ import random
 from collections.abc import Iterable
 
 from dassl.config import cfg_default
-from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.datasets import DATASET_REGISTRY, Datum
 
 from .base import SplitDataset
-from .files import describe_nearest, list_images, list_visible, note_strays, read_lines, shorten
+from .files import OwnImage, describe_nearest, list_images, list_visible, note_strays, read_lines, shorten
 from .splits import Item, Split, check_split, split_folders
 
 if "FOLDER" not in cfg_default.DATASET:
@@ -81,6 +81,11 @@ class Folder(SplitDataset):
         # Before it is saved: a file that is then removed as broken would be missed ever after.
         self.check_content({item.path for part in split for item in part})
         return split
+
+    def to_datum(self, item: Item) -> Datum:
+        """Return Dassl's `Datum`, whose image is read as one's own."""
+        path = OwnImage(os.path.join(self.image_dir, item.path))
+        return Datum(impath=path, label=item.label, classname=item.classname)
 
 
 def has_parts(folder: str) -> bool:

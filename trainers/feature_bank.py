@@ -37,7 +37,7 @@ from .modules.random_state import kept_random_states, seed_all
 if TYPE_CHECKING:
     from .prompt_trainer import PromptTrainer
 
-VERSION = 3  # of the views that a seed gives; files of another one are not read
+VERSION = 2  # of the views that a seed gives; files of another one are not read
 NORM_TOLERANCE = 0.01  # half-precision encoders round
 IMAGES_AT_ONCE = 100  # views in one pass of the image encoder
 
@@ -304,7 +304,7 @@ def _write(path: Path, features: np.ndarray) -> None:
         np.save(file, features)
 
 
-def _stamp(path: str) -> tuple[int, int]:
-    """What tells that a file has been changed."""
+def _stamp(path: str) -> tuple[int | str, ...]:
+    """What tells that a file has been changed, or is read in another way."""
     status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, *(["scaled"] if getattr(path, "scaled", False) else [])

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import random
 import re
 
+import numpy as np
 import pytest
 from dassl.config import get_cfg_default
 from dassl.data.datasets import build_dataset
-from dassl.utils import set_random_seed
+from dassl.utils import read_image, set_random_seed
+from PIL import Image
 
 import datasets  # noqa: F401  registers the reader
 from helpers import ROOT
@@ -193,6 +196,18 @@ def test_a_class_may_be_called_train(tmp_path):
     assert read(tmp_path).classnames == ["bus", "car", "train"]
     write(tmp_path, "test_only", car=10, test=10)
     assert read(tmp_path, "test_only").classnames == ["car", "test"]
+
+
+def test_images_of_16_bits_are_scaled(tmp_path):
+    """Not white, as Pillow has them; also after a worker has handed the path on."""
+    folder = write(tmp_path, train__cat=1, train__dog=1, test__cat=1, test__dog=1)
+    for path in folder.rglob("*.jpg"):
+        Image.fromarray(np.full((8, 8), 257 * 100, dtype=np.uint16)).save(path.with_suffix(".png"))
+        path.unlink()
+    dataset = read(tmp_path)
+    for item in (*dataset.train_x, *dataset.test):
+        assert type(item.impath) is type(pickle.loads(pickle.dumps(item.impath)))
+        assert np.asarray(read_image(item.impath)).tolist() == np.full((8, 8, 3), 100).tolist()
 
 
 # ---- which folder

@@ -20,7 +20,7 @@ import torch
 from dassl.data.transforms.transforms import build_transform
 from torch import Tensor
 
-from datasets.files import IMAGE_EXTENSIONS, list_entries, read_text, shorten
+from datasets.files import IMAGE_EXTENSIONS, OwnImage, list_entries, read_text, shorten
 from tools.predict.trained import fit_to_machine, load_images, load_trained, read_run, restore_cfg
 from trainers.base import check_scores
 
@@ -174,6 +174,7 @@ class Predictor:
         if not 1 <= top_k <= n_classes:
             raise ValueError(f"top_k must be from 1 to {n_classes}, the number of classes, got {top_k}")
         batch_size = self.trainer.cfg.DATALOADER.TEST.BATCH_SIZE if batch_size is None else batch_size
+        paths = [OwnImage(path) for path in paths]
         return self._stream(load_images(paths, self.views, batch_size, workers, self.trainer.cfg.SEED), top_k)
 
     def _stream(self, loader: Iterable, top_k: int) -> Iterator[Prediction | Skipped]:

@@ -103,7 +103,10 @@ def download_url(url: str, dst: str) -> None:
 
 
 def read_image(path: str) -> Image.Image:
-    """Return an image file as an RGB PIL image, greys of 16 bits scaled to 8.
+    """Return an image file as an RGB PIL image.
+
+    Pillow cuts greys of 16 bits off at 255, so that they are white, and 32-bit values too. So do published readers.
+    Where ``path`` has an attribute ``scaled`` that is true, 16 bits are scaled to 8, and others are refused.
 
     An image has at most ``PIL.Image.MAX_IMAGE_PIXELS`` pixels, of which Pillow only warns: 89 million, or as many as
     the environment variable ``MAX_IMAGE_PIXELS`` says.
@@ -111,7 +114,7 @@ def read_image(path: str) -> Image.Image:
     Raises:
         ValueError: that variable is no number of pixels.
         FileNotFoundError: there is no such file.
-        OSError: it is not a regular file, not an image, a damaged or too large one, or its values have no known range.
+        OSError: it is not a regular file, not an image, a damaged or too large one, or of values without a known range.
     """
     limit = _pixel_limit()
     try:
@@ -123,7 +126,7 @@ def read_image(path: str) -> Image.Image:
                     f"it has {image.width * image.height:,} pixels, more than {limit:,}; the environment variable "
                     "MAX_IMAGE_PIXELS raises the limit"
                 )
-            return _to_rgb(image)
+            return _scaled(image) if getattr(path, "scaled", False) else image.convert("RGB")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no image file {path}") from error
     except (
@@ -132,8 +135,8 @@ def read_image(path: str) -> Image.Image:
         raise OSError(f"The image file {path} cannot be read: {error}") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Return an image in RGB: as Pillow converts it, but greys of more than 8 bits, which Pillow cuts off at 255.
+def _scaled(image: Image.Image) -> Image.Image:
+    """Return an image in RGB, greys of 16 bits scaled to 8.
 
     Raises:
         OSError: it has 32-bit values that are not 0 to 255.
