@@ -7,7 +7,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -24,6 +24,7 @@ from .base import ClipTrainer
 from .feature_bank import bank_problems, choose_source
 from .modules.checkpoints import read_checkpoint
 from .modules.files import atomic_write
+from .modules.ownership import own_folder
 from .modules.prompted import PromptedCLIP
 from .modules.random_state import get_random_state, set_random_state
 from .modules.self_regulation import GaussianAverage
@@ -76,6 +77,9 @@ class PromptTrainer(ClipTrainer):
     def learner(self) -> nn.Module:
         """What is trained and kept in checkpoints."""
         return self.model.prompt_learner
+
+    def trained_state(self) -> Mapping[str, Tensor]:
+        return self.learner.state_dict()
 
     def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one training batch, and what to log of it by name."""
@@ -275,7 +279,11 @@ class PromptTrainer(ClipTrainer):
                 "method": self.training_state(),
             },
         }
-        folder = Path(directory, self.checkpoint_folder)
+        with own_folder(directory) as owned:
+            owned.check()
+            self._write_checkpoint(state, Path(directory, self.checkpoint_folder), epoch, is_best, model_name)
+
+    def _write_checkpoint(self, state: dict, folder: Path, epoch: int, is_best: bool, model_name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         names = [model_name or f"model.pth.tar-{epoch + 1}"] + ["model-best.pth.tar"] * is_best
         for name in names:
