@@ -26,7 +26,7 @@ from .modules.evidence import Opinion
 from .modules.files import atomic_write, sweep
 from .modules.group_accuracy import GroupAccuracy
 from .modules.interrupts import Interrupts, interrupts_put_off
-from .modules.loading import PRECISIONS, load_clip, weights_digest
+from .modules.loading import PRECISIONS, assumptions, load_clip, weights_digest
 from .modules.ownership import SILENT, own_folder
 from .modules.predictions import (
     CALIBRATED_FILE_NAME,
@@ -113,6 +113,9 @@ class ClipTrainer(TrainerX):
         cfg = self.cfg
         print(f"Loading CLIP (backbone: {escaped(cfg.MODEL.BACKBONE.NAME)})")
         clip_model = load_clip(cfg.MODEL.BACKBONE.NAME, self.options.PREC, sha256=self.wanted_sha256)
+        assumed = assumptions(cfg.MODEL.BACKBONE.NAME, clip_model)
+        if assumed:
+            print(f"Note: {escaped(assumed)}")
         size = clip_model.visual.input_resolution
         if tuple(cfg.INPUT.SIZE) != (size, size):
             raise ValueError(f"INPUT.SIZE must be ({size}, {size}) for this CLIP, got {tuple(cfg.INPUT.SIZE)}")
