@@ -304,14 +304,20 @@ def build(args: argparse.Namespace, cfg):
 
 def main(args: argparse.Namespace) -> None:
     new_folders: list[Path] = []
+    output = ""
     try:
         cfg = setup_cfg(args, to_run=True)
+        output = cfg.OUTPUT_DIR
         new_folders = _missing_folders(cfg.OUTPUT_DIR)
         trainer = build(args, cfg)
         if args.eval_only:
             trainer.test()
         elif not args.no_train:
             trainer.train()
+    except KeyboardInterrupt as interrupt:
+        _take_back(new_folders)
+        interrupt.args = (_where_stopped(output, args.eval_only),)
+        raise
     except (OSError, ValueError, FloatingPointError) as error:
         if args.debug:
             raise
@@ -339,10 +345,22 @@ def _take_back(new_folders: list[Path]) -> None:
             folder.rmdir()
 
 
+def _where_stopped(output_dir: str, eval_only: bool) -> str:
+    """What an interrupted run has left, and what its command does when it is called again."""
+    kept = [] if eval_only or not output_dir else sorted(Path(output_dir).glob("*/checkpoint"))
+    epoch = kept[0].read_text().strip().rpartition("-")[2] if kept else ""
+    if not epoch.isdecimal():
+        return "stopped before anything was kept; the same command starts from the beginning"
+    return f"stopped after epoch {epoch}; the same command goes on"
+
+
 def _tell_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What Python does with an uncaught exception, but for Ctrl-C: that is one line. The exit status stays Python's."""
+    """What Python does with an uncaught exception, but for Ctrl-C: that is one line. The exit status stays Python's.
+
+    Python ends itself by SIGINT then, which a shell gives as 130, and which ends a script that called it, too.
+    """
     if issubclass(kind, KeyboardInterrupt):
-        print("train.py: interrupted; the same command goes on after the last checkpoint", file=sys.stderr)
+        print(f"\ntrain.py: {str(error) or 'stopped'}", file=sys.stderr)  # after a line of progress
     else:
         sys.__excepthook__(kind, error, trace)
 

@@ -350,3 +350,31 @@ def test_checkpoint_that_is_not_finite_is_one_line_and_no_result(refused, tmp_pa
         line = refused(*arguments, *DIGITS, *quick)
         assert re.search(r"model\.pth\.tar-1 .* with infinite values or some that are not numbers", line)
         assert not (tmp_path / "out/run/results.json").exists()
+
+
+def interrupted_in(monkeypatch, capfd, method, arguments):
+    """What main says when Ctrl-C comes in a method of the trainer."""
+    from trainers.cdc import CDC
+
+    def press(self, *_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.chdir(ROOT)
+    with monkeypatch.context() as patch:
+        patch.setattr(CDC, method, press)
+        with pytest.raises(KeyboardInterrupt) as interrupt:
+            train.main(train.parse_arguments(arguments))
+    train._tell_uncaught(KeyboardInterrupt, interrupt.value, None)
+    return capfd.readouterr().err.splitlines()[-1]
+
+
+def test_ctrl_c_tells_the_last_epoch_that_is_kept(tmp_path, clip_files, monkeypatch, capfd):
+    quick = (*SMALL, "OPTIM.MAX_EPOCH", 2, "DATALOADER.TRAIN_X.BATCH_SIZE", 10)
+    arguments = command_line(tmp_path, clip_files["plain"], *DIGITS, *quick)
+    told = interrupted_in(monkeypatch, capfd, "loss", arguments)
+    assert told == "train.py: stopped before anything was kept; the same command starts from the beginning"
+    assert not (tmp_path / "out").exists()
+    told = interrupted_in(monkeypatch, capfd, "test", arguments)
+    assert told == "train.py: stopped after epoch 2; the same command goes on"
+    assert (tmp_path / "out/run/prompt_learner/model.pth.tar-2").is_file()
