@@ -5,6 +5,7 @@
 
 What is wrong with the input (config, data, weights, checkpoint), and training that diverges, is told in one line with
 exit status 2, and leaves no output folder behind but that of finished epochs; `--debug` shows the traceback instead.
+So does an output folder that another process runs in (`trainers.modules.ownership`), where nothing is changed.
 
 PyTorch, Dassl, the data sets and the trainers are imported after the arguments are read: `--help` and the message
 about a wrong argument come at once.
@@ -16,10 +17,10 @@ import argparse
 import functools
 import os
 import runpy
-import shutil
+import signal
 import sys
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 import yaml
 
@@ -303,25 +304,25 @@ def build(args: argparse.Namespace, cfg):
 
 
 def main(args: argparse.Namespace) -> None:
-    new_folders: list[Path] = []
     output = ""
     try:
         cfg = setup_cfg(args, to_run=True)
         output = cfg.OUTPUT_DIR
-        new_folders = _missing_folders(cfg.OUTPUT_DIR)
-        trainer = build(args, cfg)
-        if args.eval_only:
-            trainer.test()
-        elif not args.no_train:
-            trainer.train()
+        from trainers.modules.ownership import own_folder
+
+        with own_folder(output) as owned:  # before anything is written there
+            try:
+                run(args, cfg)
+            except BaseException:
+                if not args.debug:
+                    owned.discard_logs()
+                raise
     except KeyboardInterrupt as interrupt:
-        _take_back(new_folders)
         interrupt.args = (_where_stopped(output, args.eval_only),)
         raise
     except (OSError, ValueError, FloatingPointError) as error:
         if args.debug:
             raise
-        _take_back(new_folders)
         # By its path, since `import trainers` brings PyTorch. Of an error in a process that reads images, PyTorch hands
         # on the traceback, its message last.
         last_line = runpy.run_path(str(ROOT / "trainers/modules/safe_text.py"))["last_line"]
@@ -329,20 +330,25 @@ def main(args: argparse.Namespace) -> None:
         sys.exit(2)
 
 
-def _missing_folders(output_dir: str) -> list[Path]:
-    """Of the output folder and those around it the ones that are not there yet, innermost first."""
-    folder = Path(output_dir).absolute()
-    return [path for path in (folder, *folder.parents) if not path.exists()]
+def run(args: argparse.Namespace, cfg) -> None:
+    """Build, and then train or test."""
+    trainer = build(args, cfg)
+    if args.eval_only:
+        trainer.test()
+    elif not args.no_train:
+        trainer.train()
 
 
-def _take_back(new_folders: list[Path]) -> None:
-    """Remove the folders that this run made, unless they hold more than logs."""
-    for folder in new_folders[:1]:
-        if folder.exists() and {path.name for path in folder.iterdir()} <= {"log.txt", "tensorboard"}:
-            shutil.rmtree(folder)
-    for folder in new_folders[1:]:
-        if folder.exists() and not any(folder.iterdir()):
-            folder.rmdir()
+class Terminated(KeyboardInterrupt):
+    """The process was told to end by SIGTERM or SIGHUP."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated(number)
 
 
 def _where_stopped(output_dir: str, eval_only: bool) -> str:
@@ -350,8 +356,8 @@ def _where_stopped(output_dir: str, eval_only: bool) -> str:
     kept = [] if eval_only or not output_dir else sorted(Path(output_dir).glob("*/checkpoint"))
     epoch = kept[0].read_text().strip().rpartition("-")[2] if kept else ""
     if not epoch.isdecimal():
-        return "stopped before anything was kept; the same command starts from the beginning"
-    return f"stopped after epoch {epoch}; the same command goes on"
+        return "before anything was kept; the same command starts from the beginning"
+    return f"after epoch {epoch}; the same command goes on"
 
 
 def _tell_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -360,13 +366,24 @@ def _tell_uncaught(kind: type[BaseException], error: BaseException, trace: Trace
     Python ends itself by SIGINT then, which a shell gives as 130, and which ends a script that called it, too.
     """
     if issubclass(kind, KeyboardInterrupt):
-        print(f"\ntrain.py: {str(error) or 'stopped'}", file=sys.stderr)  # after a line of progress
+        how = "terminated" if issubclass(kind, Terminated) else "stopped"
+        where = [text for text in error.args if isinstance(text, str)]
+        print(f"\ntrain.py: {' '.join([how, *where])}", file=sys.stderr)  # after a line of progress
     else:
         sys.__excepthook__(kind, error, trace)
 
 
 if __name__ == "__main__":
     sys.excepthook = _tell_uncaught
-    main(parse_arguments())
+    for name in ("SIGTERM", "SIGHUP"):
+        if signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:  # not under nohup
+            signal.signal(getattr(signal, name), _terminate)
+    try:
+        main(parse_arguments())
+    except Terminated as stopped:
+        _tell_uncaught(Terminated, stopped, None)
+        sys.stdout.flush()
+        signal.signal(stopped.number, signal.SIG_DFL)
+        os.kill(os.getpid(), stopped.number)  # so that whoever waits sees what ended it
 elif __name__ == "__mp_main__":  # in a process that reads images and was not forked
     import compat  # noqa: F401  an installed Dassl needs mending there, too

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -157,6 +159,40 @@ def test_empty_checkpoint_is_one_sentence(refused, tmp_path):
     (folder / "checkpoint").write_text("model.pth.tar-1\n")
     (folder / "model.pth.tar-1").write_bytes(b"")
     assert "model.pth.tar-1 is not a whole checkpoint" in refused(*DIGITS, *SMALL)
+
+
+def test_same_command_twice_and_a_signal(refused, tmp_path, clip_files):
+    """The second one changes nothing; the first one stops after its step, and owns the folder no longer."""
+    options = [*DIGITS, *SMALL, "TRAIN.PRINT_FREQ", "1", "OPTIM.MAX_EPOCH", "1000", "TRAIN.CHECKPOINT_FREQ", "1"]
+    options += ["DATALOADER.TRAIN_X.BATCH_SIZE", "5"]
+    command = [sys.executable, ROOT / "train.py", *command_line(tmp_path, clip_files["plain"], *options)]
+    first = subprocess.Popen(
+        list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
+    while "Checkpoint saved" not in first.stdout.readline():
+        assert first.poll() is None
+    before = sorted(path for path in (tmp_path / "out/run").iterdir())
+    line = refused(*options)
+    assert f"out/run is in use by process {first.pid} on " in line
+    assert sorted(path for path in (tmp_path / "out/run").iterdir()) == before
+    first.terminate()
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == -signal.SIGTERM
+    assert re.search(r"train\.py: terminated after epoch \d+; the same command goes on\n$", said)
+    assert sorted(path for path in (tmp_path / "out/run").iterdir()) == before[1:]
+    assert before[0].name == ".owner"
+
+
+def test_signal_before_anything_is_there_leaves_nothing(tmp_path, clip_files):
+    command = [sys.executable, ROOT / "train.py", *command_line(tmp_path, clip_files["plain"], *DIGITS, *SMALL)]
+    done = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not (tmp_path / "out/run/log.txt").exists():
+        assert done.poll() is None
+        time.sleep(0.01)
+    done.terminate()
+    done.communicate(timeout=60)
+    assert done.returncode == -signal.SIGTERM
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,12 @@ from statistics import mean
 from tqdm import tqdm
 
 from tools.common.commands import argument_parser
+from tools.common.parts import load_part
 from tools.common.paths import ROOT
 from tools.common.scripts import SCRIPT_VARIABLES
 from tools.results import text_table
+
+interrupts_put_off = load_part("interrupts").interrupts_put_off
 
 # The methods that can be shown: folder of their scripts, and config
 METHODS = {
@@ -159,18 +162,21 @@ def run(command: list[str], environment: dict[str, str], progress: Progress) -> 
     """
     last_lines: deque[str] = deque(maxlen=15)
     ran = True
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
+    with (
+        subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as process,
+        interrupts_put_off() as interrupts,
+    ):  # the script is interrupted, too, and says how far it came
+        for line in process.stdout or ():
+            last_lines.append(line.rstrip())
+            share = progress_of(line)
+            if share is not None:
+                progress.show(share)
+            ran = ran and not line.startswith("Finished already")
         try:
-            for line in process.stdout or ():
-                last_lines.append(line.rstrip())
-                share = progress_of(line)
-                if share is not None:
-                    progress.show(share)
-                ran = ran and not line.startswith("Finished already")
+            interrupts.check()
         except KeyboardInterrupt as interrupt:
-            last_lines.extend(process.stdout or ())  # until the script ends, which was interrupted, too
             told = STOPPED.search("\n".join(last_lines))
             interrupt.args = (told[1] if told else "stopped",)
             raise

@@ -24,12 +24,15 @@ from tools.predict.predictor import Prediction, Predictor, Skipped, find_images,
 
 
 def to_dict(prediction: Prediction) -> dict[str, Any]:
-    """A prediction as a JSON object, its numbers as short as float32 allows."""
+    """A prediction as a JSON object, its numbers as short as float32 allows; score and rejection if it has them."""
+    rejection = {"score": short(prediction.score), "rejected": prediction.rejected}
     return {
-        **prediction._asdict(),
+        "path": prediction.path,
+        "label": prediction.label,
         "probability": short(prediction.probability),
         "uncertainty": short(prediction.uncertainty),
         "conflict": short(prediction.conflict),
+        **(rejection if prediction.rejected is not None else {}),
         "top": [{"label": label, "probability": short(share)} for label, share in prediction.top],
         "templates": [
             {"label": own.label, "belief": short(own.belief), "uncertainty": short(own.uncertainty)}
@@ -93,6 +96,32 @@ def _open(output: str) -> AbstractContextManager[TextIO]:
     return nullcontext(sys.stdout)
 
 
+def describe_trust(predictor: Predictor, other_classes: bool) -> list[str]:
+    """Lines on what predictions are calibrated with, and on what is rejected.
+
+    Args:
+        predictor: the run.
+        other_classes: whether it classifies into other classes than its own.
+    """
+    lines = []
+    images = f"{predictor.fitted_on.get('what', '')} images"
+    if predictor.calibration:
+        values = ", ".join(f"{name} {value:.4g}" for name, value in predictor.calibration.items())
+        lines.append(f"calibrated by {values}, fitted on {predictor.fitted_on['images']} {images}")
+    if predictor.rejection:
+        score, threshold, kept, right = predictor.rejection
+        accuracy = (
+            f"{kept.right} of these are right ({kept.right / kept.kept:.1%})" if kept.kept else "none to be right"
+        )
+        lines.append(
+            f"rejected is what has the score {score} above {threshold:.6g}: {kept.kept} of {kept.images} {images} are "
+            f"kept ({kept.kept / kept.images:.1%}), {accuracy}; of all {right} are ({right / kept.images:.1%})"
+        )
+    if lines and other_classes:
+        lines.append("calibration and threshold are of the run's own classes, and may not hold for others")
+    return lines
+
+
 def classify(args: argparse.Namespace) -> int:
     """What the command line asks for; returns the exit status."""
 
@@ -102,7 +131,7 @@ def classify(args: argparse.Namespace) -> int:
     found = find_images(args.images)
     if found.others:
         tell(f"left out, as no image by its name, {len(found.others)} file(s): {shorten(found.others)}")
-    n_skipped = n_done = 0
+    n_skipped = n_done = n_rejected = 0
     for path, reason in found.skipped:
         tell(f"skipped {path}: {reason}")
         n_skipped += 1
@@ -110,10 +139,23 @@ def classify(args: argparse.Namespace) -> int:
         raise FileNotFoundError("there is no image to classify")
 
     names = read_class_names(args.classnames) if args.classnames else None
-    predictor = Predictor(args.model_dir, names, args.device, args.load_epoch, args.backbone, args.precision)
+    predictor = Predictor(
+        args.model_dir,
+        names,
+        args.device,
+        args.load_epoch,
+        args.backbone,
+        args.precision,
+        calibrated=args.calibrated,
+        coverage=args.coverage,
+        reject_above=args.reject_above,
+        score=args.score,
+    )
     trainer, cfg = predictor.trainer, predictor.trainer.cfg
     epoch = f" of epoch {trainer.tested_epoch}" if trainer.tested_epoch else ""
     tell(f"{cfg.TRAINER.NAME}{epoch}, {len(predictor.class_names)} classes, on {trainer.device}")
+    for line in describe_trust(predictor, names is not None):
+        tell(line)
     workers = cfg.DATALOADER.NUM_WORKERS if args.workers is None else args.workers
     outcomes = predictor.predict(found.images, args.top_k, args.batch_size, workers)
     with _open(args.output) as file:
@@ -123,9 +165,12 @@ def classify(args: argparse.Namespace) -> int:
                 tell(f"skipped {outcome.path}: {outcome.reason}")
                 n_skipped += 1
             else:
-                write(outcome)
                 n_done += 1
-    tell(f"classified {n_done}, skipped {n_skipped}")
+                n_rejected += bool(outcome.rejected)
+                if not outcome.rejected or args.rejected == "mark":
+                    write(outcome)
+    rejected = f", of these rejected {n_rejected}" if predictor.rejection else ""
+    tell(f"classified {n_done}{rejected}, skipped {n_skipped}")
     if not n_done:
         return 2
     return 1 if n_skipped else 0

@@ -101,7 +101,7 @@ def test_features_of_a_run_classify_as_the_run_does(run_of, tmp_path, name):
         scores = trainer.model_inference(batch)
         if name == "MMRL":  # classifies the classes trained on by more than the class token
             scores = trainer.model.logits(trainer.image_features(batch))
-        opinions = trainer.opinions(batch)
+        opinions = trainer.opinions(trainer.outputs(batch))
     torch.testing.assert_close(images.norm(dim=-1), torch.ones(images.shape[:-1]))
     if name == "CoCoOp":
         assert "text_features" not in content
