@@ -84,7 +84,7 @@ def setup_cfg(args: argparse.Namespace, to_run: bool = False):
     if early is not None:
         _merge_given(early, args, files, with_paths=False)
         if to_run:
-            check_named(early)
+            check_given(early)
 
     import datasets  # noqa: F401  registers the data sets
     import trainers
@@ -93,7 +93,7 @@ def setup_cfg(args: argparse.Namespace, to_run: bool = False):
     cfg = get_cfg_default()
     _merge_given(cfg, args, files)
     if to_run:
-        check_named(cfg)
+        check_given(cfg)
     clean_cfg(cfg, cfg.TRAINER.NAME)  # other trainers' options would only fill the log
     cfg.freeze()
     return cfg
@@ -143,12 +143,23 @@ def _merge_given(cfg, args: argparse.Namespace, files: list[str], with_paths: bo
         raise ValueError("; ".join(problems))
 
 
-def check_named(cfg) -> None:
-    """Raise ValueError unless a config names a trainer and a data set."""
+def check_given(cfg) -> None:
+    """Raise ValueError unless a config names a trainer, a data set, and folders that can be used."""
     needed = {"--trainer": cfg.TRAINER.NAME, "--dataset-config-file": cfg.DATASET.NAME}
     lacking = [option for option, name in needed.items() if not name]
-    if lacking:
-        raise ValueError(f"{' and '.join(lacking)} must be given, as in: {EXAMPLE}")
+    problems = [f"{' and '.join(lacking)} must be given, as in: {EXAMPLE}"] if lacking else []
+    for option, folder in {"--root": cfg.DATASET.ROOT, "--output-dir": cfg.OUTPUT_DIR}.items():
+        path = Path(folder).expanduser().absolute()
+        there = next(each for each in (path, *path.parents) if each.exists())
+        if not there.is_dir():
+            problems.append(f"{option} must be a folder, got {folder}, but {there} is a file")
+        elif option == "--output-dir" and not os.access(there, os.W_OK | os.X_OK):
+            problems.append(
+                f"{option} must be a folder that can be written, got {folder}, but there is no right to "
+                f"write into {there}"
+            )
+    if problems:
+        raise ValueError("; ".join(problems))
 
 
 def find_paths(cfg) -> None:
@@ -326,6 +337,8 @@ def main(args: argparse.Namespace) -> None:
         # By its path, since `import trainers` brings PyTorch. Of an error in a process that reads images, PyTorch hands
         # on the traceback, its message last.
         last_line = runpy.run_path(str(ROOT / "trainers/modules/safe_text.py"))["last_line"]
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            error = OSError(f"{error.filename}: {error.strerror}")  # without the number
         print(f"train.py: {last_line(error)}", file=sys.stderr)
         sys.exit(2)
 

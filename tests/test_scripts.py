@@ -887,14 +887,29 @@ def test_script_that_is_stopped_takes_its_python_along(checkout, script, number,
         (("dtd", "1"), {"TRAINER": "CoOp"}, ("configs/trainers/CoOp", "there are CDC, ZeroshotCLIP")),
         (("dtd", "1"), {"CFG": "vit_l14"}, ("configs/trainers/CDC/vit_l14.yaml", "there are tiny, vit_b16")),
         (("dtd", "1"), {"DATA": "/no/such/folder"}, ("no data folder /no/such/folder", "DATA")),
-        (("dtd", "1"), {"PYTHON": "/no/such/python"}, ("no program /no/such/python", "PYTHON")),
-        (("dtd", "1"), {"PYTHON": "no-such-python"}, ("no program no-such-python",)),
+        (("dtd", "1"), {"DATA": "/etc/passwd"}, ("DATA must be a folder, got /etc/passwd", "/etc/passwd is a file")),
+        (("digits", "1"), {"DATA": "/etc/passwd/sets"}, ("DATA must be a folder", "/etc/passwd is a file")),
+        (("dtd", "1"), {"OUTPUT": "/etc/passwd/runs"}, ("OUTPUT must be a folder", "/etc/passwd is a file")),
+        (
+            ("dtd", "1"),
+            {"PYTHON": "/no/such/python"},
+            ("no program /no/such/python", "(then it is ", ".venv/bin/python)"),
+        ),
+        (("dtd", "1"), {"PYTHON": "no-such-python"}, ("no program no-such-python", "leave it out")),
     ],
 )
 @pytest.mark.parametrize("script", ["cdc/base2new_train.sh", "cdc/base2new_test.sh", "cdc/open_set_test.sh"])
 def test_wrong_call(checkout, script, arguments, environment, words):
     assert refused(checkout.run(script, *arguments, **environment), *words)
     assert not (checkout.root / "output").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_without_the_right_to_write(checkout, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    done = checkout.train("dtd", "1", OUTPUT=f"{locked}/runs")
+    assert refused(done, f"OUTPUT must be a folder that can be written, got {locked}/runs", f"into {locked}")
 
 
 def test_missing_python(checkout):

@@ -124,6 +124,8 @@ def refused(tmp_path, clip_files, monkeypatch, capfd):
         ((*DIGITS, *SMALL, "--eval-only"), "KEY VALUE"),
         (CDC, "--dataset-config-file must be given, as in: python train.py --root data"),
         (("--config-file", "README.md"), "a config file must be YAML"),
+        ((*DIGITS, "--output-dir", "README.md/run"), "--output-dir must be a folder, got README.md/run, but "),
+        ((*DIGITS, "--root", "README.md"), "--root must be a folder, got README.md, but "),
     ],
 )
 def test_wrong_input_is_one_sentence_and_leaves_nothing(refused, tmp_path, arguments, message):

@@ -45,7 +45,7 @@ METHODS = {
     "CDC": ("cdc", "tiny"),
 }
 EARLY = 0.05  # share of a training before which it says nothing of how long it takes
-STOPPED = re.compile(r"train\.py: (stopped[^;\n]*)")
+STOPPED = re.compile(r"train\.py: (?:stopped|terminated)([^;\n]*)")
 EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\]")
 
 
@@ -178,7 +178,7 @@ def run(command: list[str], environment: dict[str, str], progress: Progress) -> 
             interrupts.check()
         except KeyboardInterrupt as interrupt:
             told = STOPPED.search("\n".join(last_lines))
-            interrupt.args = (told[1] if told else "stopped",)
+            interrupt.args = (f"stopped{told[1] if told else ''}",)
             raise
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n" + "\n".join(last_lines))
