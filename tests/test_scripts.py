@@ -366,6 +366,8 @@ def test_config_of_a_cross_data_set_test_is_that_of_its_training(checkout):
     done = checkout.run("cdc/xd_test.sh", "dtd", "1", SOURCE="shapes", OUTPUT=str(output))
     assert call_of(done, "--output-dir") == f"{output}/evaluation/CDC/tiny+from_shapes_16shots/dtd/seed1"
     assert refused(checkout.run("cdc/xd_test.sh", "dtd", "1", SOURCE="x"), "SOURCE must be one of", "got 'x'")
+    words = "SOURCE names the data set trained on, here imagenet, of those that CDC was trained on: shapes\n"
+    assert refused(checkout.run("cdc/xd_test.sh", "dtd", "1", CFG="tiny"), "no trained model", words)
 
 
 def test_domain_generalisation_tests_all_variants(checkout):

@@ -239,13 +239,27 @@ epochs() {
     done | sort -n
 }
 
+# sources: the data sets on all of whose classes TRAINER was trained, in one line.
+sources() {
+    local path paths=()
+    for path in "$OUTPUT"/*/"$TRAINER"/; do
+        path=${path%/"$TRAINER"/}
+        [[ $path == */evaluation ]] || paths+=("$path")
+    done
+    listing ${paths[@]+"${paths[@]}"}
+}
+
 # find_model FOLDER SCRIPT: set MODEL_FILE and LOADEP, by default those of the model that a finished training in FOLDER
 # by SCRIPT has tested: the best one in validation, for which LOADEP stays empty, if it kept one, else the last. Another
 # LOADEP gives the test a folder of its own.
 find_model() {
     local saved last best trained="" train
     train="${GIVEN}bash ${BASH_SOURCE[0]%/*}/$2 ${SOURCE:-$DATASET} $SEED ${SETTINGS[*]-}"
-    [[ $CLASSES == all ]] || trained=", data sets trained at all $(listing "${1%/"$RUN"}"/*)"
+    if [[ $CLASSES == all ]]; then
+        trained="; SOURCE names the data set trained on, here $SOURCE, of those that $TRAINER was trained on: $(sources)"
+    else
+        trained=", data sets trained at all $(listing "${1%/"$RUN"}"/*)"
+    fi
     saved=$(epochs "$1")
     last=${saved##*$'\n'}
     [[ -n $saved ]] ||
