@@ -303,6 +303,10 @@ def build(args: argparse.Namespace, cfg):
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed, setup_logger
 
+    from trainers.modules.hub import PREFIX
+
+    if args.model_dir and not args.model_dir.startswith(PREFIX) and not Path(args.model_dir).expanduser().exists():
+        raise FileNotFoundError(f"--model-dir must be a run's folder or a file of tools.export, no {args.model_dir}")
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)

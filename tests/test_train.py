@@ -148,6 +148,31 @@ def test_broken_image_is_named_also_by_a_worker(refused, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--backbone", "nowhere.pt"), "nowhere.pt"),
+        (("INPUT.SIZE", "(48, 48)"), "INPUT.SIZE must be (32, 32)"),
+        (("MODEL.INIT_WEIGHTS", "nowhere.tar"), "no checkpoint at nowhere.tar"),
+        (("--eval-only", "--model-dir", "nowhere"), "--model-dir must be a run's folder"),
+        (("TRAINER.CDC.M", "2"), "there is no key"),
+        (("TRAINER.CDC.BETA", "-1"), "BETA must not be negative"),
+    ],
+)
+def test_nothing_is_written_beside_ones_images_before_all_is_checked(refused, tmp_path, arguments, message):
+    """A split of one's folder is for good, so a command that fails must not make it."""
+    for name in ("red", "blue"):
+        (tmp_path / "data/folder" / name).mkdir(parents=True)
+        for n in range(6):
+            Image.new("RGB", (32, 32), name).save(tmp_path / f"data/folder/{name}/{n}.png")
+    before = sorted(tmp_path.rglob("*"))
+    options = arguments if arguments[0].startswith("--") else ()
+    pairs = () if options else arguments
+    folder = (*CDC, "--dataset-config-file", "configs/datasets/folder.yaml")
+    assert message in refused(*folder, *options, *SMALL, *pairs)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_training_that_diverges_is_one_line(refused, tmp_path):
     options = ("OPTIM.LR", "1e30", "OPTIM.WARMUP_EPOCH", 0, "DATALOADER.TRAIN_X.BATCH_SIZE", 2)
     line = refused(*DIGITS, *SMALL, *options)
