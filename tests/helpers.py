@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Tuple  # noqa: UP035
@@ -29,6 +30,13 @@ def _has_half_on_cpu() -> bool:
 HALF = pytest.param(
     "fp16", marks=pytest.mark.skipif(not _has_half_on_cpu(), reason="this PyTorch has no half precision on the CPU")
 )
+
+
+def checkout_of(variable: str) -> str:
+    """The checkout of published code that an environment variable names; without it the test is skipped."""
+    if not os.environ.get(variable):
+        pytest.skip(f"{variable} is not set to a checkout (CONTRIBUTING.md)")
+    return os.environ[variable]
 
 
 def relative(a, b) -> float:

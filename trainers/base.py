@@ -70,6 +70,7 @@ class ClipTrainer(TrainerX):
     wanted_sha256: str | None = None
     model_dir: str | None = None
     trained_on: dict | None = None
+    _clip_model: CLIP | None = None  # between the building of data and model
 
     class_names: list[str]
 
@@ -101,6 +102,8 @@ class ClipTrainer(TrainerX):
         return None, None
 
     def build_data_loader(self) -> None:
+        # Before any data is read, which may be split for good then: a run without its CLIP is to leave nothing.
+        self._clip_model = self._load_clip()
         self.dm = DataManager(self.cfg, *self.transforms())
         for name in ("train_loader_x", "train_loader_u", "val_loader", "test_loader", "lab2cname"):
             setattr(self, name, getattr(self.dm, name))
@@ -109,7 +112,13 @@ class ClipTrainer(TrainerX):
         # Dassl prints these, and encodes none of them.
         self.lab2cname = {label: escaped(name) for label, name in self.lab2cname.items()}
 
-    def build_model(self) -> None:
+    def _load_clip(self) -> CLIP:
+        """The run's CLIP, on the CPU.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            ValueError: it is broken, or images of this config are none for it.
+        """
         cfg = self.cfg
         print(f"Loading CLIP (backbone: {escaped(cfg.MODEL.BACKBONE.NAME)})")
         clip_model = load_clip(cfg.MODEL.BACKBONE.NAME, self.options.PREC, sha256=self.wanted_sha256)
@@ -120,6 +129,10 @@ class ClipTrainer(TrainerX):
         if tuple(cfg.INPUT.SIZE) != (size, size):
             raise ValueError(f"INPUT.SIZE must be ({size}, {size}) for this CLIP, got {tuple(cfg.INPUT.SIZE)}")
         check_pixels(cfg.INPUT, clip_model)
+        return clip_model
+
+    def build_model(self) -> None:
+        clip_model, self._clip_model = self._clip_model or self._load_clip(), None
         self.scale = float(clip_model.logit_scale.exp())
         self.backbone_sha256 = clip_model.sha256
         self.build_clip(clip_model)

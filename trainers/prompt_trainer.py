@@ -121,6 +121,9 @@ class PromptTrainer(ClipTrainer):
         return self.to_device(batch["img"])
 
     def build_data_loader(self) -> None:
+        start = self.cfg.MODEL.INIT_WEIGHTS
+        if start and not Path(start).is_file():
+            raise FileNotFoundError(f"no checkpoint at {start}")
         super().build_data_loader()
         self.feature_source = choose_source(self)
         self.train_loader_x = self.feature_source.loader()

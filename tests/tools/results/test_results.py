@@ -622,7 +622,7 @@ def test_embedded_source_by_the_logs(tmp_path):
     assert table_of(tmp_path, "xd").datasets == ["shapes", "textures"]
     assert table_of(tmp_path, "dg").datasets == ["shapes", "shapes_r", "shapesv2"]
     write_transfer(tmp_path, "CDC", {"digits": 20, "textures": 60}, source="digits", config="b")
-    with pytest.raises(ValueError, match="trained on digits, shapes: choose one"):
+    with pytest.raises(ValueError, match="choose one by --source, which may be digits or shapes"):
         table_of(tmp_path, "xd")
     table = table_of(tmp_path, "xd", source="digits")
     assert ([column.config for column in table.columns], table.datasets) == (["b"], ["digits", "textures"])
@@ -641,7 +641,7 @@ def test_source_by_results_json_alone(tmp_path):
     # A name that several configs have or none leaves the log, and that tells of ImageNet
     for name in ("Folder2", None):
         write_json(place / "digits/seed1", 50.0, model_dir=None, trained_on={"dataset": name})
-        with pytest.raises(ValueError, match="trained on imagenet, shapes: choose one"):
+        with pytest.raises(ValueError, match="choose one by --source, which may be imagenet or shapes"):
             table_of(tmp_path, "xd")
     (place / "digits/seed1/results.json").write_text("{")
     with pytest.raises(ValueError, match=r"digits/seed1/results\.json is not a whole results\.json"):
