@@ -14,6 +14,7 @@ from trainers.modules.uncertainty import (
     aurc,
     auroc,
     brier_score,
+    calibration_bins,
     calibration_metrics,
     disagreement,
     error_detection_metrics,
@@ -59,6 +60,13 @@ def test_calibration_error_by_hand():
     # bins of a fifth: [0.2, 0.4) has 0.25 right and 0.35 wrong, [0.8, 1] has 0.9 right, 1 wrong
     found = expected_calibration_error([0.25, 0.35, 0.9, 1.0], [True, False, True, False], bins=5)
     assert found == pytest.approx((abs(1 - 0.6) + abs(1 - 1.9)) / 4)
+
+
+def test_sums_in_bins_by_hand():
+    counts, sure, right = calibration_bins([0.25, 0.35, 0.9, 1.0], [True, False, True, False], bins=5)
+    assert counts.tolist() == [0, 2, 0, 0, 2]
+    assert sure.tolist() == pytest.approx([0, 0.6, 0, 0, 1.9])
+    assert right.tolist() == [0, 1, 0, 0, 1]
 
 
 def test_confidence_on_an_edge_belongs_to_the_upper_bin():
