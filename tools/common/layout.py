@@ -71,6 +71,12 @@ def config_folder(config: str, tag: str = "", epoch: int | str | None = None, so
     return "+".join([config, *filter(None, marks)])
 
 
+def split_source(config: str) -> tuple[str, str]:
+    """`<cfg>` of a test on another data set: that of its training, and the SOURCE that it is marked with, or ""."""
+    training, mark, source = config.rpartition("+from_")
+    return (training, source) if mark else (config, "")
+
+
 @dataclass(frozen=True)
 class Place:
     """What a run's folder says of the run.

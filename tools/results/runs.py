@@ -22,7 +22,7 @@ from pathlib import Path
 
 import yaml
 
-from tools.common.layout import HALVES, PROTOCOLS, Place, parse, training_set, trains_nothing
+from tools.common.layout import HALVES, PROTOCOLS, Place, parse, split_source, training_set, trains_nothing
 from tools.common.paths import ROOT
 
 CONFIGS = ROOT / "configs" / "datasets"
@@ -151,9 +151,13 @@ def find_runs(
     if protocol not in PROTOCOLS:
         raise ValueError(f"the protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
     wanted = [set(values) for values in (trainers, configs, shots, seeds)]
+    places = _places([output] if isinstance(output, (str, Path)) else output)
+    if protocol in ("xd", "dg"):
+        places = [_beside_training(place) for place in places]
+        wanted[1] = {split_source(config)[0] for config in wanted[1]}
     places = [
         place
-        for place in _places([output] if isinstance(output, (str, Path)) else output)
+        for place in places
         if (place.kind in HALVES) == (protocol == "base2new")
         and (place.kind == "open_set") == (protocol == "open_set")
         and _passes(wanted[0], place.trainer)
@@ -161,11 +165,7 @@ def find_runs(
         and (_passes(wanted[2], place.shots) or place.shots == 0)
         and _passes(wanted[3], place.seed)
     ]
-    if protocol in ("xd", "dg"):
-        places = [replace(place, source=_source_told(place)) for place in places]
-        source = source or _source_of(places, protocol)
-    else:
-        source = ""
+    source = source or _source_of(places, protocol) if protocol in ("xd", "dg") else ""
     candidates: dict[tuple, list[tuple[int, Found]]] = {}
     wanted_datasets = set(datasets)
     for place in places:
@@ -231,14 +231,23 @@ def _fail(error: OSError) -> None:
     raise error
 
 
+def _beside_training(place: Found) -> Found:
+    """A place in xd or dg with its source, and a test under the config of its training, without the scripts' mark."""
+    if place.kind != "evaluation":
+        return place
+    config, marked = split_source(place.config)
+    if trains_nothing(place.trainer):  # whatever the source, it is the same run
+        return replace(place, config=config)
+    source = _source_told(place) or (marked if (CONFIGS / f"{marked}.yaml").is_file() else None)
+    return replace(place, source=source, config=config if marked and marked == source else place.config)
+
+
 def _source_told(place: Found) -> str | None:
-    """The data set on which a tested run was trained, by its `results.json`, else by its log; None if neither tells.
+    """The data set on which a run of "evaluation" was trained, by its `results.json` or its log; None if neither tells.
 
     Raises:
         ValueError: the `results.json` is broken.
     """
-    if place.kind != "evaluation":
-        return None
     path = place.path / "results.json"
     if path.is_file():
         content = _content(path)

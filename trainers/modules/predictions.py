@@ -22,6 +22,7 @@ from torch import Tensor
 from .files import atomic_write
 
 FILE_NAME = "predictions.npz"
+CALIBRATED_FILE_NAME = "predictions_calibrated.npz"  # the same, after calibration
 
 NO_CLASS = -1  # the label of an image of none of the classes
 

@@ -9,7 +9,16 @@ import pytest
 
 import trainers
 from helpers import ROOT
-from tools.common.layout import PATTERNS, PROTOCOLS, Place, config_folder, parse, training_set, trains_nothing
+from tools.common.layout import (
+    PATTERNS,
+    PROTOCOLS,
+    Place,
+    config_folder,
+    parse,
+    split_source,
+    training_set,
+    trains_nothing,
+)
 
 # By folder the attributes of Place, in their order
 PLACES = {
@@ -91,6 +100,8 @@ def test_data_set_in_the_path_of_a_training(folder, expected):
 def test_marks_of_a_config():
     assert config_folder("tiny") == "tiny"
     assert config_folder("tiny", "a=1", 0, "dtd") == "tiny+a=1+epoch0+from_dtd"
+    assert split_source("tiny+a=1+epoch0+from_dtd") == ("tiny+a=1+epoch0", "dtd")
+    assert split_source("tiny+a=1") == ("tiny+a=1", "")
 
 
 def test_trainers_that_train_nothing():

@@ -648,6 +648,25 @@ def test_source_by_results_json_alone(tmp_path):
         table_of(tmp_path, "xd")
 
 
+def test_source_by_the_mark_of_the_scripts(tmp_path):
+    """A test of a source that is not the usual one stands beside its training, told by files or by the mark alone."""
+    write_json(tmp_path / "digits/CoOp/tiny_1shots/seed1", 70.0)
+    write_json(tmp_path / "shapes/CoOp/tiny_1shots/seed1", 60.0)
+    place = tmp_path / "evaluation/CoOp"
+    write_json(place / "tiny+from_digits_1shots/letters/seed1", 50.0, model_dir="/o/digits/CoOp/tiny_1shots/seed1")
+    write_json(place / "tiny+from_digits_1shots/symbols/seed1", 40.0)
+    write_json(place / "tiny+from_elsewhere_1shots/letters/seed1", 30.0, trained_on={"dataset": "Shapes"})
+    for configs in ((), ["tiny"], ["tiny+from_digits"]):
+        table = table_of(tmp_path, "xd", source="digits", configs=configs)
+        assert [column.config for column in table.columns] == ["tiny"]
+        assert {row: cell.mean for (row, _), cell in table.columns[0].cells.items()} == {
+            "digits": 70.0,
+            "letters": 50.0,
+            "symbols": 40.0,
+        }
+    assert "tiny+from_elsewhere" in [run.config for run in find_runs(tmp_path, "xd", source="shapes")]
+
+
 def test_source_runs_without_tests_are_named(tmp_path):
     write_transfer(tmp_path, "CDC", {"imagenet": 70, "dtd": 40, "eurosat": 44})
     write_json(tmp_path / "imagenet/CDC/cfg_4shots/seed1", 60.0)

@@ -231,7 +231,7 @@ def test_template_records_are_of_each_template(build_run, tmp_path):
     trainer.test()
     found, figures = read_predictions(tmp_path), results_of(tmp_path)["figures"]
     with torch.no_grad():
-        own = [trainer.opinions(batch["img"])[1] for batch in trainer.test_loader]
+        own = [trainer.opinions(trainer.outputs(batch["img"]))[1] for batch in trainer.test_loader]
     for m in range(trainer.options.N_TEMPLATES):
         opinions = [batch[m] for batch in own]
         confidence = torch.cat([opinion.log_prob.exp().amax(dim=1) for opinion in opinions])
