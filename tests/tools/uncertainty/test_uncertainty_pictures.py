@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from helpers import ROOT
 from tools.uncertainty.__main__ import main, title
 from tools.uncertainty.figures import text_of
 from tools.uncertainty.pictures import BLUE, ORANGE, ROW, draw_reliability, draw_risk_coverage, draw_runs, draw_score
@@ -195,13 +192,3 @@ def test_wrong_call_is_told_in_a_line(tmp_path, capsys, monkeypatch, arguments, 
     printed = capsys.readouterr().err
     assert printed.startswith(f"tools.uncertainty: {error}")
     assert printed.count("\n") == 1
-
-
-def test_help_loads_nothing_slow():
-    code = "import sys; from tools.uncertainty.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-    code += "print(sorted({'torch', 'matplotlib', 'sklearn'} & sys.modules.keys()))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
-    )
-    assert "docs/uncertainty.md" in done.stdout
-    assert done.stdout.splitlines()[-1] == "[]"
