@@ -2,10 +2,10 @@
 
     python -m tools.uncertainty output/open_set/shapes/shots_16/CDC/tiny/seed1 --picture shapes.png
 
-A run is the folder of a test, which holds `predictions.npz`; it need not be one on an open set. For each run a row of
-pictures is drawn: a reliability diagram with the histogram of the confidence, the curves of risk and coverage, and
-histograms of a score for images predicted rightly and wrongly and for images of unknown classes. How to read them:
-docs/uncertainty.md.
+A run is the folder of a test, which holds `predictions.npz`, or a file of that kind, as `predictions_calibrated.npz`.
+It need not be a test on an open set. For each run a row of pictures is drawn: a reliability diagram with the histogram
+of the confidence, the curves of risk and coverage, and histograms of a score for images predicted rightly and wrongly
+and for images of unknown classes. How to read them: docs/uncertainty.md.
 """
 
 from __future__ import annotations
@@ -48,14 +48,18 @@ def main(arguments: list[str] | None = None) -> None:
     print("\n\n".join(texts))
 
 
-def title(folder: Path) -> str:
-    """What a run's `results.json` says that it is; the folder where there is none, or one that does not say."""
+def title(run: Path) -> str:
+    """What the `results.json` of a run says that it is; its path where there is none, or one that does not say.
+
+    Args:
+        run: the folder, or a file in it, whose name is then part of the title.
+    """
     try:
-        content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        content = json.loads(((run if run.is_dir() else run.parent) / "results.json").read_text(encoding="utf-8"))
         trainer, dataset, classes = (str(content[name]) for name in ("trainer", "dataset", "classes"))
-        return f"{trainer}, {dataset}, {classes} classes, seed {content['seed']}"
+        return f"{trainer}, {dataset}, {classes} classes, seed {content['seed']}" + f", {run.stem}" * run.is_file()
     except (OSError, ValueError, KeyError, TypeError):
-        return str(folder)
+        return str(run)
 
 
 if __name__ == "__main__":

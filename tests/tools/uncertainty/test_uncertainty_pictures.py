@@ -166,6 +166,9 @@ def test_command_prints_figures_and_draws_a_row_for_each_run(tmp_path, capsys):
     other = run_in(tmp_path / "other", known(), **told, seed=1)
     main([one, other])  # with one title they are told apart by their folders
     assert f"{other}\n5 images of known classes" in capsys.readouterr().out
+    write_predictions(tmp_path / "other" / "predictions_calibrated.npz", open_set())
+    main([other, f"{other}/predictions_calibrated.npz"])
+    assert "\n\nCDC, Shapes, base classes, seed 1, predictions_calibrated\n6 images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"trainer": "CDC"}'])
