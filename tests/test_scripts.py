@@ -454,6 +454,25 @@ def test_open_set_is_finished_once_it_has_all_sets(checkout):
     assert run("food101").called is not None
 
 
+@pytest.mark.parametrize(("method", "tested"), [("cdc", "train_base"), ("zsclip", "test_base")])
+def test_open_set_with_the_calibration_of_its_model(checkout, method, tested):
+    model = checkout.add_model()
+    trainer = {"cdc": "CDC", "zsclip": "ZeroshotCLIP"}[method]
+    calibration = checkout.output / tested / f"dtd/shots_16/{trainer}/vit_b16/seed1/calibration.json"
+    asked = {"FAR": "", "CALIBRATED": "1"}
+    assert refused(checkout.run(f"{method}/open_set_test.sh", "dtd", "1", **asked), f"no calibration {calibration}")
+    calibration.parent.mkdir(parents=True, exist_ok=True)
+    calibration.touch()
+    done = checkout.run(f"{method}/open_set_test.sh", "dtd", "1", **asked)
+    assert call_of(done, "TEST.CALIBRATION") == str(calibration)
+    assert (method == "cdc") == (str(model) in done.called)
+    results = checkout.root / f"output/open_set/dtd/shots_16/{trainer}/vit_b16/seed1/results.json"
+    results.parent.mkdir(parents=True)
+    results.write_text('"near/images": 6.0')
+    assert checkout.run(f"{method}/open_set_test.sh", "dtd", "1", FAR="").called is None
+    assert checkout.run(f"{method}/open_set_test.sh", "dtd", "1", **asked).called is not None
+
+
 @pytest.mark.parametrize(
     ("far", "words"),
     [
