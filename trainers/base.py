@@ -27,9 +27,18 @@ from .modules.files import atomic_write
 from .modules.group_accuracy import GroupAccuracy
 from .modules.interrupts import Interrupts, interrupts_put_off
 from .modules.loading import PRECISIONS, load_clip, weights_digest
-from .modules.predictions import CALIBRATED_FILE_NAME, FILE_NAME, Arrays, Predictions, write_predictions
+from .modules.ownership import own_folder
+from .modules.predictions import (
+    CALIBRATED_FILE_NAME,
+    FILE_NAME,
+    NO_CLASS,
+    Arrays,
+    Predictions,
+    write_predictions,
+)
 from .modules.safe_text import escaped
 from .modules.uncertainty import calibration_metrics, error_detection_metrics
+from .open_set import compare, open_set_problems, unknown_images
 
 # A run, or its calibration.json: a test then also says what its predictions are worth after that calibration
 if "CALIBRATION" not in cfg_default.TEST:
@@ -82,9 +91,10 @@ class ClipTrainer(TrainerX):
 
     def config_problems(self, cfg, options) -> list[str]:
         """What is wrong in the config, a sentence each; a subclass adds its own."""
+        problems = open_set_problems(cfg)
         if options.PREC not in PRECISIONS:
-            return [f"PREC must be one of {', '.join(PRECISIONS)}, got {options.PREC!r}"]
-        return []
+            problems.append(f"PREC must be one of {', '.join(PRECISIONS)}, got {options.PREC!r}")
+        return problems
 
     def transforms(self) -> tuple:
         """Transforms of training and of test images, each one or a list of views; None for the config's own."""
@@ -155,19 +165,24 @@ class ClipTrainer(TrainerX):
     def train(self) -> None:  # type: ignore[override]  # as in Dassl, whose base class takes epochs
         if self.cfg.TEST.CALIBRATION:
             raise ValueError("TEST.CALIBRATION is for tests of what is trained (--eval-only), and fits no other model")
-        with interrupts_put_off() as self.interrupts:
+        with own_folder(self.output_dir), interrupts_put_off() as self.interrupts:
             super().train()
 
     def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
         return self.to_device(batch["img"]), self.to_device(batch["label"])
 
     @torch.no_grad()
-    def test(self, split: str | None = None) -> float:
+    def test(self, split: str | None = None, *others, **named_others) -> float:
         """Evaluate on `split`, by default `cfg.TEST.SPLIT`.
 
         Unless it is for choosing a model, write what was found on each image to `predictions.npz`, and then every
-        metric to `results.json`. Where `TEST.CALIBRATION` names a calibration, the metrics after it are written, too,
-        under names that end in `_calibrated`, and the images' records to `predictions_calibrated.npz`.
+        metric to `results.json`. Where `TEST.OPEN_SET` is True, images of unknown classes are tested after the others.
+        Where `TEST.CALIBRATION` names a calibration, the metrics after it are written, too, under names that end in
+        `_calibrated`, and the images' records to `predictions_calibrated.npz`.
+
+        Args:
+            split: "val", for choosing a model, or "test"; None for `cfg.TEST.SPLIT`.
+            others, named_others: what forks of Dassl pass besides, such as ATPrompt's `is_final`; passed over.
 
         Returns:
             Accuracy in percent, the evaluator's first metric.
@@ -217,12 +232,40 @@ class ClipTrainer(TrainerX):
         metrics.update(_uncertainty_metrics(found) if found else {})
         found_after = calibrated.arrays(self.cfg.DATASET.ROOT) if calibration else {}
         metrics.update(_calibrated_metrics(found_after) if found_after else {})
+        if found and self.cfg.TEST.OPEN_SET:
+            unknown, unknown_after = self._find_unknown(calibration)
+            found, own = compare(found, unknown)
+            metrics.update(own)
+            if calibration:
+                found_after, own = compare(found_after, unknown_after)
+                metrics.update({f"{name}_calibrated": value for name, value in own.items() if "_open_" in name})
         for name, value in metrics.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         if not choosing:
             self.write_predictions(found, found_after)
             self.write_results(split, metrics, n_images, time.time() - started, calibration)
         return next(iter(metrics.values()))
+
+    def _find_unknown(self, calibration: Mapping | None) -> tuple[dict[str, Arrays], dict[str, Arrays]]:
+        """What the model says of the images of each set of unknown classes, before and after calibration."""
+        before, after = {}, {}
+        for name, loader in unknown_images(self.cfg, self.class_names, self.transforms()[1]):
+            print(f"Evaluate on images of unknown classes: {name}")
+            predictions, calibrated = Predictions(), Predictions()
+            for batch in tqdm(loader):
+                images, label = self.parse_batch_test(batch)
+                label = torch.full_like(label, NO_CLASS)
+                outputs = self.outputs(images)
+                scores, records = self.judge(outputs)
+                check_scores(scores, self.options.PREC)
+                self.interrupts.check()
+                predictions.add(scores, label, batch["impath"], records)
+                if calibration:
+                    scores_after, records_after = self.judge(outputs, calibration["values"])
+                    calibrated.add(scores_after, label, batch["impath"], records_after)
+            before[name] = predictions.arrays(self.cfg.DATASET.ROOT)
+            after[name] = calibrated.arrays(self.cfg.DATASET.ROOT) if calibration else {}
+        return before, after
 
     def outputs(self, images: Tensor) -> Tensor:
         """What a method computes of images before it is said how certain that is: logits `(B, C)`.
@@ -295,12 +338,13 @@ class ClipTrainer(TrainerX):
         What it found after calibration goes to `predictions_calibrated.npz`, which is not there without one.
         """
         folder = Path(self.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_predictions(folder / FILE_NAME, found)
-        if calibrated:
-            write_predictions(folder / CALIBRATED_FILE_NAME, calibrated)
-        else:
-            (folder / CALIBRATED_FILE_NAME).unlink(missing_ok=True)
+        with own_folder(self.output_dir) as owned:
+            owned.check()
+            write_predictions(folder / FILE_NAME, found)
+            if calibrated:
+                write_predictions(folder / CALIBRATED_FILE_NAME, calibrated)
+            else:
+                (folder / CALIBRATED_FILE_NAME).unlink(missing_ok=True)
 
     def write_results(
         self, split: str, metrics: dict, n_images: int, seconds: float, calibration: Mapping | None = None
@@ -340,9 +384,10 @@ class ClipTrainer(TrainerX):
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
             "config": json.loads(json.dumps(cfg)),
         }
-        Path(self.output_dir).mkdir(parents=True, exist_ok=True)
-        with atomic_write(Path(self.output_dir, "results.json")) as path:
-            path.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
+        with own_folder(self.output_dir) as owned:
+            owned.check()
+            with atomic_write(Path(self.output_dir, "results.json")) as path:
+                path.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
 
     @property
     def tested_epoch(self) -> int:

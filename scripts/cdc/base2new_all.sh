@@ -30,14 +30,14 @@ read -ra datasets <<< "$DATASETS"
 read -ra seeds <<< "$SEEDS"
 total=$((${#datasets[@]} * ${#seeds[@]}))
 
-# run_step STEP DATASET SEED [KEY VALUE ...]: call a step's script.
+# run_step STEP DATASET SEED [KEY VALUE ...]: become a step's script.
 run_step() {
     local environment=() script=$1
     if [[ $script == *" "* ]]; then
         environment=("${script% *}") script=${script#* }
     fi
     shift
-    env ${environment[@]+"${environment[@]}"} TRAINER="$TRAINER" \
+    exec env ${environment[@]+"${environment[@]}"} TRAINER="$TRAINER" \
         bash "$(dirname "${BASH_SOURCE[0]}")/$script" "$@"
 }
 
@@ -47,7 +47,7 @@ for seed in "${seeds[@]}"; do
     for dataset in "${datasets[@]}"; do
         names=""
         for step in "${steps[@]}"; do
-            if ASK=1 run_step "$step" "$dataset" "$seed" "$@" > /dev/null 2>&1; then
+            if (export ASK=1 && run_step "$step" "$dataset" "$seed" "$@") > /dev/null 2>&1; then
                 finished=$((finished + 1))
             else
                 names+=", $step"
@@ -66,7 +66,8 @@ for seed in "${seeds[@]}"; do
         n=$((n + 1))
         for step in "${steps[@]}"; do
             echo "[$n/$total] $TRAINER $dataset seed $seed: $step"
-            if ! run_step "$step" "$dataset" "$seed" "$@"; then
+            if ! attended run_step "$step" "$dataset" "$seed" "$@"; then
+                give_up_if_stopped
                 failed+=("$dataset seed $seed: $step")
                 break
             fi

@@ -162,6 +162,7 @@ configure() {
         CFG=$(default_config "$trained_on")
         echo "CFG is not given: taking configs/trainers/$TRAINER/$CFG.yaml, the default for $trained_on"
     fi
+    [[ $CFG != */* ]] || die "CFG must be the name of a config in configs/trainers/$TRAINER without folders, got '$CFG'"
     RUN_CFG=$CFG
     if [[ $TRAINER/$CFG =~ ^CDC/(vit_b16|tiny)_coupled$ && ! -f $ROOT/configs/trainers/CDC/$CFG.yaml ]]; then
         echo "configs/trainers/CDC/$CFG.yaml is now ${CFG%_coupled}.yaml: coupled templates are the default"
@@ -273,6 +274,37 @@ skip_if_finished() {
     [[ -z ${ASK:-} ]] || exit 1
 }
 
+# attended COMMAND [ARGUMENT ...]: run a program or function. A signal that ends this script (Ctrl-C, TERM, HUP) ends
+# that, too: it is passed on, the command's end is waited for, and then STOPPED is the exit status to end with.
+attended() {
+    local child status
+    { : <&0; } 2> /dev/null || exec < /dev/null
+    (
+        trap - INT TERM HUP # Ctrl-C is ignored in what runs in the background, unless it is asked for
+        [[ $(type -t "$1") != file ]] || exec "$@"
+        "$@"
+    ) <&0 &
+    child=$!
+    # A terminal sends Ctrl-C to the command itself, and a second one would not let it finish its step.
+    trap 'STOPPED=130; kill -TERM "$child" 2> /dev/null || true' INT
+    trap 'STOPPED=143; kill -TERM "$child" 2> /dev/null || true' TERM
+    trap 'STOPPED=129; kill -TERM "$child" 2> /dev/null || true' HUP
+    while :; do
+        status=0
+        wait "$child" 2> /dev/null || status=$?
+        if [[ $status -le 128 ]] || ! kill -0 "$child" 2> /dev/null; then # and no signal has ended the waiting
+            break
+        fi
+    done
+    trap - INT TERM HUP
+    return "${STOPPED:-$status}"
+}
+
+# give_up_if_stopped: end the script if a signal has come for it.
+give_up_if_stopped() {
+    [[ -z ${STOPPED:-} ]] || exit "$STOPPED"
+}
+
 # launch FOLDER CLASSES [ARGUMENT ...]: run train.py, with its output in FOLDER and these further arguments.
 launch() {
     local folder=$1 classes=$2 above=$1 status=0
@@ -286,7 +318,7 @@ launch() {
     # Threads that spin while they wait slow each other down where several runs share the cores.
     export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
     cd "$ROOT" || exit
-    "$PYTHON" train.py \
+    attended "$PYTHON" train.py \
         --root "$DATA" \
         --seed "$SEED" \
         --trainer "$TRAINER" \
@@ -299,13 +331,13 @@ launch() {
         ${CALIBRATION:+TEST.CALIBRATION "$CALIBRATION"} \
         ${SETTINGS[@]+"${SETTINGS[@]}"} || status=$?
 
+    # What train.py itself could not take back. This looks whether another process runs in the folder by now.
     if [[ $status != 0 && $above != "$folder" && -d $folder ]] &&
-        [[ -z $(find "$folder" -type f ! -name 'log.txt*' ! -path '*/tensorboard/*') ]]; then
-        rm -r "$folder"
-        folder=${folder%/*}
+        "$PYTHON" trainers/modules/ownership.py "$folder" 2> /dev/null; then
         while [[ $folder != "$above" ]] && rmdir "$folder" 2> /dev/null; do # not what another run has put something in
             folder=${folder%/*}
         done
     fi
+    give_up_if_stopped
     return "$status"
 }

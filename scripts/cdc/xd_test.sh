@@ -20,9 +20,10 @@ SOURCE=${SOURCE:-$usual}
     die "SOURCE must be one of $(listing "$ROOT"/configs/datasets/*.yaml), got '$SOURCE'"
 
 CLASSES=all FROM=""
-[[ $SOURCE == "$usual" ]] || FROM=+from_$SOURCE
 configure "$@"
 if has_training; then
+    [[ $SOURCE == "$usual" ]] || FROM=+from_$SOURCE
+    place_run
     model_dir=$OUTPUT/$RUN
     find_model "$model_dir" xd_train.sh
     find_calibration "$model_dir"

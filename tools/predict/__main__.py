@@ -1,6 +1,7 @@
 """Classify one's own images with a trained run, without its data set.
 
     python -m tools.predict --model-dir RUN IMAGE_OR_FOLDER... [--classnames FILE_OR_LIST] [--output FILE]
+    python -m tools.predict --model-dir RUN --explain IMAGE --output page.html
 
 or in Python
 
@@ -27,8 +28,14 @@ from tools.common.safe_text import last_line
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argument_parser("tools.predict", __doc__)
-    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="images, and folders of images")
+    parser.add_argument("images", nargs="*", metavar="IMAGE_OR_FOLDER", help="images, and folders of images")
     parser.add_argument("--model-dir", required=True, help="folder of the run, or file of tools.export")
+    parser.add_argument(
+        "--explain",
+        default="",
+        metavar="IMAGE",
+        help="write a page on this image: as each template sees it in training, and what each believes of it",
+    )
     parser.add_argument("--classnames", default="", help="classes in place of the run's: a file, one a line, or a,b,c")
     parser.add_argument("--output", default="", help="file to write, in place of stdout; replaced if it is there")
     parser.add_argument("--format", choices=PREDICTIONS, default="csv", help="a table, or one JSON object a line")
@@ -58,9 +65,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint (default: the one that the run tested)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input")
     args = parser.parse_args(arguments)
+    if bool(args.images) == bool(args.explain):
+        parser.error("give images or folders, or one image with --explain")
+    if args.explain and not args.output:
+        parser.error("--explain writes an HTML page: give its name with --output")
     rejecting = [name for name in ("coverage", "reject_above") if getattr(args, name) is not None]
     if len(rejecting) == 2:
         parser.error("--coverage and --reject-above both set the threshold: give one of them")
+    if args.explain and rejecting:
+        parser.error("--explain rejects nothing: leave --coverage and --reject-above out")
     if not rejecting and (args.score or args.rejected):
         parser.error("--score and --rejected are of a rejection: give --coverage or --reject-above with them")
     args.rejected = args.rejected or "mark"
@@ -69,11 +82,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
-    from tools.predict.classify import classify
+    from tools.predict.classify import classify, explain_image
 
     try:
         with ending_quietly():
-            return classify(args)
+            return explain_image(args) if args.explain else classify(args)
     except (OSError, ValueError) as error:
         if args.debug:
             raise

@@ -122,22 +122,12 @@ def describe_trust(predictor: Predictor, other_classes: bool) -> list[str]:
     return lines
 
 
-def classify(args: argparse.Namespace) -> int:
-    """What the command line asks for; returns the exit status."""
+def tell(message: str) -> None:
+    tqdm.write(f"tools.predict: {escaped(message)}", file=sys.stderr)
 
-    def tell(message: str) -> None:
-        tqdm.write(f"tools.predict: {escaped(message)}", file=sys.stderr)
 
-    found = find_images(args.images)
-    if found.others:
-        tell(f"left out, as no image by its name, {len(found.others)} file(s): {shorten(found.others)}")
-    n_skipped = n_done = n_rejected = 0
-    for path, reason in found.skipped:
-        tell(f"skipped {path}: {reason}")
-        n_skipped += 1
-    if not found.images:
-        raise FileNotFoundError("there is no image to classify")
-
+def build_predictor(args: argparse.Namespace) -> Predictor:
+    """The run that the command line names; what it is goes to stderr."""
     names = read_class_names(args.classnames) if args.classnames else None
     predictor = Predictor(
         args.model_dir,
@@ -151,11 +141,42 @@ def classify(args: argparse.Namespace) -> int:
         reject_above=args.reject_above,
         score=args.score,
     )
-    trainer, cfg = predictor.trainer, predictor.trainer.cfg
+    trainer = predictor.trainer
     epoch = f" of epoch {trainer.tested_epoch}" if trainer.tested_epoch else ""
-    tell(f"{cfg.TRAINER.NAME}{epoch}, {len(predictor.class_names)} classes, on {trainer.device}")
+    tell(f"{trainer.cfg.TRAINER.NAME}{epoch}, {len(predictor.class_names)} classes, on {trainer.device}")
     for line in describe_trust(predictor, names is not None):
         tell(line)
+    return predictor
+
+
+def explain_image(args: argparse.Namespace) -> int:
+    """`--explain`: a page on one image; returns the exit status."""
+    try:
+        from tools.predict.explain import explain, write_page
+    except ModuleNotFoundError as error:
+        if error.name != "jinja2":
+            raise
+        raise OSError("--explain needs jinja2: pip install -e '.[report]'") from error
+    explanation = explain(build_predictor(args), args.explain)
+    write_page(explanation, args.output)
+    tell(f"{args.output}: {explanation.label}, {explanation.probability:.1%}")
+    return 0
+
+
+def classify(args: argparse.Namespace) -> int:
+    """Predictions of the images that the command line names; returns the exit status."""
+    found = find_images(args.images)
+    if found.others:
+        tell(f"left out, as no image by its name, {len(found.others)} file(s): {shorten(found.others)}")
+    n_skipped = n_done = n_rejected = 0
+    for path, reason in found.skipped:
+        tell(f"skipped {path}: {reason}")
+        n_skipped += 1
+    if not found.images:
+        raise FileNotFoundError("there is no image to classify")
+
+    predictor = build_predictor(args)
+    cfg = predictor.trainer.cfg
     workers = cfg.DATALOADER.NUM_WORKERS if args.workers is None else args.workers
     outcomes = predictor.predict(found.images, args.top_k, args.batch_size, workers)
     with _open(args.output) as file:

@@ -84,13 +84,10 @@ def restore_cfg(results: dict[str, Any]) -> CfgNode:
     """
     cfg = get_cfg_default()
 
-    def merge_results(config: dict[str, Any]) -> None:
-        given = CfgNode(config)
-        train.rename_keys(cfg, given)
-        cfg.merge_from_other_cfg(given)
-
     source = "the header of the file" if "format" in results else "results.json"
-    train.merge_checked(f"the config in {source}", merge_results, results["config"])
+    train.merge_checked(
+        f"the config in {source}", lambda config: train.merge_settings(cfg, CfgNode(config)), results["config"]
+    )
     cfg.MODEL.INIT_WEIGHTS = cfg.TEST.CALIBRATION = ""  # what its training started from, and what its test used
     train.find_paths(cfg)
     return cfg

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from helpers import ROOT, SIZE, results_of
-from tools.predict.feature_file import describe, encode_images, list_images
-from tools.predict.features import main
+from tools.predict.feature_file import build_cfg, describe, encode_images, list_images
+from tools.predict.features import main, parse_arguments
 
 WORDS = ("TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.EVIDENCE_SCALE", 10.0)
 VIEWS = (*WORDS, "TRAINER.CDC.AUGMENTATIONS", [["normalize"], ["normalize"]])
@@ -70,6 +70,14 @@ def write(output, *arguments):
     assert main([str(argument) for argument in ("--output", output, *arguments)]) == 0
     with np.load(output) as file:  # without pickle
         return {name: file[name] for name in file.files}
+
+
+def test_options_are_taken_as_by_train(plain, tmp_path):
+    """Also under the names that keys once had, and whole numbers for real ones."""
+    options = ("TRAINER.CDC.LAMBDA", "2", "TRAINER.CDC.BETA", "1")
+    arguments = ("--output", tmp_path / "a.npz", *plain, "--trainer", "CDC", *options)
+    cfg = build_cfg(parse_arguments([str(argument) for argument in arguments]), None)
+    assert (cfg.TRAINER.CDC.INVARIANT_MAP.LAMBDA, cfg.TRAINER.CDC.BETA) == (2.0, 1.0)
 
 
 @pytest.mark.parametrize("name", RUNS)
