@@ -63,7 +63,10 @@ def find_runs(places: Iterable[str]) -> list[Path]:
 
 
 def _can_be_calibrated(folder: Path) -> bool:
-    """Whether a folder is not that of a test of another run; what cannot be read is told later."""
+    """Whether a folder is of a training, or of a test on known classes alone where nothing is trained.
+
+    What cannot be read is told later.
+    """
     try:
         results = read_run(folder)
         method = TRAINER_REGISTRY.get(results["config"]["TRAINER"]["NAME"])
@@ -71,7 +74,7 @@ def _can_be_calibrated(folder: Path) -> bool:
         return True
     if issubclass(method, PromptTrainer):
         return (folder / method.checkpoint_folder).is_dir()
-    return results.get("classes") != "new"
+    return results.get("classes") != "new" and not results["config"].get("TEST", {}).get("OPEN_SET")
 
 
 def calibrate(run: Path, args: argparse.Namespace) -> tuple[dict[str, Any], Calibration]:

@@ -353,8 +353,9 @@ def test_rows_are_marked_or_dropped(calibrated, run_of, tmp_path, capsys):
     images_kept = content_of(folder)["images"]["before"]
     kept = np.array(images_kept["scores"]["confidence"]) <= threshold
     right = int((kept & ~np.array(images_kept["wrong"], dtype=bool)).sum())
-    assert f"above {threshold:.6g}: {kept.sum()} of 4 validation images are kept" in told.err
-    assert not kept.any() or f"{right} of these are right" in told.err
+    assert f"a score confidence above {threshold:.6g}\n" in told.err
+    assert f"of 4 validation images that keeps {kept.sum()} ({kept.mean():.1%})" in told.err
+    assert not kept.any() or f", {right} of them right" in told.err
 
     assert predict(["--rejected", "drop", "--format", "jsonl", *call_predict]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -370,7 +371,7 @@ def test_nothing_is_kept(calibrated, run_of, capsys):
     assert predict([*given, run_of("CoOp").images[0]]) == 0
     told = capsys.readouterr()
     assert told.out == ""
-    assert "0 of 4 validation images are kept (0.0%)" in told.err
+    assert "of 4 validation images that keeps 0 (0.0%); of all" in told.err
     assert "classified 1, of these rejected 1" in told.err
 
 
