@@ -272,7 +272,7 @@ class ClipTrainer(TrainerX):
         """What a method computes of images before it is said how certain that is: logits `(B, C)`.
 
         A method whose certainty follows from something else overrides this, `judge` and `fit_calibration`. The images
-        are the last dimension but one.
+        are the last dimension but one. `judge` gets them on the CPU, too.
         """
         return self.model_inference(images)
 
