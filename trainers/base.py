@@ -30,6 +30,7 @@ from .modules.loading import PRECISIONS, assumptions, load_clip, weights_digest
 from .modules.ownership import SILENT, own_folder
 from .modules.predictions import (
     CALIBRATED_FILE_NAME,
+    COMMON,
     FILE_NAME,
     NO_CLASS,
     Arrays,
@@ -288,7 +289,7 @@ class ClipTrainer(TrainerX):
         """What a method computes of images before it is said how certain that is: logits `(B, C)`.
 
         A method whose certainty follows from something else overrides this, `judge` and `fit_calibration`. The images
-        are the last dimension but one.
+        are the last dimension but one. `judge` gets them on the CPU, too.
         """
         return self.model_inference(images)
 
@@ -515,7 +516,8 @@ def _calibrated_metrics(found: Arrays) -> dict[str, float]:
     """As `_uncertainty_metrics`, of what was found after calibration, with the accuracy and the means of records."""
     print("After calibration")
     metrics = {"accuracy": 100.0 * float((found["prediction"] == found["label"]).mean())}
-    metrics.update((name, float(found[name].mean())) for name in ("uncertainty", "conflict") if name in found)
+    own = {name: values for name, values in found.items() if name not in COMMON and values.ndim == 1}
+    metrics.update((name, float(values.mean())) for name, values in own.items())
     metrics.update(_uncertainty_metrics(found))
     return {f"{name}_calibrated": value for name, value in metrics.items()}
 
