@@ -5,14 +5,14 @@ The text of the page is written by hand, in the page itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
 from tabulate import tabulate
 
-from tools.common.blocks import fill
+from tools.common.blocks import contents, fill
 from tools.common.choices import SECTIONS
 from tools.common.paths import ROOT
 
@@ -125,7 +125,7 @@ TARGETS = (
         "the same with M = 1",
         1.3,
         "",
-        _peaks(("train coupled", "m8"), ("train coupled", "m1")),
+        _peaks(("coupled", "m8"), ("coupled", "m1")),
         at_most=True,
     ),
     Target(
@@ -224,25 +224,27 @@ def read_page(path: Path) -> str:
     return text
 
 
-def render(results: dict, text: str) -> str:
+def render(results: dict, text: str, sections: Sequence[str] = SECTIONS) -> str:
     """The page with the blocks of these results.
 
     Args:
         results: of the benchmark.
         text: the page as it is, from `read_page`.
+        sections: whose blocks are made. If they are not all, the page's other blocks stay, and these say where they
+            were measured.
     """
     measurements = results["measurements"]
     machine = results["machine"]
     place = machine.get("gpu") or f"{machine['cores']} cores of {machine['model']}"
     described = f"{place}, {machine['threads']} threads, {machine['precision']}, PyTorch {machine['torch']}"
     quick = any(s["backbone"] == "tiny" for m in measurements.values() for s in m["subjects"].values())
-    blocks = {
-        "machine": f"Machine: {described}{', of sizes that say nothing' if quick else ''}.",
-        "targets": target_table(results, "github"),
-    }
-    for section in SECTIONS:
+    place = f"Machine: {described}{', of sizes that say nothing' if quick else ''}."
+    partly = not set(SECTIONS) <= set(sections)
+    blocks = contents(text) if partly else {"machine": place, "targets": target_table(results, "github")}
+    for section in sections:
         of_section = [m for m in measurements.values() if m["section"] == section]
-        blocks[section] = _table(section, of_section) if of_section else "Not measured here."
+        table = _table(section, of_section) if of_section else "Not measured here."
+        blocks[section] = f"{place}\n\n{table}" if partly else table
     return fill(text, blocks)
 
 
@@ -267,6 +269,15 @@ def _table(section: str, measurements: list[dict]) -> str:
                 "GFLOP/s of products": f"{subject['rate'] / 1e9:,.0f}",
                 "share of limit": f"{100 * median(_shares(subject)):.0f}%",
             }
+            if section == "peers":
+                first = next(iter(subjects.values()))
+                ratio = Value.of(_times(subject, first))
+                row["time of others"] = ""
+                if subject is not first:
+                    row["time of others"] = (
+                        f"{ratio.middle:.2f}x ({ratio.low:.2f} to {ratio.high:.2f}) that of "
+                        f"{_label(first)}, M = {first['templates']}"
+                    )
             if section == "data":
                 row["waiting for data"] = f"{100 * sum(subject['waited']) / sum(subject['seconds']):.1f}%"
             if section == "compile":
