@@ -126,9 +126,8 @@ def note_parity(trainer: str, variable: str, repository: str = "") -> None:
     """
     checkout, *others = checkouts(variable)
     note_row(
-        f"its own `{trainer}` beside this project's: start, logits, losses, gradients, parameters after the steps; its "
-        "checkpoint in this project's",
+        f"its own `{trainer}` beside this project's",
         f"{repository or trainer} ({newest_commit(checkout)})",
         "upstream" if others else "embedded",
-        "equal to 1e-5",
+        "numbers equal to 1e-5; its checkpoint loads",
     )
