@@ -7,6 +7,7 @@
 #
 #     DATASETS    default: the eleven of the papers
 #     SEEDS       default: "1 2 3"
+#     CALIBRATED  not empty: base classes are tested, too, as training tests them without calibration
 #
 # Finished runs are not run again, so that what was cut goes on when it is called again. How many are finished and which
 # are left is told in the beginning. A run that fails does not stop the others; those that failed are told in the end.
@@ -23,23 +24,20 @@ TRAINER=${TRAINER:-CDC}
 unset LOADEP # every run is tested at the epoch that its training tested
 
 steps=("SUB=new base2new_test.sh")
-if has_training; then
-    steps=("base2new_train.sh" "${steps[@]}")
-else
-    steps=("SUB=base base2new_test.sh" "${steps[@]}")
-fi
+has_training && [[ -z ${CALIBRATED:-} ]] || steps=("SUB=base base2new_test.sh" "${steps[@]}")
+! has_training || steps=("base2new_train.sh" "${steps[@]}")
 read -ra datasets <<< "$DATASETS"
 read -ra seeds <<< "$SEEDS"
 total=$((${#datasets[@]} * ${#seeds[@]}))
 
-# run_step STEP DATASET SEED [KEY VALUE ...]: call a step's script.
+# run_step STEP DATASET SEED [KEY VALUE ...]: become a step's script.
 run_step() {
     local environment=() script=$1
     if [[ $script == *" "* ]]; then
         environment=("${script% *}") script=${script#* }
     fi
     shift
-    env ${environment[@]+"${environment[@]}"} TRAINER="$TRAINER" \
+    exec env ${environment[@]+"${environment[@]}"} TRAINER="$TRAINER" \
         bash "$(dirname "${BASH_SOURCE[0]}")/$script" "$@"
 }
 
@@ -49,7 +47,7 @@ for seed in "${seeds[@]}"; do
     for dataset in "${datasets[@]}"; do
         names=""
         for step in "${steps[@]}"; do
-            if ASK=1 run_step "$step" "$dataset" "$seed" "$@" > /dev/null 2>&1; then
+            if (export ASK=1 && run_step "$step" "$dataset" "$seed" "$@") > /dev/null 2>&1; then
                 finished=$((finished + 1))
             else
                 names+=", $step"
@@ -68,7 +66,8 @@ for seed in "${seeds[@]}"; do
         n=$((n + 1))
         for step in "${steps[@]}"; do
             echo "[$n/$total] $TRAINER $dataset seed $seed: $step"
-            if ! run_step "$step" "$dataset" "$seed" "$@"; then
+            if ! attended run_step "$step" "$dataset" "$seed" "$@"; then
+                give_up_if_stopped
                 failed+=("$dataset seed $seed: $step")
                 break
             fi

@@ -23,8 +23,8 @@ import train
 from tools.common.paths import ROOT
 from tools.results.runs import read_results
 
-# Settings that say where things lie, and change no result
-WHERE = ("DATASET.ROOT", "DATASET.IMAGES_OUTSIDE", "OUTPUT_DIR", "TRAINER.CDC.FEATURE_BANK_DIR")
+# Settings that say where things lie, and change no result; a calibration adds figures of its own
+WHERE = ("DATASET.ROOT", "DATASET.IMAGES_OUTSIDE", "OUTPUT_DIR", "TEST.CALIBRATION", "TRAINER.CDC.FEATURE_BANK_DIR")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,124 @@
+"""The engine on Ray: one task for each run, on a cluster or on all GPUs and cores of this machine."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported: nothing is reported to anyone
+
+import ray
+from ray.exceptions import RayError, TaskCancelledError
+
+from tools.common.paths import ROOT
+from tools.common.safe_text import escaped, last_line
+from tools.sweep.engine import Run
+from tools.sweep.work import LONGEST, Ending, Outcome
+
+RETRIES = 5  # of a run whose worker or node has died
+OBJECTS = 80 * 2**20  # bytes of the object store here, in which a run leaves nothing
+LOOK = 5.0  # seconds after which the cluster is asked again how large it is
+
+
+def _task(root: str) -> Callable[[bytes], Outcome]:
+    """The function that workers run. It is a local one, which Ray sends as it is: workers import from `root`."""
+
+    def work(pickled: bytes) -> Any:
+        import pickle
+        import sys
+
+        if root not in sys.path:
+            sys.path.insert(0, root)
+        from tools.sweep.work import perform
+
+        return perform(*pickle.loads(pickled))
+
+    return work
+
+
+class RayEngine:
+    """Does runs on a Ray cluster.
+
+    Args:
+        address: of a cluster that is there; None to start one on this machine.
+        gpus_per_run: a part of a GPU or whole ones; None for one where the cluster has any.
+        cpus_per_run: cores.
+        cpus: of this machine for a cluster that is started here; None for all.
+
+    Raises:
+        ConnectionError: there is no cluster at the address.
+        ValueError: the cluster has less than one run needs.
+    """
+
+    def __init__(
+        self, address: str | None, gpus_per_run: float | None, cpus_per_run: float, cpus: int | None = None
+    ) -> None:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECTS}
+            ray.init(address="local", num_cpus=cpus, **options, **quiet)
+        try:
+            self._resources = ray.cluster_resources()
+            self._asked = monotonic()
+            if gpus_per_run is None:
+                gpus_per_run = 1.0 if self._resources.get("GPU") else 0.0
+            self._needs = {"CPU": cpus_per_run, "GPU": gpus_per_run}
+            for name, needed in self._needs.items():
+                if needed > self._resources.get(name, 0.0):
+                    there = self._resources.get(name, 0.0)
+                    raise ValueError(f"a run needs {needed:g} {name}, and the cluster has {there:g}")
+        except BaseException:
+            ray.shutdown()
+            raise
+        self.shares_gpus = 0 < gpus_per_run < 1
+        self._remote = ray.remote(max_retries=RETRIES)(_task(str(ROOT)))
+        self._runs: dict[Any, Run] = {}
+
+    @property
+    def slots(self) -> int:
+        """How many runs the cluster has room for now."""
+        if monotonic() - self._asked > LOOK:  # nodes come and go
+            self._resources, self._asked = ray.cluster_resources(), monotonic()
+        places = [self._resources.get(name, 0.0) / needed for name, needed in self._needs.items() if needed]
+        return max(int(min(places, default=1.0) + 1e-6), 1)
+
+    def room(self) -> int:
+        return 2 * self.slots  # one that waits for each that runs, so that no place stays empty
+
+    def submit(self, run: Run, alone: bool) -> None:
+        gpus = 1.0 if alone else self._needs["GPU"]
+        task = self._remote.options(num_cpus=self._needs["CPU"], num_gpus=gpus, name=run.name)
+        self._runs[task.remote(pickle.dumps((run.task, run.log)))] = run
+
+    def wait(self, tick: Callable[[], None]) -> list[tuple[Run, Outcome]]:
+        references = list(self._runs)
+        if ray.wait(references, num_returns=1, timeout=1.0)[0]:
+            ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
+            return [(self._runs.pop(reference), _outcome(reference)) for reference in ready]
+        return []
+
+    def stop(self) -> None:
+        """Interrupt all runs, and wait until they have ended."""
+        try:
+            for reference in self._runs:
+                ray.cancel(reference, force=False)
+            if self._runs:
+                ray.wait(list(self._runs), num_returns=len(self._runs), timeout=60)
+        finally:
+            self._runs.clear()
+            ray.shutdown()
+
+
+def _outcome(reference: Any) -> Outcome:
+    try:
+        return ray.get(reference)
+    except TaskCancelledError:
+        return Outcome(Ending.FAILED, "interrupted")
+    except RayError as error:
+        said = escaped(f"{type(error).__name__}: {last_line(error)}")
+        return Outcome(Ending.FAILED, f"its worker died {RETRIES + 1} times, or Ray failed: {said}"[:LONGEST])

@@ -1,0 +1,248 @@
+"""Try a sweep on two Ray nodes of this machine while a worker, a node and the driver are killed.
+
+    python -m tools.sweep.trial [--output FOLDER] [--data FOLDER]
+
+It runs a small base-to-new sweep on the embedded digits one by one, and then again on a Ray cluster of two nodes. There
+one worker is killed, one node, and the sweep's own process, each in the middle of a training; a node is added in the
+place of the dead one, and the sweep is started again. Meanwhile it looks ten times a second which programs run: no folder
+may have two at once. In the end all figures, predictions and trained parameters must be those of the first time. Needs
+Linux and Ray; takes some ten minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tools.common.commands import argument_parser
+from tools.common.paths import ROOT
+from tools.sweep.view import duration, progress_of
+from tools.sweep.work import tail
+
+PROGRAM = "train.py"
+SWEEP = ["base2new", "--trainers", "CDC/tiny_text", "CoOp", "--datasets", "digits", "--seeds", "1", "2"]
+SETTINGS = ["OPTIM.MAX_EPOCH", "25", "TRAIN.CHECKPOINT_FREQ", "1"]
+PATIENCE = 900.0  # seconds until something must have happened
+
+
+class Watch:
+    """Looks which runs are under way below an output folder.
+
+    Attributes:
+        twice: folders that two programs had at once.
+        seen: how often each folder was seen, by the process that ran it.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.twice: set[str] = set()
+        self.seen: dict[str, set[int]] = defaultdict(set)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.1):
+            found: dict[str, list[int]] = defaultdict(list)
+            for process, folder in programs(self.output):
+                found[folder].append(process)
+                self.seen[folder].add(process)
+            self.twice |= {folder for folder, processes in found.items() if len(processes) > 1}
+
+
+def programs(output: Path) -> list[tuple[int, str]]:
+    """The number of each `train.py` that writes below an output folder, and its run's folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            except OSError:
+                continue
+            if PROGRAM in arguments and "--output-dir" in arguments:
+                folder = arguments[arguments.index("--output-dir") + 1]
+                # Its own workers, which read images, have its command line
+                if folder.startswith(f"{output}/") and PROGRAM not in _arguments(_parent(int(entry.name))):
+                    found.append((int(entry.name), folder))
+    return found
+
+
+def _arguments(process: int) -> list[str]:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def _parent(process: int) -> int:
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def _ancestors(process: int) -> list[int]:
+    found = []
+    while process > 1:
+        process = _parent(process)
+        found.append(process)
+    return found
+
+
+class Trial:
+    """The trial, in a folder of its own."""
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        self.folder, self.data = folder, data
+        self.output = folder / "cluster"
+        self.started = time.monotonic()
+
+    def say(self, text: str) -> None:
+        print(f"{duration(time.monotonic() - self.started)} {text}", flush=True)
+
+    def sweep(self, output: Path, *options: str) -> subprocess.Popen:
+        """Start the sweep; what it prints is added to a log beside its output."""
+        environment = {
+            **os.environ,
+            "DATA": str(self.data),
+            "OUTPUT": str(output),
+            "SHOTS": "4",
+            "OMP_NUM_THREADS": "1",
+        }
+        command = [sys.executable, "-m", "tools.sweep", *SWEEP, *options, *SETTINGS]
+        with output.with_suffix(".log").open("a") as log:
+            return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+    def wait_for(self, what: str, found: Callable[[], Any]) -> Any:
+        """Wait until something is found, and return it.
+
+        Raises:
+            TimeoutError: it is not found in `PATIENCE` seconds.
+        """
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            result = found()
+            if result:
+                return result
+            time.sleep(0.1)
+        raise TimeoutError(f"there was no {what} in {PATIENCE:g} s; {self.output}.log says more")
+
+    def in_the_middle(self, raylet: int | None = None) -> tuple[int, str] | None:
+        """A training that has done a part of its epochs, and its process; of a node, if its raylet is given."""
+        for process, folder in programs(self.output):
+            share = progress_of(tail(Path(folder, "log.txt")))
+            if share and 0.1 < share < 0.8 and (raylet is None or raylet in _ancestors(process)):
+                return process, folder
+        return None
+
+    def run(self) -> list[str]:
+        """Run the trial; returns what was wrong."""
+        from ray.cluster_utils import Cluster
+
+        sequential = self.folder / "sequential"
+        if self.sweep(sequential, "--one-by-one").wait():
+            return [f"the sweep one by one failed: {sequential}.log"]
+        self.say("one by one: all runs have finished")
+        watch = Watch(self.output)
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        try:
+            driver = self.sweep(self.output, "--address", cluster.address)
+            self.say("a cluster of two nodes, and the sweep on it")
+
+            process, folder = self.wait_for("training", self.in_the_middle)
+            worker = next(number for number in _ancestors(process) if "ray::" in " ".join(_arguments(number)))
+            os.kill(worker, signal.SIGKILL)
+            self.say(f"killed the worker of {self.name(folder)}")
+            self.wait_for("end of its program", lambda: process not in dict(programs(self.output)))
+            self.say("its program has ended, too")
+
+            raylet = nodes[1].all_processes["raylet"][0].process.pid
+            _, folder = self.wait_for("training on the second node", lambda: self.in_the_middle(raylet))
+            cluster.remove_node(nodes[1], allow_graceful=False)
+            self.say(f"killed the node of {self.name(folder)}")
+            cluster.add_node(num_cpus=1)
+            self.say("added another node")
+            time.sleep(5)
+
+            process, folder = self.wait_for("training", self.in_the_middle)
+            driver.kill()
+            driver.wait()
+            self.say(f"killed the driver while it had {self.name(folder)} run")
+            self.wait_for("end of its programs", lambda: not programs(self.output))
+            self.say("no program of it runs any more; the same command once more")
+            driver = self.sweep(self.output, "--address", cluster.address)
+            status = driver.wait()
+            self.say(f"it ended with exit status {status}")
+        finally:
+            watch.close()
+            cluster.shutdown()
+        problems = [f"{self.name(folder)} ran twice at once" for folder in sorted(watch.twice)]
+        if status:
+            problems.append(f"the sweep on the cluster failed: {self.output}.log")
+        again = sum(len(processes) > 1 for processes in watch.seen.values())
+        self.say(f"{len(watch.seen)} folders were written, {again} of them by several programs, one after the other")
+        return problems + compare(sequential, self.output)
+
+    def name(self, folder: str) -> str:
+        return os.path.relpath(folder, self.output)
+
+
+def compare(one: Path, other: Path) -> list[str]:
+    """What differs between the results, predictions and trained parameters below two output folders."""
+    import numpy as np
+    import torch
+
+    problems = []
+    runs = sorted(path.parent.relative_to(one) for path in one.rglob("results.json"))
+    if runs != sorted(path.parent.relative_to(other) for path in other.rglob("results.json")):
+        problems.append("not the same runs have finished")
+    for run in runs:
+        contents = [json.loads((output / run / "results.json").read_text()) for output in (one, other)]
+        if contents[0]["figures"] != contents[1]["figures"]:
+            problems.append(f"{run}: figures differ")
+        with np.load(one / run / "predictions.npz") as left, np.load(other / run / "predictions.npz") as right:
+            if not all(np.array_equal(left[name], right[name]) for name in left.files):
+                problems.append(f"{run}: predictions differ")
+        models = sorted((one / run).glob("*/model.pth.tar-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+        if models:
+            paths = (models[-1], other / models[-1].relative_to(one))
+            states = [torch.load(path, map_location="cpu", weights_only=True)["state_dict"] for path in paths]
+            if not all(torch.equal(states[0][name], states[1][name]) for name in states[0]):
+                problems.append(f"{run}: trained parameters differ")
+    print(f"{len(runs)} runs compared: figures, predictions, trained parameters", flush=True)
+    return problems
+
+
+def main() -> None:
+    parser = argument_parser("tools.sweep.trial", __doc__)
+    parser.add_argument("--output", type=Path, default=ROOT / "output" / "sweep_trial", help="must not be there yet")
+    parser.add_argument("--data", type=Path, default=ROOT / "data", help="folder of the data sets")
+    args: argparse.Namespace = parser.parse_args()
+    output = args.output.absolute()
+    if output.exists():
+        parser.error(f"{output} is there: remove it, or give another --output")
+    output.mkdir(parents=True)
+    problems = Trial(output, args.data.absolute()).run()
+    for problem in problems:
+        print(f"wrong: {problem}")
+    print("the trial failed" if problems else "all runs ended, and nothing differs from the runs one by one")
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""Doing one run in whatever process: its log, the program that it starts, and how it ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from tools.common.paths import ROOT
+from tools.common.safe_text import escaped, last_line
+from tools.common.scripts import SCRIPT_VARIABLES
+
+# Environment variables of the machine that would make a script do something else than planned
+OTHER_VARIABLES = (*SCRIPT_VARIABLES, "ASK", "SOURCE")
+TAIL = 8192  # bytes at the end of a log in which its last lines stand
+LONGEST = 300  # characters of an error
+STEPS_TO_END = ((signal.SIGINT, 20.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))  # and seconds to wait after each
+
+OUT_OF_MEMORY = re.compile(
+    r"(CUDA|HIP|MPS)( backend)?( error:)? out of memory|OutOfMemoryError|CU(BLAS|DNN)_STATUS_ALLOC_FAILED",
+    re.IGNORECASE,
+)
+IN_USE = re.compile(r" is in use by ")  # as trainers.modules.ownership tells it
+
+# Ends a group of processes, whose number it reads, if the program that writes to it goes away before it says more.
+_GUARD = """
+read -r group || exit 0
+read -r _ && exit 0
+for signal in INT TERM KILL; do
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+        kill -"$signal" -- "-$group" 2> /dev/null || exit 0
+        signal=0
+        sleep 0.5
+    done
+done
+"""
+
+
+class Ending(Enum):
+    """How a run ended."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    OUT_OF_MEMORY = "GPU out of memory"
+    IN_USE = "in use"  # another process has its folder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        ending: how.
+        error: why it did not finish, in one line.
+        seconds: that it took.
+    """
+
+    ending: Ending
+    error: str = ""
+    seconds: float = 0.0
+
+
+class CommandFailed(Exception):
+    """A program ended with an error; its output says which."""
+
+
+Task = Callable[[Path, Callable[[], None]], None]  # is given its log, and what to call now and then while it waits
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program as a task. Whatever ends the process that runs it ends the program and all that it has started.
+
+    Attributes:
+        arguments: the program and its arguments.
+        environment: variables besides those of the machine that it runs on. Without `PYTHON`, scripts run the Python
+            that runs this task.
+    """
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __call__(self, log: Path, tick: Callable[[], None]) -> None:
+        """Run it, with its output in `log`.
+
+        Raises:
+            CommandFailed: it ended with an error.
+        """
+        kept = {name: value for name, value in os.environ.items() if name not in OTHER_VARIABLES}
+        environment = {**kept, "PYTHON": sys.executable, **self.environment}
+        with log.open("ab") as output, _guard() as guard:
+            with _interruptible():
+                process = subprocess.Popen(
+                    self.arguments,
+                    cwd=ROOT,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            guard(process.pid)
+            try:
+                while _still_running(process, 1.0):
+                    tick()
+            finally:  # also after Ctrl-C
+                end_group(process)
+        if process.returncode:
+            raise CommandFailed(_ended(process.returncode))
+
+
+def perform(task: Task, log: Path, tick: Callable[[], None] = lambda: None) -> Outcome:
+    """Do a run.
+
+    Its log begins with the machine that does it. It stays where the run fails, and is removed where it finishes.
+
+    Args:
+        task: what is to be done.
+        log: file of its output.
+        tick: is called about once a second where the task waits for another program.
+
+    Returns:
+        How it ended; whatever error the task meets is told there.
+    """
+    started = time.monotonic()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(f"on {_where()}\n", encoding="utf-8")
+    try:
+        task(log, tick)
+    except CommandFailed as error:
+        lines = tail(log).splitlines()
+        said = next((line for line in reversed(lines[-30:]) if line.strip()), "").strip()
+        return _failed("\n".join(lines[-30:]), f"{said} ({error})", time.monotonic() - started)
+    except Exception as error:  # whatever one run meets, the others go on
+        with log.open("a", encoding="utf-8") as file:
+            file.write(traceback.format_exc())
+        said = f"{type(error).__name__}: {last_line(error)}"
+        return _failed(said, said, time.monotonic() - started)
+    log.unlink(missing_ok=True)
+    return Outcome(Ending.FINISHED, "", time.monotonic() - started)
+
+
+def tail(path: Path) -> str:
+    """The end of a text file; empty if it is not there."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(file.tell() - TAIL, 0))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def end_group(process: subprocess.Popen) -> None:
+    """End a program that leads a group of processes, and all of the group: Ctrl-C, then what cannot be put off.
+
+    Returns at once where it has ended by itself, but for what it has left running, which is killed.
+    """
+    for number, seconds in STEPS_TO_END:
+        if process.poll() is not None:
+            break
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        _still_running(process, seconds)
+    with suppress(ProcessLookupError, PermissionError):  # macOS has the latter of groups that have ended
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _still_running(process: subprocess.Popen, seconds: float) -> bool:
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+@contextmanager
+def _guard() -> Iterator[Callable[[int], None]]:
+    """A process of its own that ends a group of processes when this process is killed; gives what names the group."""
+    with subprocess.Popen(
+        ["bash", "-c", _GUARD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as guard:
+
+        def tell(text: object) -> None:
+            if guard.stdin:
+                guard.stdin.write(f"{text}\n".encode())
+                guard.stdin.flush()
+
+        try:
+            yield tell
+        finally:
+            with suppress(BrokenPipeError):
+                tell("ended")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Programs that are started here can be interrupted, also where Ray has SIGINT blocked or a shell ignored."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ended(status: int) -> str:
+    number = -status if status < 0 else status - 128  # a shell tells of its program's signal by 128 and more
+    try:
+        return f"ended by {signal.Signals(number).name}"
+    except ValueError:
+        return f"exit status {status}"
+
+
+def _failed(text: str, error: str, seconds: float) -> Outcome:
+    ending = Ending.FAILED
+    if OUT_OF_MEMORY.search(text):
+        ending = Ending.OUT_OF_MEMORY
+    elif IN_USE.search(error):
+        ending = Ending.IN_USE
+    error = escaped(" ".join(error.split()))
+    return Outcome(ending, error if len(error) <= LONGEST else f"{error[: LONGEST - 1]}…", seconds)
+
+
+def _where() -> str:
+    """This machine and the GPUs that this process has."""
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return socket.gethostname() + (f", GPU {gpus}" if gpus else "")
