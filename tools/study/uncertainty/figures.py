@@ -52,10 +52,10 @@ def read_figures(path: Path) -> list[Row]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        names, n_keys = found["names"], len(Row._fields) - 1
-        return [
-            Row(*row[:n_keys], {name: value for name, value in zip(names, row[n_keys:]) if value is not None})
-            for row in found["rows"]
-        ]
+        rows = []
+        for choice, method, dataset, seed, way, *values in found["rows"]:
+            figures = {name: value for name, value in zip(found["names"], values) if value is not None}
+            rows.append(Row(choice, method, dataset, seed, way, figures))
+        return rows
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is not a file of figures: {type(error).__name__}: {error}") from error

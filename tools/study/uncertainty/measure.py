@@ -5,13 +5,12 @@ Legend: M templates, N images, C classes.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-from scipy.optimize import minimize
 from torch import Tensor
 
 from tools.study.uncertainty.ways import Way, discount
+from trainers.modules.calibration import fit_evidence
 from trainers.modules.evidence import EvidenceFunction, Opinion, fuse
 from trainers.modules.predictions import Arrays, Predictions
 from trainers.modules.uncertainty import calibration_metrics, error_detection_metrics, open_set_metrics
@@ -42,33 +41,16 @@ class Cosines(NamedTuple):
     unknown: Part
 
 
-def opinions(cosine: Tensor, way: Way, evidence: EvidenceFunction, reliability: Tensor) -> Opinion:
-    """The opinions on images, of cosines `(M, N, C)`; `reliability` `(M,)` is that of the templates."""
-    if way.centred:
-        cosine = cosine - cosine.mean(dim=2, keepdim=True)
-    log_evidence = evidence(cosine)
+def decide(log_evidence: Tensor, way: Way, reliability: Tensor) -> Opinion:
+    """The opinions on images, of the templates' log-evidence `(M, N, C)` and reliability `(M,)`."""
     if way.discounted:
         log_evidence = discount(log_evidence, reliability)
     return fuse(way.rule(log_evidence)[None], probability=way.probability)
 
 
-def evidence_of(cosines: Cosines, way: Way, evidence: EvidenceFunction, reliability: Tensor) -> EvidenceFunction:
-    """The evidence function in a way: centred, or with scale and shift that fit the validation labels best."""
-    if way.centred:
-        evidence = evidence._replace(shift=0.0)
-    if not way.fitted:
-        return evidence
-
-    def changed(values: tuple[float, float]) -> EvidenceFunction:
-        return evidence._replace(scale=evidence.scale * math.exp(values[0]), shift=evidence.shift + values[1])
-
-    def nll(values: tuple[float, float]) -> float:
-        log_prob = opinions(cosines.val.cosine, way, changed(values), reliability).log_prob
-        return -log_prob.gather(1, cosines.val.label[:, None]).mean().item()
-
-    # Two numbers, and a value that takes a millisecond: no gradient is needed
-    found = minimize(nll, (0.0, 0.0), method="Nelder-Mead", bounds=((-2.3, 2.3), (-0.5, 0.5)))
-    return changed(tuple(found.x))
+def centred(images: Part) -> Part:
+    """Each cosine minus the mean of the image's cosines with all classes, under the same template."""
+    return images._replace(cosine=images.cosine - images.cosine.mean(dim=2, keepdim=True))
 
 
 def records(opinion: Opinion, label: Tensor) -> Arrays:
@@ -87,12 +69,16 @@ def measure(cosines: Cosines, way: Way, evidence: EvidenceFunction) -> dict[str,
         way: how templates are fused.
         evidence: h of the run.
     """
-    right = cosines.val.cosine.argmax(dim=2) == cosines.val.label
-    reliability = right.double().mean(dim=1).clamp(0.01, 0.99)
-    evidence = evidence_of(cosines, way, evidence, reliability)
+    if way.centred:
+        cosines, evidence = Cosines(*map(centred, cosines)), evidence._replace(shift=0.0)
+    val, others = cosines.val, {"base": cosines.base, "new": cosines.new, "unknown": cosines.unknown}
+    reliability = (val.cosine.argmax(dim=2) == val.label).double().mean(dim=1).clamp(0.01, 0.99)
+    if way.fitted:
+        fitted = fit_evidence(val.cosine, val.label, evidence, lambda own: decide(own, way, reliability).log_prob)
+        evidence = evidence._replace(scale=fitted.values["scale"], shift=fitted.values["shift"])
     found = {
-        part: records(opinions(images.cosine, way, evidence, reliability), images.label)
-        for part, images in (("base", cosines.base), ("new", cosines.new), ("unknown", cosines.unknown))
+        part: records(decide(evidence(images.cosine), way, reliability), images.label)
+        for part, images in others.items()
     }
     figures = {}
     for part in ("base", "new"):

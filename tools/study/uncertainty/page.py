@@ -17,6 +17,9 @@ from tools.study.uncertainty.ways import WAYS
 
 PAGE = ROOT / "docs" / "uncertainty_study.md"
 _OURS = (methods.CDC.title, methods.TEXT_ONLY.title)
+# What the first table shows, by the end of a row's title
+_RESULT = {way: f": {WAYS[way].title}" for way in ("paper", "kept", "fitted", "kept_fitted")}
+_PEER = {"paper": "", "fitted": ", temperature fitted"}
 _USUAL = {method.title for method in methods.METHODS}
 # Column by column of a half of the classes: heading and figure
 COLUMNS = (
@@ -48,7 +51,6 @@ def write_page(figures: Path, page: Path) -> None:
         "result": _result(tested),
         "each set": _each_set(tested),
         "choice": _ways(chosen, methods.CDC.title),
-        "choice, text-only": _ways(chosen, methods.TEXT_ONLY.title),
         "test": _ways(tested, methods.CDC.title),
         "losses": _losses(chosen),
     }
@@ -92,18 +94,24 @@ def _both(lines: Sequence[tuple[str, list[Row]]]) -> str:
 
 
 def _result(rows: list[Row]) -> str:
-    """All methods on the sets that all of them have; CDC as the paper has it, and as it is kept."""
-    titles = list(dict.fromkeys(row.method for row in rows))
-    common = set.intersection(*({row.dataset for row in rows if row.method == title} for title in titles))
+    """All methods on the sets that all of them have; CDC as the paper has it, and as it is kept.
+
+    A method that has too few sets is named and left out.
+    """
+    sets = {
+        title: {row.dataset for row in rows if row.method == title} for title in dict.fromkeys(r.method for r in rows)
+    }
+    titles = [title for title, own in sets.items() if 2 * len(own) > max(map(len, sets.values()))]
+    common = set.intersection(*(sets[title] for title in titles))
+    left_out = [title for title in sets if title not in titles]
     lines = []
     for title in titles:
-        for way in ("paper", "kept"):
-            found = [row for row in rows if (row.method, row.way) == (title, way) and row.dataset in common]
-            if found:
-                name = f"{title}: {WAYS[way].title}" if title in _OURS else title
-                lines.append((name, found))
-    names = ", ".join(map(display_name, sorted(common)))
-    return f"On {names}:\n\n{_both(lines)}"
+        own = [row for row in rows if row.method == title and row.dataset in common]
+        for way, name in (_RESULT if title in _OURS else _PEER).items():
+            lines.append((f"{title}{name}", [row for row in own if row.way == way]))
+    text = f"On {', '.join(map(display_name, sorted(common)))}"
+    text += f"; left out, as they have too few of these: {', '.join(left_out)}" if left_out else ""
+    return f"{text}.\n\n{_both(lines)}"
 
 
 def _ways(rows: list[Row], method: str) -> str:

@@ -143,12 +143,16 @@ def evidence_of(about: Mapping) -> EvidenceFunction:
 
 
 def measure_run(run: Run, output: Path, data: Path) -> Iterator[Row]:
-    """A run's figures, one row for each way to fuse its templates; of methods with one prompt one row."""
+    """A run's figures, one row for each way to fuse its templates.
+
+    Of methods with one prompt there is nothing to fuse: the paper's way has their softmax as eq. (6), and fitted it
+    has a temperature.
+    """
     experiment = run.experiment(output)
     base, new = (encode(run, experiment, data, classes) for classes in ("base", "new"))
     cosines, evidence = cosines_of(base, new), evidence_of(json.loads(str(base["about"])))
     for name, way in WAYS.items():
-        if run.method.trainer == "CDC" or name == "paper":
+        if run.method.trainer == "CDC" or name in ("paper", "fitted"):
             key = (run.choice, run.method.title, run.dataset, run.seed, name)
             yield Row(*key, measure(cosines, way, evidence))
 
