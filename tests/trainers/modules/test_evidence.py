@@ -289,3 +289,12 @@ def test_evidence_functions_are_finite_and_differentiable(function):
     assert z.grad.isfinite().all()
     smooth = z.detach()[1:-1].requires_grad_()
     assert torch.autograd.gradcheck(lambda x: log_evidence(x, function, 1.0, 0.0).clamp(min=-1e6), smooth)
+
+
+def test_shift_of_the_evidence_never_changes_which_image_is_less_certain():
+    cosines = 0.2 + 0.1 * torch.randn(1, 40, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    orders = [fuse(log_evidence(cosines, "exp", 30.0, shift)).uncertainty.argsort() for shift in (0.0, 0.2, 0.4)]
+    assert torch.equal(orders[0], orders[1])
+    assert torch.equal(orders[0], orders[2])
+    # It is the order of the cosines' log-sum-exp, so a common offset of an image's cosines moves the image in it
+    assert torch.equal(orders[0], (-torch.logsumexp(30.0 * cosines[0], dim=1)).argsort())
