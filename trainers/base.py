@@ -299,8 +299,8 @@ class ClipTrainer(TrainerX):
         """Scores `(B, C)` of one batch, and what else a method says of each image, by name.
 
         Records are `(B,)`, of which a test reports the mean, as `uncertainty`; or, as `template_prediction`, `(B, M)`.
-        A test writes them all to `predictions.npz`, and measures how well `uncertainty`, `conflict` and the templates'
-        disagreement tell wrong predictions, where a method has these.
+        A test writes them all to `predictions.npz`, and measures how well `uncertainty`, `conflict`, `doubt` and the
+        templates' disagreement tell wrong predictions, where a method has these.
 
         Args:
             outputs: from `outputs`.
