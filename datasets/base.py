@@ -39,6 +39,7 @@ from .splits import (
     save_split,
     split_folders,
     subsample_classes,
+    with_slashes,
 )
 
 GENERATOR = "generator.json"  # beside the images of a set that is written on first use: what wrote them
@@ -133,7 +134,7 @@ class SplitDataset(DatasetBase):
             if parse_split(self.split_path) == split:
                 return split
         print(f"Reading the split from {self.split_path}")
-        split = read_split(self.split_path, self.equal_names)
+        split = with_slashes(read_split(self.split_path, self.equal_names), self.image_dir)
         self.check_images(split, self.split_path)
         return split
 

@@ -307,7 +307,7 @@ def _write(path: Path, features: np.ndarray) -> None:
         np.save(file, features)
 
 
-def _stamp(path: str) -> tuple[int, int]:
-    """What tells that a file has been changed."""
+def _stamp(path: str) -> tuple[int | str, ...]:
+    """What tells that a file has been changed, or is read in another way."""
     status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, *(["scaled"] if getattr(path, "scaled", False) else [])
