@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
-from trainers.modules.files import abandoned, atomic_write, part_of
+from trainers.modules.files import atomic_write, part_of, put_folder, sweep
 from trainers.modules.safe_text import escaped
 
 IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -30,7 +30,7 @@ def generate_once(folder: str, build: Callable[[str], None]) -> None:
 
     `build` writes into a new folder beside it, which is renamed when it is done. So `folder` never exists half-made;
     two processes at once both build and the first one to finish is kept. What a killed process left behind has a hidden
-    name of its own, is never mistaken for the set, and is removed by a later call once it is a day old.
+    name of its own, is never mistaken for the set, and is removed by the next call.
 
     Args:
         folder: the folder to make; its parents are made as needed.
@@ -40,15 +40,14 @@ def generate_once(folder: str, build: Callable[[str], None]) -> None:
         return
     place = Path(folder).absolute()
     place.parent.mkdir(parents=True, exist_ok=True)
-    for left in abandoned(place):
-        shutil.rmtree(left, ignore_errors=True)
+    sweep(place.parent)
     part = str(part_of(place))
     os.mkdir(part)
     print(f"Writing {folder} (once)")
     try:
         build(part)
         try:
-            os.rename(part, folder)
+            put_folder(part, folder)
         except OSError:
             if not (os.path.isdir(folder) and os.listdir(folder)):
                 raise

@@ -127,6 +127,8 @@ def refused(tmp_path, clip_files, monkeypatch, capfd):
         ((*DIGITS, "TRAINER.COOP.N_CTX", "4"), "TRAINER.COOP.N_CTX would have no effect: CDC takes"),
         (CDC, "--dataset-config-file must be given, as in: python train.py --root data"),
         (("--config-file", "README.md"), "a config file must be YAML"),
+        ((*DIGITS, "--output-dir", "README.md/run"), "--output-dir must be a folder, got README.md/run, but "),
+        ((*DIGITS, "--root", "README.md"), "--root must be a folder, got README.md, but "),
     ],
 )
 def test_wrong_input_is_one_sentence_and_leaves_nothing(refused, tmp_path, arguments, message):
@@ -147,6 +149,31 @@ def test_broken_image_is_named_also_by_a_worker(refused, tmp_path):
     sentence = refused(*arguments, "DATALOADER.TRAIN_X.BATCH_SIZE", 2)
     assert str(folder) in sentence
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--backbone", "nowhere.pt"), "nowhere.pt"),
+        (("INPUT.SIZE", "(48, 48)"), "INPUT.SIZE must be (32, 32)"),
+        (("MODEL.INIT_WEIGHTS", "nowhere.tar"), "no checkpoint at nowhere.tar"),
+        (("--eval-only", "--model-dir", "nowhere"), "--model-dir must be a run's folder"),
+        (("TRAINER.CDC.M", "2"), "there is no key"),
+        (("TRAINER.CDC.BETA", "-1"), "BETA must not be negative"),
+    ],
+)
+def test_nothing_is_written_beside_ones_images_before_all_is_checked(refused, tmp_path, arguments, message):
+    """A split of one's folder is for good, so a command that fails must not make it."""
+    for name in ("red", "blue"):
+        (tmp_path / "data/folder" / name).mkdir(parents=True)
+        for n in range(6):
+            Image.new("RGB", (32, 32), name).save(tmp_path / f"data/folder/{name}/{n}.png")
+    before = sorted(tmp_path.rglob("*"))
+    options = arguments if arguments[0].startswith("--") else ()
+    pairs = () if options else arguments
+    folder = (*CDC, "--dataset-config-file", "configs/datasets/folder.yaml")
+    assert message in refused(*folder, *options, *SMALL, *pairs)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_training_that_diverges_is_one_line(refused, tmp_path):
@@ -181,7 +208,7 @@ def test_same_command_twice_and_a_signal(refused, tmp_path, clip_files):
     first.terminate()
     _, said = first.communicate(timeout=60)
     assert first.returncode == -signal.SIGTERM
-    assert said.endswith("train.py: terminated; the same command goes on after the last checkpoint\n")
+    assert re.search(r"train\.py: terminated after epoch \d+; the same command goes on\n$", said)
     assert sorted(path for path in (tmp_path / "out/run").iterdir()) == before[1:]
     assert before[0].name == ".owner"
 
@@ -430,3 +457,31 @@ def test_checkpoint_that_is_not_finite_is_one_line_and_no_result(refused, tmp_pa
         line = refused(*arguments, *DIGITS, *quick)
         assert re.search(r"model\.pth\.tar-1 .* with infinite values or some that are not numbers", line)
         assert not (tmp_path / "out/run/results.json").exists()
+
+
+def interrupted_in(monkeypatch, capfd, method, arguments):
+    """What main says when Ctrl-C comes in a method of the trainer."""
+    from trainers.cdc import CDC
+
+    def press(self, *_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.chdir(ROOT)
+    with monkeypatch.context() as patch:
+        patch.setattr(CDC, method, press)
+        with pytest.raises(KeyboardInterrupt) as interrupt:
+            train.main(train.parse_arguments(arguments))
+    train._tell_uncaught(KeyboardInterrupt, interrupt.value, None)
+    return capfd.readouterr().err.splitlines()[-1]
+
+
+def test_ctrl_c_tells_the_last_epoch_that_is_kept(tmp_path, clip_files, monkeypatch, capfd):
+    quick = (*SMALL, "OPTIM.MAX_EPOCH", 2, "DATALOADER.TRAIN_X.BATCH_SIZE", 10)
+    arguments = command_line(tmp_path, clip_files["plain"], *DIGITS, *quick)
+    told = interrupted_in(monkeypatch, capfd, "loss", arguments)
+    assert told == "train.py: stopped before anything was kept; the same command starts from the beginning"
+    assert not (tmp_path / "out").exists()
+    told = interrupted_in(monkeypatch, capfd, "test", arguments)
+    assert told == "train.py: stopped after epoch 2; the same command goes on"
+    assert (tmp_path / "out/run/prompt_learner/model.pth.tar-2").is_file()

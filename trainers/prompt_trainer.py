@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import math
 import os
 import time
@@ -120,6 +121,9 @@ class PromptTrainer(ClipTrainer):
         return self.to_device(batch["img"])
 
     def build_data_loader(self) -> None:
+        start = self.cfg.MODEL.INIT_WEIGHTS
+        if start and not Path(start).is_file():
+            raise FileNotFoundError(f"no checkpoint at {start}")
         super().build_data_loader()
         self.feature_source = choose_source(self)
         self.train_loader_x = self.feature_source.loader()
@@ -307,9 +311,11 @@ class PromptTrainer(ClipTrainer):
         names = [model_name or f"model.pth.tar-{epoch + 1}"] + ["model-best.pth.tar"] * is_best
         for name in names:
             try:
+                content = io.BytesIO()  # as PyTorch tells of a full disk by positions in a file
+                torch.save(state, content)
                 with atomic_write(folder / name) as path:
-                    torch.save(state, path)
-            except (OSError, RuntimeError) as error:  # PyTorch tells of a full disk by a RuntimeError
+                    path.write_bytes(content.getbuffer())
+            except OSError as error:
                 raise OSError(f"{folder / name} cannot be written, older checkpoints are kept: {error}") from error
             print(f"Checkpoint saved to {folder / name}")
         with atomic_write(folder / "checkpoint") as path:

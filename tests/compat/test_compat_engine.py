@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from helpers import GOLDEN, ROOT, run_archive, save_harmful_archive
+from helpers import GOLDEN, ROOT, checkout_of, run_archive, save_harmful_archive
 
 SCRIPT = GOLDEN / "make_dassl_engine.py"
 FACTS = json.loads(SCRIPT.with_name("dassl_engine.json").read_text(encoding="utf-8"))
@@ -80,7 +80,7 @@ def test_golden_trainings():
 @pytest.mark.upstream
 def test_upstream_mended(tmp_path):
     """A checkout (its path in DASSL_CHECKOUT) under today's PyTorch: golden numbers; resuming in and after warm-up."""
-    checkout = os.environ["DASSL_CHECKOUT"]
+    checkout = checkout_of("DASSL_CHECKOUT")
     command = [sys.executable, SCRIPT, checkout, "--output", tmp_path / "found.json"]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr

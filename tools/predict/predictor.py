@@ -150,7 +150,10 @@ class Predictor:
         if score and not rejecting:
             raise ValueError(f"a score is to reject by: give a coverage or a threshold with {score}")
         if calibrated or rejecting:
-            place = Path(run).parent if Path(run).is_file() else run  # beside a file of tools.export
+            place = Path(run).expanduser()
+            if not place.exists():  # a repository of the Hub
+                raise FileNotFoundError(f"{run} has no calibration, which lies in the folder of a run")
+            place = place.parent if place.is_file() else place  # beside a file of tools.export
             content = read_calibration(place, self.trainer.model_identity())
             self.fitted_on = content["fitted_on"]
             self.calibration = content["values"] if calibrated else None
