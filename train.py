@@ -19,6 +19,7 @@ import os
 import runpy
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -95,6 +96,7 @@ def setup_cfg(args: argparse.Namespace, to_run: bool = False):
     _merge_given(cfg, args, files)
     if to_run:
         check_given(cfg)
+    note_other_owners(cfg, files)
     clean_cfg(cfg, cfg.TRAINER.NAME)  # other trainers' options would only fill the log
     cfg.freeze()
     return cfg
@@ -142,6 +144,7 @@ def _merge_given(cfg, args: argparse.Namespace, files: list[str], with_paths: bo
         problems.append(str(error))
     if problems:
         raise ValueError("; ".join(problems))
+    check_owner(cfg, args.opts[::2])
 
 
 def check_given(cfg) -> None:
@@ -161,6 +164,29 @@ def check_given(cfg) -> None:
             )
     if problems:
         raise ValueError("; ".join(problems))
+
+
+def check_owner(cfg, keys: list[str]) -> None:
+    """Raise ValueError if keys of a command line belong to another trainer than the one that runs: without effect."""
+    own = cfg.TRAINER.NAME.upper()
+    if own not in cfg.TRAINER:  # a trainer that does not exist, or has no options
+        return
+    others = [key for key in keys if key.startswith("TRAINER.") and key.split(".")[1] not in ("NAME", own)]
+    if others:
+        raise ValueError(
+            f"{', '.join(others)} would have no effect: {cfg.TRAINER.NAME} takes OPTIM, INPUT and the like, and "
+            f"TRAINER.{own}, which has {', '.join(cfg.TRAINER[own])}"
+        )
+
+
+def note_other_owners(cfg, files: list[str]) -> None:
+    """Print which options of other trainers config files have: a file may be one for several trainers."""
+    own = cfg.TRAINER.NAME.upper()
+    for path in files if own in cfg.TRAINER else ():
+        nodes = (yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}).get("TRAINER") or {}
+        unused = [name for name in nodes if name not in ("NAME", own)]
+        if unused:
+            print(f"Note: {path} sets options of {', '.join(unused)}, which {cfg.TRAINER.NAME} does not take")
 
 
 def find_paths(cfg) -> None:
@@ -317,6 +343,7 @@ def build(args: argparse.Namespace, cfg):
         if not args.quiet:
             print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
+    set_log_aside(Path(cfg.OUTPUT_DIR))
     setup_logger(cfg.OUTPUT_DIR)
     if args.quiet:
         metrics_alone()
@@ -328,6 +355,25 @@ def build(args: argparse.Namespace, cfg):
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
     return trainer
+
+
+def set_log_aside(folder: Path) -> None:
+    """Name the log of a run that was cut `log.txt-<time>`, so that the one that ends it is `log.txt`.
+
+    CoOp's `parse_test_res.py` reads `log.txt` alone. Dassl would give the later log the other name, and the seed would
+    be missing in the mean.
+
+    Args:
+        folder: of the run. Where it is finished, its log stays.
+    """
+    log = folder / "log.txt"
+    if not log.is_file() or (folder / "results.json").exists():
+        return
+    stamp = time.strftime("%Y-%m-%d-%H-%M-%S", time.localtime(log.stat().st_mtime))
+    name, n = f"log.txt-{stamp}", 1
+    while (folder / name).exists():
+        name, n = f"log.txt-{stamp}-{n}", n + 1
+    log.rename(folder / name)
 
 
 def main(args: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Callable, NamedTuple
 
-from .files import is_a, list_classes, list_images, note_strays, read_json, shorten, write_json
+from .files import is_a, list_classes, list_images, note_strays, posix_path, read_json, shorten, write_json
 
 SUBSAMPLES = ("all", "base", "new")
 
@@ -209,6 +209,22 @@ def parse_split(path: str) -> Split:
                     f"entry {index} of {part} in the split file {path} must be [path, label, class name], got {entry!r}"
                 )
     return Split(*([Item(*entry) for entry in content[part]] for part in Split._fields))
+
+
+def with_slashes(split: Split, image_dir: str) -> Split:
+    """A split with "/" in its paths where a file of Windows has "\\", which elsewhere may be part of a file's name.
+
+    Args:
+        split: the split.
+        image_dir: folder that its paths start from.
+    """
+
+    def named(item: Item) -> Item:
+        if "\\" not in item.path or (os.sep == "/" and os.path.lexists(os.path.join(image_dir, item.path))):
+            return item
+        return item._replace(path=posix_path(item.path))
+
+    return Split(*([named(item) for item in part] for part in split))
 
 
 def check_split(split: Split, source: str, equal_names: bool = False) -> None:

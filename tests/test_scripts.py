@@ -459,6 +459,25 @@ def test_open_set_is_finished_once_it_has_all_sets(checkout):
     assert run("food101").called is not None
 
 
+@pytest.mark.parametrize(("method", "tested"), [("cdc", "train_base"), ("zsclip", "test_base")])
+def test_open_set_with_the_calibration_of_its_model(checkout, method, tested):
+    model = checkout.add_model()
+    trainer = {"cdc": "CDC", "zsclip": "ZeroshotCLIP"}[method]
+    calibration = checkout.output / tested / f"dtd/shots_16/{trainer}/vit_b16/seed1/calibration.json"
+    asked = {"FAR": "", "CALIBRATED": "1"}
+    assert refused(checkout.run(f"{method}/open_set_test.sh", "dtd", "1", **asked), f"no calibration {calibration}")
+    calibration.parent.mkdir(parents=True, exist_ok=True)
+    calibration.touch()
+    done = checkout.run(f"{method}/open_set_test.sh", "dtd", "1", **asked)
+    assert call_of(done, "TEST.CALIBRATION") == str(calibration)
+    assert (method == "cdc") == (str(model) in done.called)
+    results = checkout.root / f"output/open_set/dtd/shots_16/{trainer}/vit_b16/seed1/results.json"
+    results.parent.mkdir(parents=True)
+    results.write_text('"near/images": 6.0')
+    assert checkout.run(f"{method}/open_set_test.sh", "dtd", "1", FAR="").called is None
+    assert checkout.run(f"{method}/open_set_test.sh", "dtd", "1", **asked).called is not None
+
+
 @pytest.mark.parametrize(
     ("far", "words"),
     [
@@ -812,6 +831,54 @@ def test_zero_shot_is_not_run_again(checkout):
     done = checkout.run("zsclip/base2new_test.sh", "dtd", "1", DO='mkdir -p "$2"; touch "$2/results.json"')
     assert done.called is not None
     assert checkout.run("zsclip/base2new_test.sh", "dtd", "1").called is None
+
+
+RESULTS = 'mkdir -p "$2"; echo "{\\"ece_calibrated\\": 1.0}" > "$2/results.json"'
+
+
+def test_calibrated_test_takes_the_calibration_of_its_training(checkout):
+    folder = checkout.add_model()
+    assert refused(
+        checkout.test("dtd", "1", CALIBRATED="1"),
+        f"there is no calibration {folder}/calibration.json: run `python -m tools.calibrate {folder}` first",
+    )
+    (folder / "calibration.json").touch()
+    for sub in ("new", "base"):
+        done = checkout.test("dtd", "1", "OPTIM.LR", "1", CALIBRATED="1", SUB=sub, TAG="")
+        assert done.called[-6:-2] == [
+            "DATASET.SUBSAMPLE_CLASSES",
+            sub,
+            "TEST.CALIBRATION",
+            f"{folder}/calibration.json",
+        ]
+        assert checkout.output_folder(done) == f"test_{sub}/dtd/shots_16/CDC/vit_b16/seed1"
+    assert "TEST.CALIBRATION" not in checkout.test("dtd", "1", CALIBRATED="").called
+    assert refused(checkout.test("dtd", "1", "TEST.CALIBRATION", "x"), "set CALIBRATED=1 in place of TEST.CALIBRATION")
+
+
+def test_calibrated_test_is_run_again_where_results_have_no_calibration_or_an_older_one(checkout):
+    folder = checkout.add_model()
+    assert checkout.test("dtd", "1", DO='mkdir -p "$2"; touch "$2/results.json"').called is not None
+    (folder / "calibration.json").touch()
+    os.utime(folder / "calibration.json", (1, 1))
+    assert checkout.test("dtd", "1", CALIBRATED="1", DO=RESULTS).called is not None
+    assert checkout.test("dtd", "1", CALIBRATED="1").called is None
+    assert checkout.test("dtd", "1").called is None  # which holds what it would hold
+    os.utime(folder / "calibration.json", (2**40, 2**40))
+    assert checkout.test("dtd", "1", CALIBRATED="1", ASK="1").returncode == 1
+    assert checkout.test("dtd", "1", CALIBRATED="1").called is not None
+
+
+def test_zero_shot_takes_the_calibration_of_its_base_classes(checkout):
+    run = "dtd/shots_16/ZeroshotCLIP/vit_b16/seed1"
+    (checkout.output / "test_base" / run).mkdir(parents=True)
+    (checkout.output / "test_base" / run / "calibration.json").touch()
+    done = checkout.run("zsclip/base2new_test.sh", "dtd", "1", CALIBRATED="1")
+    assert done.called[-1] == f"{checkout.output}/test_base/{run}/calibration.json"
+    source = checkout.root / "output/evaluation/ZeroshotCLIP/vit_b16+from_dtd_16shots/dtd/seed1"
+    words = (f"there is no calibration {source}/calibration.json",)
+    given = {"SOURCE": "dtd", "TRAINER": "ZeroshotCLIP", "CFG": "vit_b16", "CALIBRATED": "1"}
+    assert refused(checkout.run("cdc/xd_test.sh", "digits", "1", **given), *words)
 
 
 def test_other_epochs_have_their_own_folder(checkout):

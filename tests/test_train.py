@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import signal
 import subprocess
@@ -146,6 +147,8 @@ def refused(tmp_path, clip_files, monkeypatch, capfd):
         ((*DIGITS, "OPTIM.LR", "1e999"), "OPTIM.LR must be a finite number, got inf"),
         (("--trainer", "CDC", "--config-file", "configs/nothing.yaml"), "configs/nothing.yaml"),
         ((*DIGITS, *SMALL, "--eval-only"), "KEY VALUE"),
+        (("--eval-only", *DIGITS, *SMALL), "no trained model to test"),
+        ((*DIGITS, "TRAINER.COOP.N_CTX", "4"), "TRAINER.COOP.N_CTX would have no effect: CDC takes"),
         (CDC, "--dataset-config-file must be given, as in: python train.py --root data"),
         (("--config-file", "README.md"), "a config file must be YAML"),
         ((*DIGITS, "--output-dir", "README.md/run"), "--output-dir must be a folder, got README.md/run, but "),
@@ -331,6 +334,47 @@ def test_config_order_and_cleaning():
     assert cfg.MODEL.BACKBONE.NAME == "y"
     assert cfg.DATASET.NAME == "Digits"
     assert set(cfg.TRAINER) == {"NAME", "CDC"}
+
+
+@pytest.mark.parametrize("key", ["TRAINER.CDC.BETA", "TRAINER.CDC.INVARIANT", "TRAINER.MAPLE.N_CTX"])
+def test_option_of_another_trainer_is_refused(key):
+    """Before, it trained without effect, in a folder whose name claims it."""
+    command = ["--trainer", "CoOp", "--config-file", str(ROOT / "configs/trainers/CoOp/tiny.yaml")]
+    value = {"TRAINER.CDC.BETA": "0.5", "TRAINER.CDC.INVARIANT": "True"}.get(key, "4")
+    with pytest.raises(ValueError, match=rf"{re.escape(key)} would have no effect: CoOp .* TRAINER\.COOP, .*N_CTX"):
+        train.setup_cfg(train.parse_arguments([*command, "TRAINER.COOP.N_CTX", "4", key, value]))
+    train.setup_cfg(train.parse_arguments([*command, "TRAINER.COOP.N_CTX", "4"]))
+
+
+def test_options_of_another_trainer_in_a_file_are_noted(tmp_path, capsys):
+    file = tmp_path / "both.yaml"
+    file.write_text("TRAINER:\n  COOP:\n    N_CTX: 4\n  CDC:\n    BETA: 0.5\n")
+    cfg = train.setup_cfg(train.parse_arguments(["--trainer", "CoOp", "--config-file", str(file)]))
+    assert cfg.TRAINER.COOP.N_CTX == 4
+    assert f"Note: {file} sets options of CDC, which CoOp does not take" in capsys.readouterr().out
+
+
+def test_log_that_ends_a_run_is_the_one_that_is_parsed(tmp_path, clip_files, monkeypatch):
+    """CoOp's parse_test_res.py reads log.txt alone, and of it what stands after "Finish training"."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    run = tmp_path / "out/run"
+    run.mkdir(parents=True)
+    for n, text in enumerate(("first", "second")):
+        (run / "log.txt").write_text(text)
+        os.utime(run / "log.txt", (10**9, 10**9))
+        train.set_log_aside(run)
+        assert len(list(run.iterdir())) == n + 1
+    quick = (*DIGITS, *SMALL, "OPTIM.MAX_EPOCH", 0, "DATALOADER.TRAIN_X.BATCH_SIZE", 10)
+    (run / "log.txt").write_text("epoch [1/1] batch [1/1]\n")
+    train.main(train.parse_arguments(command_line(tmp_path, clip_files["plain"], *quick)))
+    sys.stdout.close()
+    lines = (run / "log.txt").read_text().splitlines()
+    assert any(line.startswith("* accuracy: ") for line in lines[lines.index("Finish training") :])
+    logs = [path.read_text() for path in sorted(run.glob("log.txt-*"))]
+    assert {"first", "second", "epoch [1/1] batch [1/1]\n"} == set(logs)
+    train.set_log_aside(run)  # finished
+    assert len(list(run.glob("log.txt*"))) == 4
 
 
 # By key what is made as that path, and what it is set to in a file

@@ -43,6 +43,7 @@ METHODS = {
     "MMRL": ("mmrl", "tiny"),
     "CDC-text": ("cdc", "tiny_text"),
     "CDC": ("cdc", "tiny"),
+    "CDC-self-regulated": ("cdc", "tiny_self_regulated"),
 }
 EARLY = 0.05  # share of a training before which it says nothing of how long it takes
 STOPPED = re.compile(r"train\.py: (?:stopped|terminated)([^;\n]*)")

@@ -25,8 +25,12 @@ TRAINER=${TRAINER:-CDC}
 unset LOADEP # every run is tested at the epoch that its training tested
 
 steps=("SUB=new base2new_test.sh")
-has_training && [[ -z ${CALIBRATED:-} ]] || steps=("SUB=base base2new_test.sh" "${steps[@]}")
-! has_training || steps=("base2new_train.sh" "${steps[@]}")
+if ! has_training || [[ -n ${CALIBRATED:-} ]]; then
+    steps=("SUB=base base2new_test.sh" "${steps[@]}")
+fi
+if has_training; then
+    steps=("base2new_train.sh" "${steps[@]}")
+fi
 read -ra datasets <<< "$DATASETS"
 read -ra seeds <<< "$SEEDS"
 total=$((${#datasets[@]} * ${#seeds[@]}))

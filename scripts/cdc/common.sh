@@ -306,7 +306,7 @@ skip_if_finished() {
             "${CFG}_text, or set OUTPUT to another folder"
     fi
     if [[ -f $1/results.json && ! ${2:-/dev/null} -nt $1/results.json ]] && has_calibrated "$1"; then
-        echo "Finished already, not run again: $1/results.json"
+        echo "Finished already, not run again: $1/results.json (remove this folder to run it again)"
         exit 0
     fi
     [[ -z ${ASK:-} ]] || exit 1

@@ -22,6 +22,8 @@ from sklearn.datasets import load_digits
 from datasets.base import Item, Split, generate_once, read_split, save_split, split_folders, subsample_classes
 from datasets.digits import Digits
 from helpers import GOLDEN, ROOT
+from trainers.modules.files import part_of
+from trainers.modules.ownership import this_process
 from trees import write_images
 
 FACTS = json.loads((GOLDEN / "coop_datasets.json").read_text())
@@ -461,15 +463,24 @@ def test_half_made_set_of_a_killed_process_is_replaced(tmp_path):
     assert not folder.exists()
     (left,) = tmp_path.iterdir()
 
+    part_of(folder).mkdir()  # of a process at work
     generate_once(str(folder), build_slowly)
     assert sorted(os.listdir(folder)) == ["a", "b", "c"]
-    assert left.exists()  # as young as this, it could be another process at work
+    assert not left.exists()
+    assert len(list(tmp_path.iterdir())) == 2
 
-    folder.rename(tmp_path / "other")
-    yesterday = time.time() - 25 * 3600
-    os.utime(left, (yesterday, yesterday))
-    generate_once(str(folder), build_slowly)
-    assert sorted(os.listdir(tmp_path)) == ["images", "other"]
+
+@pytest.mark.parametrize("beside", [".", "split_fewshot"])
+def test_what_killed_processes_left_beside_finished_files_is_removed(tree, beside):
+    read(tree, shots=1)
+    folder = tree / "dtd" / beside
+    gone = folder / f".x.json-{this_process()._replace(started='1')}-{'5' * 8}.part"
+    live = part_of(folder / "x.json")
+    for part in (gone, live):
+        part.touch()
+    read(tree, shots=1)
+    assert not gone.exists()
+    assert live.exists()
 
 
 def test_failed_build_leaves_nothing(tmp_path):

@@ -60,7 +60,10 @@ def public_names() -> list[str]:
 
 
 class WithoutSaving(SplitDataset):
-    """Goes before a reader among the bases of a class: makes the split where none is saved, and saves none."""
+    """Goes before a reader among the bases of a class: makes the split where none is saved, and changes no file."""
+
+    def tidy(self) -> None:
+        pass
 
     def load_split(self) -> Split:
         if self.split_file and not os.path.exists(self.split_path):

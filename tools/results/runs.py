@@ -154,7 +154,7 @@ def find_runs(
     places = _places([output] if isinstance(output, (str, Path)) else output)
     if protocol in ("xd", "dg"):
         places = [_beside_training(place) for place in places]
-        wanted[1] = {split_source(config)[0] for config in wanted[1]}
+        wanted[1] = {split_source(str(config))[0] for config in wanted[1]}
     places = [
         place
         for place in places

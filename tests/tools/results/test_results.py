@@ -338,6 +338,9 @@ def test_table_of_another_figure(tmp_path):
     assert column.cells["shapes", "Base"][:3] == (11.0, pytest.approx(2**0.5), (1, 2))
     assert column.cells["shapes", "New"].mean == 16.0
     assert "ece: lower is better" in text_table(tmp_path, figure="ece")
+    with_ece(tmp_path / "after", 1, 10.0, 14.0, accuracy_calibrated=60.0)
+    (column,) = table_of(tmp_path / "after", figure="accuracy_calibrated").columns
+    assert column.cells["shapes", "HM"].mean == 60.0
     assert "is better" not in text_table(tmp_path)
 
 
