@@ -23,6 +23,7 @@ from .files import atomic_write
 
 FILE_NAME = "predictions.npz"
 CALIBRATED_FILE_NAME = "predictions_calibrated.npz"  # the same, after calibration
+COMMON = ("path", "label", "prediction", "confidence", "label_log_prob", "entropy", "sum_of_squares")  # to all methods
 
 NO_CLASS = -1  # the label of an image of none of the classes
 

@@ -214,11 +214,11 @@ def uncertainty_scores(records: Mapping[str, NDArray[Any]]) -> dict[str, Floats]
     """All scores that a test's records have, by name, each `(N,)`: the higher, the less certain.
 
     Returns:
-        `confidence` (1 - confidence) and `entropy`; where the method has them `uncertainty` and `conflict`; with
-        several templates their `disagreement`.
+        `confidence` (1 - confidence) and `entropy`; where the method has them `uncertainty`, `conflict` and `doubt`;
+        with several templates their `disagreement`.
     """
     scores: dict[str, Floats] = {"confidence": 1.0 - np.asarray(records["confidence"], dtype=np.float64)}
-    for name in ("entropy", "uncertainty", "conflict"):
+    for name in ("entropy", "uncertainty", "conflict", "doubt"):
         if name in records:
             scores[name] = np.asarray(records[name], dtype=np.float64)
     templates = records.get("template_prediction")

@@ -205,7 +205,7 @@ def test_every_trainer_leaves_them(build_run, data, tmp_path, method):
     trainer = build_run(method, tmp_path, *FITTING.get(method, []))
     trainer.test()
     found, figures = read_predictions(tmp_path), results_of(tmp_path)["figures"]
-    own = {"uncertainty", "conflict", *TEMPLATES} if method == "CDC" else set()
+    own = {"uncertainty", "conflict", "doubt", *TEMPLATES} if method == "CDC" else set()
     assert found.keys() == EVERY_TEST | own
 
     assert [str(data / path) for path in found["path"]] == [item.impath for item in trainer.dm.dataset.test]
@@ -280,8 +280,11 @@ def test_size_of_a_file(tmp_path):
     """Bytes per image, of random numbers, which do not compress, and paths like those of ImageNet."""
     n = 5000
     predictions = Predictions()
-    more = {"uncertainty": torch.rand(n), "conflict": torch.rand(n), "template_prediction": torch.randint(1000, (n, 4)),
-            "template_confidence": torch.rand(n, 4), "template_uncertainty": torch.rand(n, 4)}  # fmt: skip
+    more = {
+        **{name: torch.rand(n) for name in ("uncertainty", "conflict", "doubt")},
+        "template_prediction": torch.randint(1000, (n, 4)),
+        **{name: torch.rand(n, 4) for name in ("template_confidence", "template_uncertainty")},
+    }
     paths = [f"/data/imagenet/images/val/n{i % 1000:08d}/ILSVRC2012_val_{i:08d}.JPEG" for i in range(n)]
     predictions.add(torch.randn(n, 10), torch.randint(10, (n,)), paths, more)
     write_predictions(tmp_path / "predictions.npz", predictions.arrays("/data"))

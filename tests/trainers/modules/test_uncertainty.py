@@ -260,9 +260,9 @@ def test_disagreement_by_hand():
 
 def test_scores_are_higher_where_less_is_certain():
     records = records_of([[0.9, 0.1], [0.6, 0.4]], [0, 0], uncertainty=[0.1, 0.2], conflict=[0.0, 0.5],
-                         template_prediction=[[0, 0], [0, 1]])  # fmt: skip
+                         doubt=[0.3, 0.4], template_prediction=[[0, 0], [0, 1]])  # fmt: skip
     scores = uncertainty_scores(records)
-    assert list(scores) == ["confidence", "entropy", "uncertainty", "conflict", "disagreement"]
+    assert list(scores) == ["confidence", "entropy", "uncertainty", "conflict", "doubt", "disagreement"]
     assert all(sure < unsure for sure, unsure in scores.values())
     assert list(uncertainty_scores(records_of([[0.9, 0.1]], [0]))) == ["confidence", "entropy"]
 
