@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 
 import pytest
 import torch
 
-from helpers import relative
+from helpers import checkout_of, relative
 
 pytest.importorskip("resource", reason="peak memory is read as POSIX has it")
 pytest.importorskip("torch.utils.flop_counter", reason="PyTorch counts operations from 2.1 on")
@@ -251,9 +250,7 @@ def test_folder_without_published_code(tmp_path):
 
 @pytest.mark.upstream
 def test_published_trainers_beside_ours(tmp_path):
-    if "COOP_CHECKOUT" not in os.environ:
-        pytest.skip("COOP_CHECKOUT is not set")
-    found = measure.run(arguments(tmp_path, "--only", "upstream", "--upstream", os.environ["COOP_CHECKOUT"]))
+    found = measure.run(arguments(tmp_path, "--only", "upstream", "--upstream", checkout_of("COOP_CHECKOUT")))
     for name in ("published CoOp", "published CoCoOp"):
         subjects = found["measurements"][name]["subjects"]
         assert subjects["published"]["flops"] > 3 * subjects["ours"]["flops"]
