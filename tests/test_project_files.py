@@ -99,3 +99,11 @@ def test_paths_in_contributing_exist():
     paths += [f"tests/golden/{name}" for name in re.findall(r"`(\w+\.(?:npz|json|py))\b", text) if "make_" in name]
     assert len(paths) > 15
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_tests_on_checkouts_are_skipped_where_there_are_none():
+    """By `helpers.checkout_of`, which says why; to read the variable alone would be a KeyError."""
+    reading = re.compile(r"environ\[\W*\w+_CHECKOUT")
+    files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "_CHECKOUT" in path.read_text()]
+    assert len(files) > 5
+    assert [path.name for path in files if reading.search(path.read_text())] == []

@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from helpers import ROOT, results_of
-from trainers.modules.predictions import NO_CLASS, Predictions, describe, read_predictions, write_predictions
+from trainers.modules.predictions import (
+    NO_CLASS,
+    Predictions,
+    describe,
+    read_predictions,
+    split_open_set,
+    write_predictions,
+)
 from trainers.modules.uncertainty import calibration_metrics
 
 EVERY_TEST = {"path", "label", "prediction", "confidence", "label_log_prob", "entropy", "sum_of_squares"}
@@ -162,6 +169,19 @@ def test_no_pickles(tmp_path):
     with pytest.raises(ValueError, match="Object arrays"):
         write_predictions(tmp_path / "predictions.npz", {"bad": np.array([None])})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_open_set_is_split_by_the_origin_of_its_images():
+    arrays = {"label": np.array([0, -1, 1, -1]), "template_prediction": np.arange(8).reshape(4, 2)}
+    known, others = split_open_set(arrays)
+    assert known.keys() == arrays.keys()
+    assert others == {}
+    arrays.update(out=np.array([False, True, False, True]), origin=np.array(["base", "near", "base", "digits"]))
+    known, others = split_open_set(arrays)
+    assert known["label"].tolist() == [0, 1]
+    assert known.keys() == {"label", "template_prediction"}
+    assert list(others) == ["near", "digits"]
+    assert others["digits"]["template_prediction"].tolist() == [[6, 7]]
 
 
 def test_broken_or_missing_file_is_told(tmp_path):
