@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections import namedtuple
 from pathlib import Path
@@ -64,6 +65,13 @@ RUNS = {
 
 # A finished run, the images it tested, now elsewhere, and the scores (B, C) that its test had of them
 Run = namedtuple("Run", "folder images scores")
+
+
+def checkout_of(variable: str) -> str:
+    """The checkout of published code that an environment variable names; without it the test is skipped."""
+    if not os.environ.get(variable):
+        pytest.skip(f"{variable} is not set to a checkout (CONTRIBUTING.md)")
+    return os.environ[variable]
 
 
 def relative(a, b) -> float:

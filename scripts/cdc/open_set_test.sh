@@ -43,8 +43,8 @@ MODEL_FILE=""
 if has_training; then
     model_dir=$OUTPUT/base2new/train_base/$RUN
     find_model "$model_dir" base2new_train.sh
-    model=(--model-dir "$model_dir" ${LOADEP:+--load-epoch "$LOADEP"})
     find_calibration "$model_dir"
+    model=(--model-dir "$model_dir" ${LOADEP:+--load-epoch "$LOADEP"})
 else
     find_calibration "$OUTPUT/base2new/test_base/$RUN"
 fi

@@ -20,6 +20,7 @@ from datasets.base import GeneratedDataset, SplitDataset
 from datasets.folder import Folder
 from datasets.splits import Split, check_split
 from tools.common.safe_text import escaped
+from tools.data.classes import class_lines
 from tools.data.names import config_file, known_names
 from tools.data.sources import COOP, SOURCES, Counts, Source
 
@@ -60,7 +61,10 @@ def public_names() -> list[str]:
 
 
 class WithoutSaving(SplitDataset):
-    """Goes before a reader among the bases of a class: makes the split where none is saved, and saves none."""
+    """Goes before a reader among the bases of a class: makes the split where none is saved, and changes no file."""
+
+    def tidy(self) -> None:
+        pass
 
     def load_split(self) -> Split:
         if self.split_file and not os.path.exists(self.split_path):
@@ -71,7 +75,9 @@ class WithoutSaving(SplitDataset):
         return super().load_split()
 
 
-def check(name: str, root: str, folder: str = "", images: bool = False) -> Report:
+def check(
+    name: str, root: str, folder: str = "", images: bool = False, quick: bool = False, classes: bool = False
+) -> Report:
     """Find out whether a data set can be used, by having its reader read it. Nothing is written.
 
     Args:
@@ -79,6 +85,8 @@ def check(name: str, root: str, folder: str = "", images: bool = False) -> Repor
         root: folder of the data sets.
         folder: DATASET.FOLDER, where `name` is "folder"; empty for its default.
         images: open every image, too.
+        quick: of a public set, only look whether its folders and lists are there.
+        classes: say of every class, also of a public set, whether it is base, and how CLIP reads its prompt.
 
     Raises:
         ValueError: there is no data set of this name.
@@ -88,6 +96,9 @@ def check(name: str, root: str, folder: str = "", images: bool = False) -> Repor
     place = os.path.join(root, reader.dataset_dir)
     if issubclass(reader, GeneratedDataset) and not os.path.isdir(os.path.join(place, reader.image_dir)):
         return Report(name, True, ["images    are written on first use"])
+    if quick and source:
+        missing = [f"missing   {path}" for path in missing_paths(reader, place)]
+        return Report(name, not missing, missing + where_to_get(name, root) if missing else ["folders   are there"])
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
@@ -98,6 +109,8 @@ def check(name: str, root: str, folder: str = "", images: bool = False) -> Repor
         return Report(name, False, lines + (where_to_get(name, root) if source else []))
     notes = [f"note      {line[6:]}" for line in printed.getvalue().splitlines() if line.startswith("Note: ")]
     lines = [f"images    {dataset.image_dir}", *split_lines(dataset, source), *notes]
+    if classes or reader is Folder:
+        lines += class_lines(dataset, cfg.DATASET.NAME)
     broken = broken_images(dataset, name) if images else []
     return Report(name, not broken, lines + [f"broken    {problem}" for problem in broken])
 
