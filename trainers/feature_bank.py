@@ -286,7 +286,9 @@ def _read(file: Path, shape: tuple[int, int, int]) -> Tensor:
     """
     try:
         bank = np.load(file, mmap_mode="r")  # a header may claim more than the file has
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # NumPy reads the header as a text of Python, and stumbles in many ways
         raise ValueError(f"{file} is not a whole file of the feature bank, delete it: {error}") from error
     if not isinstance(bank, np.ndarray) or bank.dtype != np.float32 or bank.shape != shape:
         found = f"{bank.shape} of {bank.dtype}" if isinstance(bank, np.ndarray) else "an archive"

@@ -479,6 +479,11 @@ class PromptTrainer(ClipTrainer):
             for key in own.keys() & state.keys()
             if not state[key].isfinite().all()
         ]
+        problems += [
+            f"has {key} of type {state[key].dtype} where this run has real numbers"
+            for key in own.keys() & state.keys()
+            if own[key].is_floating_point() and not state[key].is_floating_point()
+        ]
         return sorted(problems)
 
 
