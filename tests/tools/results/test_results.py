@@ -322,6 +322,27 @@ def test_table_of_means(tmp_path):
     assert lines[-1] == "CDC: config tiny, 16 shots, seeds 1, 2"
 
 
+def test_table_that_is_wider_than_the_terminal_has_a_row_per_method(tmp_path, monkeypatch, capsys):
+    for trainer in ("CoOp", "CDC"):
+        both(tmp_path, trainer, 1, 80.0, 60.0)
+    wide = text_table(tmp_path)
+    widest = max(map(len, wide.splitlines()[:5]))
+    assert text_table(tmp_path, width=widest) == wide
+    lines = text_table(tmp_path, width=widest - 1).splitlines()
+    assert [line.split() for line in (lines[0], *lines[2:4])] == [
+        ["data", "set", "method", "Base", "New", "HM"],
+        ["shapes", "CoOp", "80.00", "60.00", "68.57"],
+        ["CDC", "80.00", "60.00", "68.57"],
+    ]
+    assert lines[4:] == wide.splitlines()[4:]  # the notes
+    monkeypatch.setenv("COLUMNS", str(widest - 1))
+    main([str(tmp_path)])
+    assert capsys.readouterr().out == wide + "\n"  # into a file or program, the table is as it was
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    main([str(tmp_path)])
+    assert capsys.readouterr().out.splitlines() == lines
+
+
 def with_ece(output, seed, base, new, trainer="CDC", **more):
     """A run of both halves, with its calibration error in `results.json`."""
     for part, ece in (("train_base", base), ("test_new", new)):
