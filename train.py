@@ -51,6 +51,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model-dir", default="", help="folder of the run to test, or file of tools.export")
     parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint to test; none: the best")
     parser.add_argument("--no-train", action="store_true", help="build everything, then stop")
+    parser.add_argument("--quiet", action="store_true", help="show the metrics alone; log.txt has all the rest")
     parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that override the config")
     return parser.parse_args(arguments)
@@ -325,7 +326,12 @@ def print_settings(args: argparse.Namespace, cfg) -> None:
 
 
 def build(args: argparse.Namespace, cfg):
-    """Log and a trainer that is ready to train, or to test with its checkpoint loaded."""
+    """Log and a trainer that is ready to train, or to test with its checkpoint loaded.
+
+    The settings and the machine are written to the log alone, as long as there is one.
+    """
+    from compat.console import log_alone, metrics_alone
+
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed, setup_logger
 
@@ -334,11 +340,17 @@ def build(args: argparse.Namespace, cfg):
     if args.model_dir and not args.model_dir.startswith(PREFIX) and not Path(args.model_dir).expanduser().exists():
         raise FileNotFoundError(f"--model-dir must be a run's folder or a file of tools.export, no {args.model_dir}")
     if cfg.SEED >= 0:
-        print(f"Setting fixed seed: {cfg.SEED}")
+        if not args.quiet:
+            print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
     set_log_aside(Path(cfg.OUTPUT_DIR))
     setup_logger(cfg.OUTPUT_DIR)
-    print_settings(args, cfg)
+    if args.quiet:
+        metrics_alone()
+    with log_alone() as log:
+        print_settings(args, cfg)
+    if log:
+        print(f"Settings and environment are in {_escaped(log)}")
     trainer = build_trainer(cfg)
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)

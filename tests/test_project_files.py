@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+from pathlib import Path
 
 import pytest
 import setuptools
@@ -89,7 +90,8 @@ def test_folders_of_tests_are_those_of_the_code():
     tests = ROOT / "tests"
     folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
     assert len(folders) > 10
-    assert [folder for folder in folders if not (ROOT / folder).is_dir()] == []
+    # the campaign of faults is about whole runs
+    assert [folder for folder in folders if not (ROOT / folder).is_dir()] == [Path("faults")]
 
 
 def test_paths_in_contributing_exist():

@@ -187,6 +187,11 @@ def test_environment_variables(checkout):
     assert "CFG" not in done.stdout
 
 
+def test_quiet_is_handed_on(checkout):
+    assert "--quiet" in checkout.train("dtd", "1", QUIET="1").called
+    assert "--quiet" not in checkout.train("dtd", "1", QUIET="").called
+
+
 def test_seed_zero_is_given_as_a_setting_too(checkout):
     """Published train.py files drop `--seed 0`."""
     done = checkout.train("dtd", "0")

@@ -37,6 +37,7 @@ from .modules.predictions import (
     Predictions,
     write_predictions,
 )
+from .modules.provenance import origin
 from .modules.safe_text import escaped
 from .modules.uncertainty import calibration_metrics, error_detection_metrics
 from .open_set import compare, open_set_problems, unknown_images
@@ -398,8 +399,10 @@ class ClipTrainer(TrainerX):
                 "python": platform.python_version(),
                 "torch": torch.__version__,
                 "dassl": dassl.__version__,
+                **({"cuda": torch.version.cuda} if self.device.type == "cuda" else {}),
             },
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
+            **origin(),
             "config": json.loads(json.dumps(cfg)),
         }
         with own_folder(self.output_dir) as owned:
