@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -81,3 +83,52 @@ def assert_same_from_start(case: str, ours: dict, published: dict, logged: set[s
         if what.startswith(("five.", "six.")):  # how far they went is a small part of what they are
             start = sample(published[f"{case}/start.{what.split('.', 1)[1]}"])
             assert relative(numbers - start, expected - start) < 1e-4, what
+
+
+def newest_commit(checkout: str | Path) -> str:
+    done = subprocess.run(
+        ["git", "-C", checkout, "log", "-1", "--format=%h"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "?"
+
+
+def note_row(what: str, checkout: str, dassl: str, result: str) -> None:
+    """Add a row to the compatibility page's, if COMPATIBILITY_ROWS is set.
+
+    Args:
+        what, result: what was run, and what came out.
+        checkout: name and commit of the published code, whose CLIP it is too.
+        dassl: embedded, or upstream for that of DASSL_CHECKOUT.
+    """
+    if "COMPATIBILITY_ROWS" not in os.environ:
+        return
+    row = {
+        "what": what,
+        "clip": f"{checkout.split()[0]}'s",
+        "checkout": checkout,
+        "dassl": dassl if dassl == "embedded" else f"upstream ({newest_commit(os.environ['DASSL_CHECKOUT'])})",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": "GPU" if torch.cuda.is_available() else "CPU",
+        "result": result,
+    }
+    with Path(os.environ["COMPATIBILITY_ROWS"]).open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def note_parity(trainer: str, variable: str, repository: str = "") -> None:
+    """A row for a live test that held a trainer of this project to its published code, once that has passed.
+
+    Args:
+        trainer: its name.
+        variable: the environment variable of the checkout.
+        repository: the published code's name, if that is not the trainer's.
+    """
+    checkout, *others = checkouts(variable)
+    note_row(
+        f"its own `{trainer}` beside this project's: start, logits, losses, gradients, parameters after the steps; its "
+        "checkpoint in this project's",
+        f"{repository or trainer} ({newest_commit(checkout)})",
+        "upstream" if others else "embedded",
+        "equal to 1e-5",
+    )

@@ -36,6 +36,7 @@ METHODS = {
     "MMRL": ("mmrl", "tiny"),
     "CDC-text": ("cdc", "tiny_text"),
     "CDC": ("cdc", "tiny"),
+    "CDC-self-regulated": ("cdc", "tiny_self_regulated"),
 }
 EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\]")
 

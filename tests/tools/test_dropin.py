@@ -22,7 +22,7 @@ import torch
 from helpers import ROOT, SIZE, results_of
 from tools import dropin
 from trainers import prompt_trainer
-from trainers.modules import text
+from trainers.modules import attention
 
 TRAIN = '''"""The shape of CoOp's command line, as far as the scripts use it."""
 import argparse
@@ -609,13 +609,15 @@ def test_python_m_compat_with_any_setuptools(tmp_path):
 # --------------------------------------------------------------------------------------------- old and new environments
 
 
-@pytest.mark.skipif(text._attention is text._plain_attention, reason="PyTorch has none of its own to compare with")
+@pytest.mark.skipif(
+    attention.attention is attention.plain_attention, reason="PyTorch has none of its own to compare with"
+)
 @pytest.mark.parametrize("kind", ["causal", "masked", "whole"])
 def test_attention_of_old_pytorch(kind):
     q, k, v = torch.randn(3, 2, 2, 5, 8).double()
     mask = torch.ones(5, 5, dtype=torch.bool).tril(1) if kind == "masked" else None
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, is_causal=kind == "causal")
-    torch.testing.assert_close(text._plain_attention(q, k, v, mask, is_causal=kind == "causal"), expected)
+    torch.testing.assert_close(attention.plain_attention(q, k, v, mask, is_causal=kind == "causal"), expected)
 
 
 def test_schedulers_of_old_dassl():

@@ -18,6 +18,7 @@ from dassl.config import get_cfg_default
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from helpers import COLOURS, GOLDEN, HALF, ROOT, random_clip, relative, results_of
+from parity import note_parity
 from trainers import cocoop
 from trainers.modules.checkpoints import read_checkpoint
 from trainers.modules.prompts import ConditionalContext, TextContext
@@ -93,6 +94,8 @@ def test_numbers_and_checkpoints_of_the_published_code_live(build_case, tmp_path
         trainer = build_case(name)
         trainer.load_model(str(tmp_path / name), epoch=2)
         assert relative(final_logits(trainer), published[f"{name}/end_logits"]) < 1e-5, name
+    for trainer in METHODS:
+        note_parity(trainer, "COOP_CHECKOUT", "CoOp")
 
 
 PUBLISHED_RUN = """

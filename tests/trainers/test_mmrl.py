@@ -15,7 +15,7 @@ from dassl.config import cfg_default, get_cfg_default
 from yacs.config import CfgNode
 
 from helpers import GOLDEN, HALF, ROOT, SIZE, random_clip, relative, results_of
-from parity import assert_same_from_start, live_numbers, named, read_numbers, start_as_published
+from parity import assert_same_from_start, live_numbers, named, note_parity, read_numbers, start_as_published
 from trainers.modules import representation
 from trainers.modules.loading import tokenize
 from trainers.modules.representation import (
@@ -111,6 +111,7 @@ def test_numbers_and_checkpoint_of_the_published_code_live(golden_clip, golden, 
         with pytest.raises(ValueError, match="does not tell what it was trained on: set TASK"):
             trainer.model_inference(images)
     assert relative(found, live["published/end_logits_fused"]) < 1e-5
+    note_parity("MMRL", "MMRL_CHECKOUT")
 
 
 def test_configs_hold_the_published_values():
