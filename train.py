@@ -19,7 +19,10 @@ import os
 import runpy
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType, TracebackType
 
 import yaml
@@ -289,15 +292,23 @@ def print_settings(args: argparse.Namespace, cfg) -> None:
 
 def build(args: argparse.Namespace, cfg):
     """Log and a trainer that is ready to train, or to test with its checkpoint loaded."""
+    import torch
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed, setup_logger
+
+    from trainers.base import ClipTrainer
+    from trainers.modules import ranks
 
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
+    elif ranks.size() > 1:  # all processes draw the same numbers
+        set_random_seed(ranks.agree(torch.seed() % 2**32))
     setup_logger(cfg.OUTPUT_DIR)
     print_settings(args, cfg)
     trainer = build_trainer(cfg)
+    if ranks.size() > 1 and not isinstance(trainer, ClipTrainer):
+        raise ValueError(f"{cfg.TRAINER.NAME} takes one process, and torchrun has started {ranks.size()}")
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
     return trainer
@@ -305,10 +316,17 @@ def build(args: argparse.Namespace, cfg):
 
 def main(args: argparse.Namespace) -> None:
     try:
+        if os.environ.get("RANK", "0") != "0":  # tqdm reads it once, when it is imported
+            os.environ.setdefault("TQDM_DISABLE", "1")
         cfg = setup_cfg(args, to_run=True)
+        import torch
+
+        from trainers.modules import ranks
         from trainers.modules.ownership import own_folder
 
-        with own_folder(cfg.OUTPUT_DIR) as owned:  # before anything is written there
+        on_gpu = torch.cuda.is_available() and cfg.USE_CUDA
+        # The folder is owned before anything is written there.
+        with ranks.joined(on_gpu), _quiet_unless_first(cfg), own_folder(cfg.OUTPUT_DIR) as owned:
             try:
                 run(args, cfg)
             except BaseException:
@@ -325,8 +343,30 @@ def main(args: argparse.Namespace) -> None:
         sys.exit(2)
 
 
+@contextmanager
+def _quiet_unless_first(cfg) -> Iterator[None]:
+    """Of several processes (`modules.ranks`) the first one alone prints and writes; others have a folder to throw away.
+
+    Args:
+        cfg: is changed.
+    """
+    from trainers.modules import ranks
+
+    if ranks.number() == 0:
+        yield
+        return
+    with TemporaryDirectory() as folder, open(os.devnull, "w") as nothing, redirect_stdout(nothing):
+        cfg.defrost()
+        cfg.OUTPUT_DIR = os.path.join(folder, "run")
+        cfg.freeze()
+        yield
+
+
 def run(args: argparse.Namespace, cfg) -> None:
     """Build, and then train or test."""
+    from trainers.modules import ranks
+
+    ranks.agree("the first process owns the folder")
     trainer = build(args, cfg)
     if args.eval_only:
         trainer.test()

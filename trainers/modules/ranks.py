@@ -103,9 +103,13 @@ def divided(n: int, dim: int, compute: Callable[[slice], Tensor]) -> Tensor:
     if size() == 1:
         return compute(slice(0, n))
     own = share(n)
-    # A rank with nothing to do computes something all the same, so that it has a gradient, of zero, to average.
-    part = compute(own if own.start < own.stop else slice(0, 1))
-    return gather(part.narrow(dim, 0, own.stop - own.start), n, dim)
+    return gather(compute(own_or_first(n)).narrow(dim, 0, own.stop - own.start), n, dim)
+
+
+def own_or_first(n: int) -> slice:
+    """As `share`; the first thing where this rank has none, as who computes nothing has no gradient to average."""
+    own = share(n)
+    return own if own.start < own.stop else slice(0, 1)
 
 
 def gather(part: Tensor, n: int, dim: int) -> Tensor:

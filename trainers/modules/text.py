@@ -31,8 +31,8 @@ from torch.utils.checkpoint import checkpoint
 
 from .attention import attention, heads, merge, project, scaled
 from .clip_types import CLIP, ResidualBlock
-from .ranks import divided
 from .loading import tokenize
+from .ranks import divided
 
 # Own tokens, of all templates, whose activations are kept for the gradient, about 0.4 MB each for ViT-B/16 in float32;
 # and beside these in one part that is computed again.
