@@ -29,6 +29,7 @@ from trainers.modules import ranks
 
 CDC = "TRAINER.CDC."
 TWO_VIEWS = (CDC + "AUGMENTATIONS", "[['random_resized_crop', 'normalize'], ['normalize']]", CDC + "N_TEMPLATES", "2")
+TEXT = (*TWO_VIEWS, CDC + "CTX_INIT", "['a photo of a', 'one picture of a']")
 DEEP = (*TWO_VIEWS, CDC + "PROMPT_DEPTH", "2")
 # trainer, config, options
 CASES = {
@@ -36,9 +37,9 @@ CASES = {
     "CDC in one pass": ("CDC", "tiny", (*DEEP, CDC + "FUSED_LOSS", "True")),
     "CDC independent": ("CDC", "tiny", (*DEEP, CDC + "PROMPT", "independent")),
     "CDC self-regulated": ("CDC", "tiny", (*DEEP, CDC + "SELF_REGULATION.ENABLED", "True")),
-    "CDC text": ("CDC", "tiny_text", TWO_VIEWS),
-    "CDC invariant": ("CDC", "tiny_text", (*TWO_VIEWS, CDC + "INVARIANT_MAP.ENABLED", "True")),
-    "CDC bank": ("CDC", "tiny_text", (*TWO_VIEWS, CDC + "FEATURE_BANK", "2")),
+    "CDC text": ("CDC", "tiny_text", TEXT),
+    "CDC invariant": ("CDC", "tiny_text", (*TEXT, CDC + "INVARIANT_MAP.ENABLED", "True")),
+    "CDC bank": ("CDC", "tiny_text", (*TEXT, CDC + "FEATURE_BANK", "2")),
     "CoOp": ("CoOp", "tiny", ()),
     "CoOp CSC": ("CoOp", "tiny", ("TRAINER.COOP.CSC", "True", "TRAINER.COOP.CTX_INIT", "")),
     "CoCoOp": ("CoCoOp", "tiny", ("DATALOADER.TRAIN_X.BATCH_SIZE", "1")),
