@@ -52,9 +52,11 @@ CASES = {
     "ZeroshotCLIP": ("ZeroshotCLIP", "tiny", ()),
     "no seed": ("CoOp", "tiny", ("SEED", "-1", "TRAINER.COOP.CTX_INIT", "")),
 }
+# What two processes run, besides three and one
+AGAIN = ("CDC", "CDC bank", "CoOp", "CoCoOp", "MMRL", "no seed")
 RESUMED = ("MaPLe", "tiny", ("TRAINER.MAPLE.PROMPT_DEPTH", "2", "OPTIM.MAX_EPOCH", "3"))
 # What the digest of a bank's folder is made of besides is the same for all numbers of processes.
-OPTIONS = ("OPTIM.MAX_EPOCH", "2", "OPTIM.LR", "0.01", "DATASET.NUM_SHOTS", "4", "DATASET.SUBSAMPLE_CLASSES", "all")
+OPTIONS = ("OPTIM.MAX_EPOCH", "2", "OPTIM.LR", "0.0035", "DATASET.NUM_SHOTS", "4", "DATASET.SUBSAMPLE_CLASSES", "all")
 OPTIONS += ("DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "7", "INPUT.SIZE", f"({SIZE}, {SIZE})")
 
 
@@ -106,7 +108,8 @@ def main(data: str, clip: str, folder: str, *flags: str) -> None:
         trainer.after_epoch = lambda: os._exit(7)
     with suppress(Cut):
         trainer.train()
-    found = {name: train_one(case, data, clip, top / f"{many}" / name) for name, case in CASES.items()}
+    names = AGAIN if many == 2 else CASES
+    found = {name: train_one(CASES[name], data, clip, top / f"{many}" / name) for name in names}
     if first:
         found["resumed"] = {"state": dict(trainer.trained_state()), "start": trainer.start_epoch}
         torch.save(found, top / f"{many}.pt")

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from helpers import ROOT, SIZE, relative, results_of
-from rank_worker import CASES
+from rank_worker import AGAIN, CASES
 from trainers.modules import ranks
 
 WORKER = ROOT / "tests" / "rank_worker.py"
@@ -61,8 +61,10 @@ def found(colours, clip_files, tmp_path_factory):
     return {number: torch.load(folder / f"{number}.pt", weights_only=True) for number in (1, 2, 3)}
 
 
-@pytest.mark.parametrize("number", [2, 3])
-@pytest.mark.parametrize("name", [name for name in CASES if name != "no seed"])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [(name, number) for number, names in ((3, CASES), (2, AGAIN)) for name in names if name != "no seed"],
+)
 def test_parameters_and_figures_are_those_of_one_process(found, name, number):
     one, several = found[1][name], found[number][name]
     assert one["state"].keys() == several["state"].keys()
@@ -116,7 +118,7 @@ def test_train_py_prints_and_writes_once(colours, clip_files, tmp_path):
 
 
 def test_a_config_that_cannot_run_ends_all_processes(colours, clip_files, tmp_path):
-    done = torchrun(2, *train_arguments(colours, clip_files["plain"], tmp_path / "run", "TRAINER.COOP.N_CTX", "0"))
+    done = torchrun(2, *train_arguments(colours, clip_files["plain"], tmp_path / "run", "TRAINER.COOP.PREC", "fp7"))
     assert done.returncode != 0
     assert "train.py: the config cannot run" in done.stderr
     assert not (tmp_path / "run").exists()
