@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import ROOT, SIZE, results_of
+from helpers import ROOT, SIZE, checkout_of, results_of
 from parity import newest_commit, note_row
 from tools import dropin
 
@@ -66,9 +66,7 @@ UPSTREAM_NEEDS = ("gdown", "wilds", "pandas")
 
 def published(name: str) -> Path:
     """The checkout in the environment variable of this name."""
-    if name not in os.environ:
-        pytest.skip(f"{name} is not set")
-    return Path(os.environ[name])
+    return Path(checkout_of(name))
 
 
 @pytest.fixture(scope="module")

@@ -63,8 +63,9 @@ the lower bounds of `setup.py`, by `make test-lowest`. Skipped are tests of what
 ## The public repositories
 
 The repositories at the commits named, with a CLIP of random weights and 32-pixel images. Each row is a test that
-passed, of `tests/test_published.py` or, where it names this project's trainer, of `tests/trainers/`. The rows show that
-the code runs and agrees; they say nothing about accuracy.
+passed, of `tests/test_published.py` or, where it names this project's trainer, of `tests/trainers/`. There the numbers
+are start, logits, losses, gradients and the parameters after some steps. The rows show that the code runs and agrees;
+they say nothing about accuracy.
 
 {published}
 """

@@ -95,7 +95,7 @@ class CDCModel(PromptedCLIP):
 
 @TRAINER_REGISTRY.register()
 class CDC(PromptTrainer):
-    """Trainer of CDC, eq. (8), with the prediction of eq. (6)."""
+    """Trainer of CDC, eq. (8), with the prediction of eq. (6) or (6')."""
 
     model: CDCModel
 
@@ -179,7 +179,7 @@ class CDC(PromptTrainer):
         loss_con = consistency_loss(text_features, self.model.project(self.anchor), self.model.scale)
         loss = loss_images + options.BETA * loss_de + options.GAMMA * loss_con
         if options.FUSED_LOSS:
-            loss = loss + trusted_cross_entropy(fused_log_evidence(log_evidence)[None], label)
+            loss = loss + trusted_cross_entropy(fused_log_evidence(log_evidence, options.FUSION)[None], label)
 
         with torch.no_grad():
             loss_tce = self._classification_loss(log_evidence, label)
@@ -266,7 +266,9 @@ class CDC(PromptTrainer):
 
     def _decide(self, log_evidence: Tensor) -> Opinion:
         """The fused opinion, eq. (5), of log-evidence `(M, B, C)`; that of the templates' mean if DECISION is mean."""
-        return fuse(log_evidence.mean(dim=0, keepdim=True) if self.options.DECISION == "mean" else log_evidence)
+        if self.options.DECISION == "mean":
+            return fuse(log_evidence.mean(dim=0, keepdim=True))
+        return fuse(log_evidence, self.options.FUSION, self.options.PROBABILITY)
 
     def views(self, batch: dict) -> Tensor:
         """What each template sees, `(M, B, 3, S, S)`: Dassl gives the views as img, img2, img3, ..."""
@@ -278,7 +280,7 @@ class CDC(PromptTrainer):
         return (self.views(batch) if self.options.TEST_VIEWS else images), label
 
     def model_inference(self, images: Tensor) -> Tensor:
-        """Log-probabilities `(B, C)` of eq. (6); images as in `CDCModel.forward`."""
+        """Log-probabilities `(B, C)` of eq. (6) or (6'); images as in `CDCModel.forward`."""
         return self._decide(self.model(images)).log_prob
 
     def outputs(self, images: Tensor) -> Tensor:
@@ -307,6 +309,7 @@ class CDC(PromptTrainer):
         records = {
             "uncertainty": opinion.uncertainty,
             "conflict": opinion.conflict,
+            "doubt": opinion.doubt,
             "template_prediction": log_evidence.argmax(dim=2).T,
             "template_confidence": confidence.T,
             "template_uncertainty": uncertainty.T,

@@ -9,8 +9,9 @@
 #     SEEDS       default: "1 2 3"
 #     CALIBRATED  not empty: base classes are tested, too, as training tests them without calibration
 #
-# Finished runs are not run again, so that what was cut goes on when it is called again. How many are finished and which
-# are left is told in the beginning. A run that fails does not stop the others; those that failed are told in the end.
+# Before anything is run, all calls are checked, and whether the data sets are there. Finished runs are not run again, so
+# that what was cut goes on when it is called again. How many are finished and which are left is told in the beginning. A
+# run that fails does not stop the others; those that failed are told in the end, each reason once.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -24,8 +25,12 @@ TRAINER=${TRAINER:-CDC}
 unset LOADEP # every run is tested at the epoch that its training tested
 
 steps=("SUB=new base2new_test.sh")
-has_training && [[ -z ${CALIBRATED:-} ]] || steps=("SUB=base base2new_test.sh" "${steps[@]}")
-! has_training || steps=("base2new_train.sh" "${steps[@]}")
+if ! has_training || [[ -n ${CALIBRATED:-} ]]; then
+    steps=("SUB=base base2new_test.sh" "${steps[@]}")
+fi
+if has_training; then
+    steps=("base2new_train.sh" "${steps[@]}")
+fi
 read -ra datasets <<< "$DATASETS"
 read -ra seeds <<< "$SEEDS"
 total=$((${#datasets[@]} * ${#seeds[@]}))
@@ -41,40 +46,86 @@ run_step() {
         bash "$(dirname "${BASH_SOURCE[0]}")/$script" "$@"
 }
 
+# check_data DATASET ...: stop unless the public data sets among these are there, as far as a look at their folders tells.
+check_data() {
+    local name public=()
+    for name in "$@"; do
+        generated "$name" || [[ $name == folder ]] || public+=("$name")
+    done
+    [[ ${#public[@]} -gt 0 && -f $ROOT/tools/datasets.py ]] || return 0 # a checkout of CoOp has no tools
+    (
+        find_python
+        data=$(absolute "${DATA:-$ROOT/data}")
+        cd "$ROOT" && "$PYTHON" -m tools.datasets check --quick --root "$data" "${public[@]}" >&2
+    ) || die "set DATA to the folder of the data sets, or DATASETS to those that are there"
+}
+
 finished=0
 left=()
+unfinished=()
+problems=()
 for seed in "${seeds[@]}"; do
     for dataset in "${datasets[@]}"; do
         names=""
         for step in "${steps[@]}"; do
-            if (export ASK=1 && run_step "$step" "$dataset" "$seed" "$@") > /dev/null 2>&1; then
+            if told=$(export ASK=1 && run_step "$step" "$dataset" "$seed" "$@" 2>&1 > /dev/null); then
                 finished=$((finished + 1))
             else
                 names+=", $step"
+                # Later steps need what the first one leaves.
+                [[ $step != "${steps[0]}" || -z $told || " ${problems[*]-} " == *" $told "* ]] || problems+=("$told")
             fi
         done
-        [[ -z $names ]] || left+=("$dataset seed $seed: ${names#, }")
+        if [[ -n $names ]]; then
+            left+=("$dataset seed $seed: ${names#, }")
+            [[ " ${unfinished[*]-} " == *" $dataset "* ]] || unfinished+=("$dataset")
+        fi
     done
 done
+if [[ ${#problems[@]} -gt 0 ]]; then
+    printf '%s\n' "${problems[@]}" >&2
+    exit 1
+fi
+check_data ${unfinished[@]+"${unfinished[@]}"}
 echo "$TRAINER: $finished of $((total * ${#steps[@]})) runs are finished"
 [[ ${#left[@]} == 0 ]] || printf 'left: %s\n' "${left[@]}"
 
+scratch=$(mktemp -d)
+trap 'rm -r "$scratch"' EXIT
+mkfifo "$scratch/pipe"
+
+# run_heard STEP DATASET SEED [KEY VALUE ...]: call a step's script; what it says on stderr is in $scratch/said, too.
+run_heard() {
+    local listener status=0
+    tee -i "$scratch/said" < "$scratch/pipe" >&2 &
+    listener=$!
+    attended run_step "$@" 2> "$scratch/pipe" || status=$?
+    wait "$listener" || true
+    return "$status"
+}
+
 n=0
-failed=()
+reasons=()
+failed=() # by reason
 for seed in "${seeds[@]}"; do
     for dataset in "${datasets[@]}"; do
         n=$((n + 1))
         for step in "${steps[@]}"; do
             echo "[$n/$total] $TRAINER $dataset seed $seed: $step"
-            if ! attended run_step "$step" "$dataset" "$seed" "$@"; then
+            if ! run_heard "$step" "$dataset" "$seed" "$@"; then
                 give_up_if_stopped
-                failed+=("$dataset seed $seed: $step")
+                reason=$(tail -n 1 "$scratch/said")
+                for ((i = 0; i < ${#reasons[@]}; i++)); do
+                    [[ ${reasons[i]} != "$reason" ]] || break
+                done
+                reasons[i]=$reason
+                failed[i]=${failed[i]-}${failed[i]+, }"$dataset seed $seed: $step"
                 break
             fi
         done
     done
 done
-if [[ ${#failed[@]} -gt 0 ]]; then
-    printf 'failed: %s\n' "${failed[@]}" >&2
-    exit 1
-fi
+for ((i = 0; i < ${#reasons[@]}; i++)); do
+    printf 'failed: %s: %s\n' "${failed[i]}" "${reasons[i]:-(it said nothing)}" >&2
+done
+[[ ${#reasons[@]} == 0 ]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from dassl.config import get_cfg_default
 
-from helpers import GOLDEN, HALF, ROOT, SIZE, random_clip, relative, results_of
+from helpers import GOLDEN, HALF, ROOT, SIZE, checkout_of, random_clip, relative, results_of
 from parity import live_numbers, note_parity, read_numbers
 from trainers.modules.loading import tokenize
 from trainers.modules.prompts import CoupledPrompt, CoupledTemplates
@@ -74,9 +73,7 @@ def test_configs_hold_the_published_values():
 
 @pytest.mark.upstream
 def test_configs_hold_the_published_values_live():
-    if "MAPLE_CHECKOUT" not in os.environ:
-        pytest.skip("MAPLE_CHECKOUT is not set")
-    published = sorted(Path(os.environ["MAPLE_CHECKOUT"], "configs/trainers/MaPLe").glob("*.yaml"))
+    published = sorted(Path(checkout_of("MAPLE_CHECKOUT"), "configs/trainers/MaPLe").glob("*.yaml"))
     assert published
     for path in published:
         theirs, ours = get_cfg_default(), get_cfg_default()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import os
 import sys
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from dassl.config import get_cfg_default
 
-from helpers import GOLDEN, HALF, ROOT, SIZE, random_clip, relative, results_of
+from helpers import GOLDEN, HALF, ROOT, SIZE, checkout_of, random_clip, relative, results_of
 from parity import assert_same_from_start, live_numbers, named, note_parity, read_numbers, start_as_published
 from trainers.modules.loading import tokenize
 from trainers.modules.prompts import CoupledPrompt, IndependentPrompt, IndependentTemplates, check_independent
@@ -115,9 +114,7 @@ def test_configs_hold_the_published_values():
 
 @pytest.mark.upstream
 def test_configs_hold_the_published_values_live():
-    if "PROMPTSRC_CHECKOUT" not in os.environ:
-        pytest.skip("PROMPTSRC_CHECKOUT is not set")
-    published = sorted(Path(os.environ["PROMPTSRC_CHECKOUT"], "configs/trainers/PromptSRC").glob("*.yaml"))
+    published = sorted(Path(checkout_of("PROMPTSRC_CHECKOUT"), "configs/trainers/PromptSRC").glob("*.yaml"))
     assert len(published) == 3
     for path in published:
         theirs, ours = get_cfg_default(), get_cfg_default()
@@ -128,9 +125,7 @@ def test_configs_hold_the_published_values_live():
 
 @pytest.mark.upstream
 def test_templates_are_the_published_ones_live(monkeypatch):
-    if "PROMPTSRC_CHECKOUT" not in os.environ:
-        pytest.skip("PROMPTSRC_CHECKOUT is not set")
-    monkeypatch.syspath_prepend(str(Path(os.environ["PROMPTSRC_CHECKOUT"], "trainers")))
+    monkeypatch.syspath_prepend(str(Path(checkout_of("PROMPTSRC_CHECKOUT"), "trainers")))
     assert list(PROMPTSRC_TEMPLATES) == importlib.import_module("imagenet_templates").IMAGENET_TEMPLATES
 
 

@@ -249,13 +249,12 @@ def render(results: dict, text: str, sections: Sequence[str] = SECTIONS) -> str:
 
 
 def _table(section: str, measurements: list[dict]) -> str:
+    if section == "peers":
+        return _pairs(measurements)
     rows = []
     for measurement in measurements:
         subjects = measurement["subjects"]
-        first = next(iter(subjects.values()))
         for subject in subjects.values():
-            if section == "peers" and subject is first and rows:
-                continue  # it stands there
             seconds = Value.of(subject["seconds"])
             row = {
                 "trainer": _label(subject),
@@ -264,7 +263,7 @@ def _table(section: str, measurements: list[dict]) -> str:
                 "B": subject["batch"],
                 "seconds": f"{seconds.middle:.3f} ({seconds.low:.3f} to {seconds.high:.3f})",
                 "images/s": f"{subject['batch'] / seconds.middle:.2f}",
-                **_comparison(section, subject, subjects),
+                "time of others": _time_of_others(subject, subjects),
                 "GB before": f"{subject['baseline'] / 2**30:.2f}",
                 "GB peak": f"{subject['peak'] / 2**30:.2f}",
                 "GFLOP": f"{(subject['flops'] - subject['flops_again']) / 1e9:,.0f}",
@@ -282,14 +281,25 @@ def _table(section: str, measurements: list[dict]) -> str:
     return tabulate(rows, "keys", "github", disable_numparse=True)
 
 
-def _comparison(section: str, subject: dict, subjects: dict) -> dict[str, str]:
-    """The column of ratios of times, which are those of one run."""
-    if section != "peers":
-        return {"time of others": _time_of_others(subject, subjects)}
-    first = next(iter(subjects.values()))
-    ratio = Value.of(_times(subject, first))
-    shown = "" if subject is first else f"{ratio.middle:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
-    return {f"time, that of {_label(first)} as 1": shown or "1"}
+def _pairs(measurements: list[dict]) -> str:
+    """Subjects that were measured each beside the same one, which stands in the first row."""
+    rows = []
+    for measurement in measurements:
+        first, other = measurement["subjects"].values()
+        for subject in (other,) if rows else (first, other):
+            busy, ratio = Value.of(subject["busy"]), Value.of(_times(subject, first))
+            row = {
+                "trainer": _label(subject),
+                "M": subject["templates"],
+                "processor seconds": f"{busy.middle:.2f} ({busy.low:.2f} to {busy.high:.2f})",
+                f"{_label(first)}'s beside it": "" if subject is first else f"{Value.of(first['busy']).middle:.2f}",
+                "ratio": "" if subject is first else f"{ratio.middle:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
+                "GB before": f"{subject['baseline'] / 2**30:.2f}",
+                "GB peak": f"{subject['peak'] / 2**30:.2f}",
+                "GFLOP": f"{(subject['flops'] - subject['flops_again']) / 1e9:,.0f}",
+            }
+            rows.append(row)
+    return tabulate(rows, "keys", "github", disable_numparse=True)
 
 
 def _label(subject: dict) -> str:
