@@ -26,6 +26,7 @@ from tools.common.parts import load_part
 from tools.common.paths import ROOT
 from tools.common.scripts import SCRIPT_VARIABLES
 from tools.results import text_table
+from tools.results.render import terminal_width
 
 interrupts_put_off = load_part("interrupts").interrupts_put_off
 
@@ -223,7 +224,7 @@ def main() -> None:
                 interrupt.args = (f"{name}: {str(interrupt) or 'stopped'}; the same command of the demo goes on",)
                 raise
         progress.bar.set_postfix_str("")
-    print(text_table(args.output, datasets=[args.dataset]))
+    print(text_table(args.output, datasets=[args.dataset], width=terminal_width()))
     print(f"Logs, checkpoints and every figure lie below {args.output}/base2new.")
 
 
