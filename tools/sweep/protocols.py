@@ -180,7 +180,7 @@ class _Cell:
         return Step("xd_train.sh", source, self.place("all", source, source), self.config(source))
 
     def evaluation(self, dataset: str, source: str) -> Step:
-        other = "" if source == self.usual_source(dataset) else source
+        other = "" if source == self.usual_source(dataset) or not self.trains else source  # as the scripts mark it
         place = self.place("evaluation", dataset, source, other)
         trained = self.training(source).place if self.trains else None
         return Step("xd_test.sh", dataset, place, self.config(source), trained, (("SOURCE", source),))

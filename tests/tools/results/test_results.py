@@ -377,6 +377,17 @@ def test_run_without_the_figure_is_named(tmp_path):
     assert table_of(tmp_path).columns[0].cells["shapes", "Base"].seeds == (1, 2)
 
 
+def test_trainer_without_the_figure_has_no_column(tmp_path):
+    """As the uncertainty, which most methods do not have."""
+    with_ece(tmp_path, 1, 10.0, 14.0, uncertainty=0.2)
+    with_ece(tmp_path, 1, 9.0, 8.0, trainer="CoOp")
+    both(tmp_path, "MaPLe", 1, 80.0, 60.0)
+    table = table_of(tmp_path, figure="uncertainty")
+    assert [column.trainer for column in table.columns] == ["CDC"]
+    assert table.missing == ["CoOp, MaPLe: no run has uncertainty"]
+    assert len(table_of(tmp_path).columns) == 3
+
+
 def test_figure_that_no_run_has(tmp_path):
     with_ece(tmp_path, 1, 10.0, 14.0)
     with pytest.raises(ValueError, match=r"no run has the figure eec; there are accuracy, ece$"):
