@@ -9,6 +9,7 @@ They are importable only while this package works, so that `import datasets` in 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import sys
 import threading
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def _checkout() -> Iterator[None]:
     """
     global _depth
     with _lock:
-        if _depth or _at_home():
+        if _depth or (not _own and _at_home()):
             yield
             return
         _depth = 1
@@ -58,8 +59,9 @@ def _checkout() -> Iterator[None]:
 def _at_home() -> bool:
     """Whether the names are this checkout's outside, too."""
     module = sys.modules.get("tools")
-    places = [*getattr(module, "__path__", ())]
-    return any(Path(place).resolve() == CHECKOUT / "tools" for place in places)
+    spec = importlib.util.find_spec("tools") if module is None else None
+    places = spec.submodule_search_locations if spec else getattr(module, "__path__", None)
+    return any(Path(place).resolve() == CHECKOUT / "tools" for place in places or ())
 
 
 def _taken_out() -> dict[str, ModuleType]:
@@ -85,10 +87,14 @@ def __getattr__(name: str) -> Any:
     with _checkout():
         from tools.predict.predictor import Predictor
 
+        def predict(self: Predictor, *given: Any, **options: Any) -> Iterator[Any]:
+            """As in the checkout, but that all images are classified before the first prediction comes."""
+            return iter(list(Predictor.predict(self, *given, **options)))
+
         methods = {
             "__init__": _inside(Predictor.__init__),
             "__call__": _inside(Predictor.__call__),
-            "predict": _inside(lambda self, *given, **options: iter(list(Predictor.predict(self, *given, **options)))),
+            "predict": _inside(predict),
             "__doc__": Predictor.__doc__,
             "__module__": __name__,
         }

@@ -204,11 +204,15 @@ class ImageFiles(Dataset):
 
     def __getitem__(self, index: int) -> tuple[str, str, list[Tensor]]:
         """The path, why it cannot be read or "", and its views `(3, S, S)`."""
-        path = self.paths[index]
-        try:
-            path, image = path if isinstance(path, Picture) else (path, read_image(path))
-        except Exception as error:  # damaged files make PIL's decoders raise almost anything
-            return path, _reason(path, error), []
+        given = self.paths[index]
+        if isinstance(given, Picture):
+            path, image = given
+        else:
+            path = given
+            try:
+                image = read_image(path)
+            except Exception as error:  # damaged files make PIL's decoders raise almost anything
+                return path, _reason(path, error), []
         with nullcontext() if self.seed is None else kept_random_states():
             if self.seed is not None:
                 seed_all(f"{self.seed} {image.size} ".encode() + image.tobytes())

@@ -118,3 +118,12 @@ def test_predictor_works_in_any_folder_and_shadows_nobody(run_of, tmp_path):
     assert done.returncode == 0, done.stderr
     expected = Predictor(run.folder, device="cpu")(run.images[0])[0].label
     assert done.stdout.split() == [expected, "True", "2"]
+
+
+def test_predictor_in_the_checkout_is_the_checkouts_own():
+    """Nothing is imported twice there."""
+    program = "from cdc import Predictor; from tools.predict import predictor as own; "
+    program += "print(issubclass(Predictor, own.Predictor)); import trainers"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
