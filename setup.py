@@ -1,8 +1,9 @@
-"""What this project needs; it installs nothing of its own.
+"""What this project needs; of its own it installs the name `cdc` alone, and that for a checkout (`pip install -e .`).
 
 As with CoOp, the checkout is where this runs (`python train.py`, `bash scripts/...`, `python -m tools...`): its folders
 are called `datasets`, `tools` and `tests`, which in site-packages would shadow other people's packages of these names
-(Hugging Face's `datasets` for one). So `pip install -e .` brings the dependencies below and no module.
+(Hugging Face's `datasets` for one). So `pip install -e .` brings the dependencies below and `cdc`, by which programs in
+any folder use what this checkout has.
 
 The ranges are those with which the tests pass: `make test-lowest` runs them on the lower bounds, `make test-newest` on
 the newest versions of the day. One exact version of each within its range stands in requirements.lock.
@@ -16,7 +17,7 @@ setup(
     license="MIT",
     description="Causality-guided semantic Decoupling and Classification (CDC) for Dassl and CoOp",
     python_requires=">=3.9",
-    packages=[],
+    packages=["cdc"],
     py_modules=[],
     install_requires=[
         # A torch and a torchvision from the same index: a CPU-only torch does not load beside PyPI's torchvision.

@@ -128,8 +128,8 @@ class Progress:
     def __init__(self, kinds: list[str], weights: dict[str, float]) -> None:
         self.estimate = Estimate(kinds, weights)
         self.weights, self.past = weights, 0.0
-        total = sum(weights[kind] for kind in kinds)
-        self.bar = tqdm(total=total, bar_format="{l_bar}{bar}| {elapsed}{postfix}")
+        self.total = sum(weights[kind] for kind in kinds)
+        self.bar = tqdm(total=self.total, bar_format="{l_bar}{bar}| {elapsed}{postfix}")
 
     def start(self, kind: str, name: str) -> None:
         """A run starts."""
@@ -145,14 +145,14 @@ class Progress:
         before, since = self.first or (0.0, 0.0)
         to_come = (1 - share) * (seconds - since) / (share - before) if share - before >= EARLY else None
         left = self.estimate.remaining(self.kind, seconds, to_come)
-        self.bar.n = min(self.past + share * self.weights[self.kind], self.bar.total)
+        self.bar.n = min(self.past + share * self.weights[self.kind], self.total)
         self.bar.set_postfix_str(in_words(left) + self.name)
 
     def end(self, ran: bool) -> None:
         """The run is done, unless it was before."""
         self.estimate.done(self.kind, time.monotonic() - self.started if ran else None)
         self.past += self.weights[self.kind]
-        self.bar.n = min(self.past, self.bar.total)
+        self.bar.n = min(self.past, self.total)
 
 
 def run(command: list[str], environment: dict[str, str], progress: Progress) -> None:
