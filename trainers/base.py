@@ -18,6 +18,7 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor
 from tqdm import tqdm
 
+from .modules import ranks
 from .modules.calibration import Calibration, fit_temperature
 from .modules.calibration_file import read_calibration
 from .modules.checkpoints import MOST_EPOCHS
@@ -137,6 +138,11 @@ class ClipTrainer(TrainerX):
         clip_model, self._clip_model = self._clip_model or self._load_clip(), None
         self.scale = float(clip_model.logit_scale.exp())
         self.backbone_sha256 = clip_model.sha256
+        if self.device.type == "cuda" and torch.cuda.device_count() > ranks.size() == 1:
+            print(
+                f"One of {torch.cuda.device_count()} GPUs is used: torchrun --nproc_per_node "
+                f"{torch.cuda.device_count()} train.py ... uses all of them (docs/running.md)"
+            )
         self.build_clip(clip_model)
 
     def build_clip(self, clip_model: CLIP) -> None:
