@@ -8,8 +8,9 @@
 #     DATASETS    default: the eleven of the papers
 #     SEEDS       default: "1 2 3"
 #
-# Finished runs are not run again, so that what was cut goes on when it is called again. How many are finished and which
-# are left is told in the beginning. A run that fails does not stop the others; those that failed are told in the end.
+# This is `python -m tools.sweep base2new` for one trainer, and told there: finished runs are not run again, a run that
+# fails does not stop the others, and with Ray they go side by side. In a checkout without tools/sweep the two scripts
+# are called one after the other.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -21,54 +22,30 @@ TRAINER=${TRAINER:-CDC}
 [[ -d $ROOT/configs/trainers/$TRAINER ]] ||
     die "there is no folder $ROOT/configs/trainers/$TRAINER; there are $(listing "$ROOT"/configs/trainers/*/)"
 unset LOADEP # every run is tested at the epoch that its training tested
+read -ra datasets <<< "$DATASETS"
+read -ra seeds <<< "$SEEDS"
+
+if [[ -f $ROOT/tools/sweep/__main__.py ]]; then
+    find_python
+    export PYTHON DATA OUTPUT PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
+    DATA=$(absolute "${DATA:-$ROOT/data}") OUTPUT=$(absolute "${OUTPUT:-$ROOT/output}")
+    cd "$ROOT"
+    exec "$PYTHON" -m tools.sweep base2new --trainers "$TRAINER" --datasets "${datasets[@]}" --seeds "${seeds[@]}" -- "$@"
+fi
 
 steps=("SUB=new base2new_test.sh")
 if has_training; then
-    steps=("base2new_train.sh" "${steps[@]}")
+    steps=("SUB=new base2new_train.sh" "${steps[@]}")
 else
     steps=("SUB=base base2new_test.sh" "${steps[@]}")
 fi
-read -ra datasets <<< "$DATASETS"
-read -ra seeds <<< "$SEEDS"
-total=$((${#datasets[@]} * ${#seeds[@]}))
-
-# run_step STEP DATASET SEED [KEY VALUE ...]: call a step's script.
-run_step() {
-    local environment=() script=$1
-    if [[ $script == *" "* ]]; then
-        environment=("${script% *}") script=${script#* }
-    fi
-    shift
-    env ${environment[@]+"${environment[@]}"} TRAINER="$TRAINER" \
-        bash "$(dirname "${BASH_SOURCE[0]}")/$script" "$@"
-}
-
-finished=0
-left=()
-for seed in "${seeds[@]}"; do
-    for dataset in "${datasets[@]}"; do
-        names=""
-        for step in "${steps[@]}"; do
-            if ASK=1 run_step "$step" "$dataset" "$seed" "$@" > /dev/null 2>&1; then
-                finished=$((finished + 1))
-            else
-                names+=", $step"
-            fi
-        done
-        [[ -z $names ]] || left+=("$dataset seed $seed: ${names#, }")
-    done
-done
-echo "$TRAINER: $finished of $((total * ${#steps[@]})) runs are finished"
-[[ ${#left[@]} == 0 ]] || printf 'left: %s\n' "${left[@]}"
-
-n=0
 failed=()
 for seed in "${seeds[@]}"; do
     for dataset in "${datasets[@]}"; do
-        n=$((n + 1))
         for step in "${steps[@]}"; do
-            echo "[$n/$total] $TRAINER $dataset seed $seed: $step"
-            if ! run_step "$step" "$dataset" "$seed" "$@"; then
+            echo "$TRAINER $dataset seed $seed: $step"
+            if ! env "${step% *}" TRAINER="$TRAINER" bash "$(dirname "${BASH_SOURCE[0]}")/${step#* }" \
+                "$dataset" "$seed" "$@"; then
                 failed+=("$dataset seed $seed: $step")
                 break
             fi

@@ -108,6 +108,19 @@ default_config() {
     esac
 }
 
+# find_python: set PYTHON, the interpreter.
+find_python() {
+    if [[ -z ${PYTHON:-} ]]; then
+        PYTHON=python
+        [[ ! -x $ROOT/.venv/bin/python ]] || PYTHON=$ROOT/.venv/bin/python
+    fi
+    case $PYTHON in
+        */*) PYTHON=$(absolute "$PYTHON") ;;
+    esac
+    command -v "$PYTHON" > /dev/null ||
+        die "there is no program $PYTHON, and $ROOT/.venv/bin/python is not there either: set PYTHON to the one to use"
+}
+
 # configure DATASET SEED [KEY VALUE ...]: check all that the caller gave, and set DATASET, SEED, SETTINGS (the pairs),
 # the variables above with absolute paths, GIVEN (those the caller set, as a command's beginning), and RUN. A script
 # says before whether the trained classes are a half of DATASET's (CLASSES=half), or all of them for tests on other data
@@ -168,16 +181,7 @@ configure() {
         die "there is no trainer config $ROOT/configs/trainers/$TRAINER/$CFG.yaml; there are" \
             "$(listing "$ROOT/configs/trainers/$TRAINER"/*.yaml)"
 
-    if [[ -z ${PYTHON:-} ]]; then
-        PYTHON=python
-        [[ ! -x $ROOT/.venv/bin/python ]] || PYTHON=$ROOT/.venv/bin/python
-    fi
-    case $PYTHON in
-        */*) PYTHON=$(absolute "$PYTHON") ;;
-    esac
-    command -v "$PYTHON" > /dev/null ||
-        die "there is no program $PYTHON, and $ROOT/.venv/bin/python is not there either: set PYTHON to the one to use"
-
+    find_python
     DATA=$(absolute "${DATA:-$ROOT/data}")
     generated "$DATASET" || [[ -d $DATA ]] ||
         die "there is no data folder $DATA: set DATA to the folder that holds the data sets"

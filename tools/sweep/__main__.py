@@ -10,8 +10,8 @@ PROTOCOL is one of
     fewshot     train on all classes with 1, 2, 4, 8 and 16 images per class
 
 Runs are those of scripts/cdc/*.sh, with their folders and numbers, and their environment variables hold here (DATA,
-OUTPUT, CFG, TAG, PYTHON). First it is told which runs have finished, which will go on and which are new. Then those left
-are run, tests after their training, the longest first, and a table of all follows. A run that fails does not stop the
+OUTPUT, CFG, TAG, PYTHON). First it is told which runs have finished, which will go on and which are new. Those left are
+run, tests after their training, the longest first, and a table of all follows. A run that fails does not stop the
 others; it is told with its log, and the exit status is 1. After Ctrl-C the same command goes on.
 
 Runs go side by side where Ray is installed (pip install -e '.[cluster]'), else one after the other. Several machines:

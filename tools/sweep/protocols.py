@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,6 +70,7 @@ class Answers:
 
     Attributes:
         data, output: folders.
+        python: the interpreter, where one was given; else empty, and it is that of whoever does a run.
         suffix: what settings add to a config in the name of a folder.
         shots: training images per class.
         generated: data sets that this project writes itself.
@@ -77,6 +79,7 @@ class Answers:
 
     data: Path
     output: Path
+    python: str
     suffix: str
     shots: int
     generated: frozenset[str]
@@ -106,7 +109,7 @@ class Wanted:
     environment: Mapping[str, str] | None = None
 
 
-def plan(protocol: str, wanted: Wanted) -> tuple[list[Step], Answers]:
+def plan_steps(protocol: str, wanted: Wanted) -> tuple[list[Step], Answers]:
     """The runs of a protocol, each once and trainings before their tests, and what the scripts say of them.
 
     Raises:
@@ -259,7 +262,8 @@ def command_of(step: Step, wanted: Wanted, answers: Answers) -> tuple[tuple[str,
     """The script's call: arguments, and the environment variables that it depends on."""
     place = step.place
     environment = {
-        **{name: value for name, value in (wanted.environment or {}).items() if name in ("PYTHON", "TAG")},
+        **{name: value for name, value in (wanted.environment or {}).items() if name == "TAG"},
+        **({"PYTHON": answers.python} if answers.python else {}),
         "DATA": str(answers.data),
         "OUTPUT": str(answers.output),
         "SHOTS": str(place.shots),
@@ -292,10 +296,10 @@ def _ask(classes: str, wanted: Wanted, trained_on: Iterable[str]) -> Answers:
     """
     trainers = dict.fromkeys(name.partition("/")[0] for name in wanted.trainers)
     datasets = dict.fromkeys(trained_on)
-    environment = dict(os.environ if wanted.environment is None else wanted.environment)
+    given = os.environ if wanted.environment is None else wanted.environment
     dropped = {"LOADEP", "SUB", "TRAINER", "SHOTS", "SOURCE", "ASK", *SCRIPT_VARIABLES} - {"CFG", "TAG"}
-    environment = {name: value for name, value in environment.items() if name not in dropped}
-    environment["SHOTS"] = str(wanted.shots[0])
+    environment = {name: value for name, value in given.items() if name not in dropped}
+    environment.update(SHOTS=str(wanted.shots[0]), PYTHON=given.get("PYTHON") or sys.executable)
     arguments = [str(ROOT), classes, str(wanted.seeds[0]), " ".join(trainers), " ".join(datasets), *wanted.settings]
     done = subprocess.run(["bash", str(ASK), *arguments], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -306,6 +310,7 @@ def _ask(classes: str, wanted: Wanted, trained_on: Iterable[str]) -> Answers:
     return Answers(
         data=Path(single["data"]),
         output=Path(single["output"]),
+        python=single["python"] if given.get("PYTHON") else "",
         suffix=single["suffix"],
         shots=int(single["shots"]),
         generated=frozenset(single["generated"].split()),

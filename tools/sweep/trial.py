@@ -2,11 +2,11 @@
 
     python -m tools.sweep.trial [--output FOLDER] [--data FOLDER]
 
-It runs a small base-to-new sweep on the embedded digits one by one, and then again on a Ray cluster of two nodes. There
-one worker is killed, one node, and the sweep's own process, each in the middle of a training; a node is added in the
-place of the dead one, and the sweep is started again. Meanwhile it looks ten times a second which programs run: no folder
-may have two at once. In the end all figures, predictions and trained parameters must be those of the first time. Needs
-Linux and Ray; takes some ten minutes on two cores.
+It runs a small base-to-new sweep on the embedded digits one by one, and then again on a Ray cluster of two nodes.
+There a worker, a node and the sweep's own process are killed, each in the middle of a training. A node is added in the
+place of the dead one, and the sweep is started again. Meanwhile it looks ten times a second which programs run: no
+folder may have two at once. In the end all figures, predictions and trained parameters must be those of the first
+time. Needs Linux and Ray; takes some ten minutes on two cores.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def progress_of(text: str) -> float | None:
     if not found:
         return None
     epoch, epochs, batch, batches = map(int, found[-1])
-    return (epoch - 1 + batch / max(batches, 1)) / max(epochs, 1)
+    return max(epoch - 1 + batch / max(batches, 1), 0.0) / max(epochs, 1)
 
 
 def duration(seconds: float) -> str:
