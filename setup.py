@@ -42,10 +42,14 @@ setup(
     extras_require={
         "open_clip": ["open_clip_torch>=3.0"],  # its models as backbone: docs/backbones.md
         "hub": ["huggingface_hub>=0.25"],  # trained prompts and backbones of the Hugging Face Hub: docs/sharing.md
+        "report": ["jinja2>=3.0", "plotly>=5.15"],  # one page of all runs: docs/report.md
         "test": [
             "huggingface_hub>=0.25",
+            "jinja2>=3.0",
             "mypy>=1.19",
             "open_clip_torch>=3.0",
+            "playwright>=1.40",  # the report in a browser, where there is Chromium
+            "plotly>=5.15",
             "pytest>=7",
             "pytest-cov>=7",
             "ruff>=0.12",

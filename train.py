@@ -5,6 +5,7 @@
 
 What is wrong with the input (config, data, weights, checkpoint), and training that diverges, is told in one line with
 exit status 2, and leaves no output folder behind but that of finished epochs; `--debug` shows the traceback instead.
+So does an output folder that another process runs in (`trainers.modules.ownership`), where nothing is changed.
 
 PyTorch, Dassl, the data sets and the trainers are imported after the arguments are read: `--help` and the message
 about a wrong argument come at once.
@@ -15,14 +16,19 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import shutil
+import runpy
+import signal
 import sys
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 import yaml
 
 ROOT = Path(__file__).resolve().parent  # the checkout
+EXAMPLE = (
+    "python train.py --root data --trainer CDC --dataset-config-file configs/datasets/digits.yaml "
+    "--config-file configs/trainers/CDC/tiny.yaml --output-dir output/digits"
+)
 CONFIG_SUFFIXES = (".yaml", ".yml", "")
 
 
@@ -49,35 +55,67 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def setup_cfg(args: argparse.Namespace):
+def setup_cfg(args: argparse.Namespace, to_run: bool = False):
     """Dassl's defaults, then the data set's file, the method's file, the options, and the KEY VALUE pairs.
 
     Relative paths start in the working folder. Those in config files are also looked for in the checkout, so that its
     configs work in any folder (`find_paths`); those of the command line are not.
 
+    Args:
+        args: the command line.
+        to_run: whether trainer and data set must be named.
+
     Raises:
         FileNotFoundError: a config file is missing.
-        ValueError: an unknown key, a value of the wrong type, or a key without a value.
+        ValueError: with all that is wrong: unknown keys, values of the wrong type, a key without a value, no trainer.
     """
     files = [_renamed_file(path) for path in (args.dataset_config_file, args.config_file) if path]
-    for path in files:
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no config file {path}")
-    if len(args.opts) % 2:
-        raise ValueError(f"options come as KEY VALUE pairs, got {' '.join(args.opts)}")
+    missing = [path for path in files if not Path(path).is_file()]
+    if missing:
+        raise FileNotFoundError(f"no config file {', '.join(missing)}")
 
-    import compat  # noqa: F401  makes `import dassl` work; stands before it
+    import compat
+    from compat.settings import declared_defaults
 
     from dassl.config import clean_cfg, get_cfg_default
+
+    # An installed Dassl has brought PyTorch already.
+    early = declared_defaults() if compat.which() == "embedded" and not sys.modules.get("torch") else None
+    if early is not None:
+        _merge_given(early, args, files, with_paths=False)
+        if to_run:
+            check_named(early)
 
     import datasets  # noqa: F401  registers the data sets
     import trainers
 
     trainers.register()  # the trainers and their config keys
     cfg = get_cfg_default()
+    _merge_given(cfg, args, files)
+    if to_run:
+        check_named(cfg)
+    clean_cfg(cfg, cfg.TRAINER.NAME)  # other trainers' options would only fill the log
+    cfg.freeze()
+    return cfg
+
+
+def _merge_given(cfg, args: argparse.Namespace, files: list[str], with_paths: bool = True) -> None:
+    """Merge into the defaults what the user gave; errors as of `setup_cfg`.
+
+    Args:
+        cfg: is changed.
+        args: the command line.
+        files: its config files, the later winning.
+        with_paths: whether to look for the files' paths, which takes PyTorch.
+    """
+    problems = []
     for path in files:
-        merge_checked(path, merge_file, cfg, path)
-    find_paths(cfg)
+        try:
+            merge_checked(path, merge_file, cfg, path)
+        except ValueError as error:
+            problems.append(str(error))
+    if with_paths and not problems:
+        find_paths(cfg)
     given = {
         "DATASET.ROOT": args.root,
         "OUTPUT_DIR": args.output_dir,
@@ -97,10 +135,20 @@ def setup_cfg(args: argparse.Namespace):
             for part in node.split(".") if node else ():
                 target = target[part]
             target[name] = value
-    merge_checked("the command line", cfg.merge_from_list, [_renamed(cfg).get(text, text) for text in args.opts])
-    clean_cfg(cfg, cfg.TRAINER.NAME)  # other trainers' options would only fill the log
-    cfg.freeze()
-    return cfg
+    try:
+        merge_checked("the command line", merge_options, cfg, args.opts)
+    except ValueError as error:
+        problems.append(str(error))
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def check_named(cfg) -> None:
+    """Raise ValueError unless a config names a trainer and a data set."""
+    needed = {"--trainer": cfg.TRAINER.NAME, "--dataset-config-file": cfg.DATASET.NAME}
+    lacking = [option for option, name in needed.items() if not name]
+    if lacking:
+        raise ValueError(f"{' and '.join(lacking)} must be given, as in: {EXAMPLE}")
 
 
 def find_paths(cfg) -> None:
@@ -178,8 +226,22 @@ def merge_file(cfg, path: str) -> None:
     if Path(path).suffix.lower() not in CONFIG_SUFFIXES:
         raise ValueError(f"a config file must be YAML, with a name that ends in .yaml or .yml, got {path}")
     given = cfg.load_cfg(Path(path).read_text(encoding="utf-8"))  # text is YAML for yacs, always
+    merge_settings(cfg, given)
+
+
+def merge_settings(cfg, given) -> None:
+    """Merge nested settings, whose keys may have old names; errors as of `compat.settings.merge_tree`."""
+    from compat.settings import merge_tree
+
     rename_keys(cfg, given)
-    cfg.merge_from_other_cfg(given)
+    merge_tree(cfg, given)
+
+
+def merge_options(cfg, opts) -> None:
+    """Merge KEY VALUE pairs, whose keys may have old names; errors as of `compat.settings.merge_tree`."""
+    from compat.settings import merge_pairs
+
+    merge_pairs(cfg, [_renamed(cfg).get(text, text) if not n % 2 else text for n, text in enumerate(opts)])
 
 
 def merge_checked(source: str, merge, *content) -> None:
@@ -242,54 +304,68 @@ def build(args: argparse.Namespace, cfg):
 
 
 def main(args: argparse.Namespace) -> None:
-    new_folders: list[Path] = []
     try:
-        cfg = setup_cfg(args)
-        new_folders = _missing_folders(cfg.OUTPUT_DIR)
-        trainer = build(args, cfg)
-        if args.eval_only:
-            trainer.test()
-        elif not args.no_train:
-            trainer.train()
+        cfg = setup_cfg(args, to_run=True)
+        from trainers.modules.ownership import own_folder
+
+        with own_folder(cfg.OUTPUT_DIR) as owned:  # before anything is written there
+            try:
+                run(args, cfg)
+            except BaseException:
+                if not args.debug:
+                    owned.discard_logs()
+                raise
     except (OSError, ValueError, FloatingPointError) as error:
         if args.debug:
             raise
-        _take_back(new_folders)
-        import compat  # noqa: F401  before whatever is in `trainers`
-
-        from trainers.modules.safe_text import last_line
-
-        # Of an error in a process that reads images, PyTorch hands on the traceback, its message last.
+        # By its path, since `import trainers` brings PyTorch. Of an error in a process that reads images, PyTorch hands
+        # on the traceback, its message last.
+        last_line = runpy.run_path(str(ROOT / "trainers/modules/safe_text.py"))["last_line"]
         print(f"train.py: {last_line(error)}", file=sys.stderr)
         sys.exit(2)
 
 
-def _missing_folders(output_dir: str) -> list[Path]:
-    """Of the output folder and those around it the ones that are not there yet, innermost first."""
-    folder = Path(output_dir).absolute()
-    return [path for path in (folder, *folder.parents) if not path.exists()]
+def run(args: argparse.Namespace, cfg) -> None:
+    """Build, and then train or test."""
+    trainer = build(args, cfg)
+    if args.eval_only:
+        trainer.test()
+    elif not args.no_train:
+        trainer.train()
 
 
-def _take_back(new_folders: list[Path]) -> None:
-    """Remove the folders that this run made, unless they hold more than logs."""
-    for folder in new_folders[:1]:
-        if folder.exists() and {path.name for path in folder.iterdir()} <= {"log.txt", "tensorboard"}:
-            shutil.rmtree(folder)
-    for folder in new_folders[1:]:
-        if folder.exists() and not any(folder.iterdir()):
-            folder.rmdir()
+class Terminated(KeyboardInterrupt):
+    """The process was told to end by SIGTERM or SIGHUP."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated(number)
 
 
 def _tell_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """What Python does with an uncaught exception, but for Ctrl-C: that is one line. The exit status stays Python's."""
     if issubclass(kind, KeyboardInterrupt):
-        print("train.py: interrupted; the same command goes on after the last checkpoint", file=sys.stderr)
+        how = "terminated" if issubclass(kind, Terminated) else "interrupted"
+        print(f"train.py: {how}; the same command goes on after the last checkpoint", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 
 
 if __name__ == "__main__":
     sys.excepthook = _tell_uncaught
-    main(parse_arguments())
+    for name in ("SIGTERM", "SIGHUP"):
+        if signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:  # not under nohup
+            signal.signal(getattr(signal, name), _terminate)
+    try:
+        main(parse_arguments())
+    except Terminated as stopped:
+        _tell_uncaught(Terminated, stopped, None)
+        sys.stdout.flush()
+        signal.signal(stopped.number, signal.SIG_DFL)
+        os.kill(os.getpid(), stopped.number)  # so that whoever waits sees what ended it
 elif __name__ == "__mp_main__":  # in a process that reads images and was not forked
     import compat  # noqa: F401  an installed Dassl needs mending there, too

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from helpers import ROOT
 from tools.common.layout import Place, config_folder, trains_nothing
+from tools.results import find_runs, table_of
 from tools.results.runs import VARIANTS
 
 RECORDER = """#!/usr/bin/env bash
+[[ $1 != trainers/modules/ownership.py ]] || exec "$REAL_PYTHON" "$@"
 pwd > "$RECORD"
 echo "$*" >> "$RECORD.all"
 printf '%s\\n' "$@" >> "$RECORD"
@@ -34,6 +40,8 @@ class Checkout:
         self.output = self.root / "output" / "base2new"
         self.home.mkdir(parents=True)
         shutil.copytree(ROOT / "scripts", self.root / "scripts")
+        (self.root / "trainers/modules").mkdir(parents=True)
+        shutil.copy(ROOT / "trainers/modules/ownership.py", self.root / "trainers/modules")
         for config in ("datasets/dtd", "datasets/digits", "trainers/CDC/vit_b16", "trainers/CDC/tiny"):
             self.add_config(config)
         self.add_config("trainers/ZeroshotCLIP/vit_b16")
@@ -51,21 +59,25 @@ class Checkout:
         path.chmod(0o755)
         return path
 
+    def environment(self, **given):
+        """What a script sees of the environment."""
+        return {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.home),
+            "RECORD": str(self.record),
+            "REAL_PYTHON": sys.executable,
+            **given,
+        }
+
     def run(self, script, *arguments, cwd=None, **environment):
         """Call a script; return its result, with `called`, how Python was called, or None."""
         all_calls = self.record.with_suffix(".all")
         for path in (self.record, all_calls):
             path.unlink(missing_ok=True)
-        env = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
-            "HOME": str(self.home),
-            "RECORD": str(self.record),
-            **environment,
-        }
         done = subprocess.run(
             ["bash", str(self.root / "scripts" / script), *arguments],
             cwd=cwd or self.root,
-            env=env,
+            env=self.environment(**environment),
             capture_output=True,
             text=True,
             timeout=60,
@@ -282,7 +294,7 @@ def test_every_method_has_every_script_that_it_can_run():
     own = {path.name for path in (ROOT / "scripts/cdc").glob("*.sh")} - {"common.sh"}
     assert own == {
         *(f"base2new_{part}.sh" for part in ("train", "test", "all")),
-        *(f"{name}.sh" for name in ("xd_train", "xd_test", "dg_test", "fewshot")),
+        *(f"{name}.sh" for name in ("xd_train", "xd_test", "dg_test", "fewshot", "open_set_test")),
     }
     training = {"base2new_train.sh", "xd_train.sh", "fewshot.sh"}
     trainers = {
@@ -373,6 +385,86 @@ def test_domain_generalisation_tests_all_variants(checkout):
     ] * 4
 
 
+def test_open_set(checkout):
+    """The model of a finished training, on the new classes and on the other data sets that are there."""
+    for name in ("eurosat", "oxford_flowers"):
+        checkout.add_config(f"datasets/{name}")
+    assert refused(checkout.run("cdc/open_set_test.sh", "dtd", "1"), "no trained model", "base2new_train.sh dtd 1`")
+    model = checkout.add_model(epochs=(1, 2))
+    (checkout.root / "data/oxford_flowers").mkdir()
+    (checkout.root / "data/dtd").mkdir()
+    done = checkout.run("cdc/open_set_test.sh", "dtd", "1")
+    assert done.returncode == 0, done.stderr
+    assert "FAR is not given: taking oxford_flowers\n" in done.stdout
+    assert done.called[done.called.index("--output-dir") :] == [
+        *("--output-dir", f"{checkout.root}/output/open_set/dtd/shots_16/CDC/vit_b16/seed1"),
+        *("--model-dir", str(model)),
+        *("--load-epoch", "2"),
+        "--eval-only",
+        *("TEST.OPEN_SET", "True"),
+        *("TEST.FAR_SETS", "['configs/datasets/oxford_flowers.yaml']"),
+        *("DATASET.NUM_SHOTS", "16"),
+        *("DATASET.SUBSAMPLE_CLASSES", "base"),
+    ]
+    (checkout.root / "data/oxford_flowers").rmdir()
+    done = checkout.run("cdc/open_set_test.sh", "dtd", "1")
+    assert "taking no other data set, as none of dtd eurosat oxford_flowers is there" in done.stdout
+    assert call_of(done, "TEST.FAR_SETS") == "[]"
+    zero_shot = checkout.run("zsclip/open_set_test.sh", "dtd", "1", FAR="digits eurosat")
+    assert "--model-dir" not in zero_shot.called
+    assert call_of(zero_shot, "TEST.FAR_SETS") == "['configs/datasets/digits.yaml', 'configs/datasets/eurosat.yaml']"
+
+
+def test_open_set_of_a_generated_set_has_others(checkout):
+    checkout.add_config("datasets/symbols")
+    checkout.add_config("datasets/textures")
+    checkout.add_model("digits/shots_16/CDC/tiny/seed1")
+    done = checkout.run("cdc/open_set_test.sh", "digits", "1")
+    assert call_of(done, "TEST.FAR_SETS") == "['configs/datasets/symbols.yaml', 'configs/datasets/textures.yaml']"
+
+
+def test_open_set_is_finished_once_it_has_all_sets(checkout):
+    for name in ("eurosat", "food101"):
+        checkout.add_config(f"datasets/{name}")
+    model = checkout.add_model()
+
+    def run(far, **environment):
+        write = 'mkdir -p "$2"; cp "$RESULTS" "$2/results.json"'
+        results = checkout.home / "results.json"
+        figures = "".join(f'  "{name}/images": 6.0,\n' for name in ("near", *far.split()))
+        results.write_text(f'{{"figures": {{\n  "accuracy": 5.0,\n{figures}')
+        environment = {"FAR": far, "DO": write, "RESULTS": str(results), **environment}
+        return checkout.run("cdc/open_set_test.sh", "dtd", "1", **environment)
+
+    assert run("eurosat", ASK="1").returncode == 1
+    assert run("eurosat").called is not None
+    for far in ("eurosat", ""):
+        assert "Finished already" in run(far).stdout
+        assert run(far, ASK="1").returncode == 0
+    assert run("food101", ASK="1").returncode == 1
+    done = run("food101")  # with those that were there
+    assert "Run again, as food101 is not in " in done.stdout
+    assert call_of(done, "TEST.FAR_SETS") == "['configs/datasets/food101.yaml', 'configs/datasets/eurosat.yaml']"
+    assert run("food101", ASK="1").returncode == 0
+    later = checkout.root / "output/open_set/dtd/shots_16/CDC/vit_b16/seed1/results.json"
+    os.utime(later, ns=(10**18, 10**18))
+    os.utime(model / "prompt_learner/model.pth.tar-5", ns=(10**18 + 10**9, 10**18 + 10**9))
+    assert run("food101").called is not None
+
+
+@pytest.mark.parametrize(
+    ("far", "words"),
+    [
+        ("food", ("FAR must be names of digits, dtd, got 'food'",)),
+        ("dtd", ("other data sets than dtd, whose new classes",)),
+        ("digits digits", ("FAR names digits twice",)),
+    ],
+)
+def test_wrong_sets_of_an_open_set(checkout, far, words):
+    checkout.add_model()
+    assert refused(checkout.run("cdc/open_set_test.sh", "dtd", "1", FAR=far), *words)
+
+
 TRAINED = 'mkdir -p "$2/prompt_learner"; touch "$2/results.json" "$2/prompt_learner/model.pth.tar-"{3,5}'
 
 
@@ -404,6 +496,8 @@ def test_folders_are_those_of_the_layout(checkout, method, trainer, trained):
         assert folders("fewshot", *dtd, SHOTS="1 2 -1") == [place("all", shots=shots) for shots in (1, 2, -1)]
         assert folders("xd_train", "imagenet", "2") == [place("all", "imagenet")]
         assert folders("xd_train", "dtd", "2") == [place("all")]
+        assert folders("open_set_test", *dtd, LOADEP="3") == [place("open_set", epoch=3)]
+        assert folders("open_set_test", *dtd, *rate) == [place("open_set", tag="OPTIM.LR=0.1")]
         for sub in ("base", "new"):
             assert folders("base2new_test", *dtd, SUB=sub, LOADEP="3") == [place(f"test_{sub}", epoch=3)]
             assert folders("base2new_test", *dtd, *rate, SUB=sub) == [place(f"test_{sub}", tag="OPTIM.LR=0.1")]
@@ -412,8 +506,98 @@ def test_folders_are_those_of_the_layout(checkout, method, trainer, trained):
         ]
     for sub in ("base", "new"):
         assert folders("base2new_test", *dtd, SUB=sub) == [place(f"test_{sub}")]
+    assert folders("open_set_test", *dtd) == [place("open_set")]
     assert folders("xd_test", *dtd) == [place("evaluation")]
     assert folders("dg_test", "imagenet", "2") == [place("evaluation", name) for name in variants]
+
+
+RESULT = """mkdir -p "$2/prompt_learner"; touch "$2/prompt_learner/model.pth.tar-"{3,5}
+printf '{"figures": {"accuracy": 50}, "model_dir": "%s"}' "${4-}" > "$2/results.json\""""
+# What may stand in the names of folders: (KEY VALUE pairs, environment)
+SETTINGS = {
+    "plain": ((), {}),
+    "pairs": (("OPTIM.LR", "0.1", "DATASET.FOLDER", "/a/b_4shots"), {}),
+    "long": (("INPUT.TRANSFORMS", f"['{'x' * 150}']"), {}),
+    "tag": ((), {"TAG": "a+b=1,c_2shots"}),
+    "all shots": ((), {"SHOTS": "-1"}),
+    "published name": ((), {"CFG": "vit_b16_c2_ep20_batch4_4+4ctx", "SHOTS": "1"}),
+    "coupled": ((), {"CFG": "tiny_coupled"}),
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("protocol", ["base2new", "xd", "dg", "fewshot"])
+def test_tables_read_every_folder_that_scripts_write(checkout, protocol, settings):
+    """Each table holds every run of its protocol's scripts, and lacks nothing beside what one epoch's tests lack."""
+    own, environment = SETTINGS[settings]
+    for name in ("shapes", *VARIANTS["shapes"], "letters", "symbols"):
+        checkout.add_config(f"datasets/{name}")
+    for name in ("CDC/tiny", "CDC/vit_b16", "CoOp/tiny", "ZeroshotCLIP/tiny"):
+        checkout.add_config(f"trainers/{name}")
+        checkout.add_config(f"trainers/{name.split('/')[0]}/vit_b16_c2_ep20_batch4_4+4ctx")
+    if settings == "coupled":
+        checkout.add_config("trainers/CoOp/tiny_coupled")
+        checkout.add_config("trainers/ZeroshotCLIP/tiny_coupled")
+    output = checkout.root / "output"
+    written = set()
+
+    def run(script, *arguments, **more):
+        if script.startswith("zsclip") and "train" in script:
+            return
+        done = checkout.run(f"{script}.sh", *arguments, *own, **{"DO": RESULT, **environment, **more})
+        assert done.returncode == 0, done.stderr
+        assert done.calls
+        written.update(Path(re.search(r"--output-dir (\S+)", call)[1]) for call in done.calls)
+
+    for method in ("cdc", "coop", "zsclip"):
+        if protocol == "base2new":
+            run(f"{method}/base2new_train", "digits", "1")
+            for sub, epoch in itertools.product(("base", "new"), ("", "3") if method == "coop" else ("",)):
+                run(f"{method}/base2new_test", "digits", "1", SUB=sub, LOADEP=epoch)
+        elif protocol == "fewshot":
+            for dataset in ("digits", "letters"):
+                run(f"{method}/{'xd_test' if method == 'zsclip' else 'fewshot'}", dataset, "0")
+        else:
+            # `dg` has one source for the generated sets.
+            for source in ("shapes",) if protocol == "dg" else ("shapes", "digits"):
+                run(f"{method}/xd_train", source, "1")
+                if method == "zsclip":
+                    run("zsclip/xd_test", source, "1", SOURCE=source)
+                if protocol == "dg":
+                    run(f"{method}/dg_test", source, "1")
+                for target in ("letters", "symbols") if protocol == "xd" else ():
+                    if method != "zsclip" or source == "shapes":
+                        run(f"{method}/xd_test", target, "1", SOURCE=source)
+                    if method == "cdc":
+                        run("cdc/xd_test", target, "1", SOURCE=source, LOADEP="3")
+                if (method, protocol) == ("cdc", "xd"):
+                    run("cdc/xd_test", source, "1", SOURCE=source, LOADEP="3")
+
+    read = set()
+    for source in {"xd": ("shapes", "digits"), "dg": ("shapes",)}.get(protocol, ("",)):
+        read |= {run.path.parent for run in find_runs(output, protocol, source=source)}
+        rows = ("letters", "symbols") if protocol == "xd" else ()  # zero-shot CLIP was also tested on each source
+        table = table_of(output, protocol, source=source, datasets=rows)
+        assert [line for line in table.missing if "no run on" in line or "no result" in line] == []
+        assert len(table.columns) == {"xd": 4, "base2new": 4}.get(protocol, 3)
+    # A training has its own test of the classes that a later test was asked for again.
+    again = {Path(str(folder).replace("test_base", "train_base")) for folder in written if "test_base" in folder.parts}
+    assert written - read <= again
+    assert read <= written
+
+
+def test_config_in_a_folder_is_refused(checkout):
+    checkout.add_config("trainers/CDC/own/tiny")
+    assert refused(checkout.run("cdc/xd_train.sh", "digits", "1", CFG="own/tiny"), "CFG must be the name", "own/tiny")
+
+
+def test_source_is_no_part_of_a_zero_shot_run(checkout):
+    checkout.add_config("datasets/shapes")
+    checkout.add_config("trainers/ZeroshotCLIP/tiny")
+    for source in ("shapes", "digits"):
+        done = checkout.run("zsclip/xd_test.sh", "digits", "1", SOURCE=source)
+        folder = f"{checkout.root}/output/evaluation/ZeroshotCLIP/tiny_16shots/digits/seed1"
+        assert call_of(done, "--output-dir") == folder
 
 
 def test_scripts_know_what_trains_nothing(checkout):
@@ -515,8 +699,10 @@ def test_last_epoch_of_a_run_that_kept_its_best_has_a_folder_of_its_own(checkout
 
 def test_data_sets_and_configs_that_scripts_name_are_there():
     """What the scripts fill in themselves: variants, the papers' sets, generated sets."""
-    text = "".join((ROOT / "scripts/cdc" / name).read_text() for name in ("dg_test.sh", "base2new_all.sh", "common.sh"))
-    lists = re.findall(r'variants="([^"]*)"|DATASETS:-([^}]*)}|GENERATED="([^"]*)"', text)
+    scripts = ("dg_test.sh", "base2new_all.sh", "open_set_test.sh", "common.sh")
+    text = "".join((ROOT / "scripts/cdc" / name).read_text() for name in scripts)
+    lists = re.findall(r'variants="([^"]*)"|DATASETS:-([^}]*)}|GENERATED="([^"]*)"|usual="([^"]*)"', text)
+    assert len(lists) == 6
     names = [name for found in lists for name in " ".join(found).replace("\\", " ").split()]
     assert len(names) > 20
     assert [name for name in names if not (ROOT / f"configs/datasets/{name}.yaml").is_file()] == []
@@ -632,6 +818,54 @@ def test_failed_second_try_keeps_the_first_ones_folder(checkout):
     assert (folder / "log.txt").exists()
 
 
+def test_failed_run_leaves_the_logs_of_another_one_that_has_begun_there(checkout):
+    folder = checkout.output / "train_base/dtd/shots_16/CDC/vit_b16/seed1"
+    live = ["process", os.getpid(), "", "there", "2030-01-01 00:00:00", "0"]
+    done = checkout.train(
+        "dtd", "1", DO=f'mkdir -p "$2"; touch "$2/log.txt"; echo \'{json.dumps(live)}\' > $2/.owner; exit 2'
+    )
+    assert done.returncode == 2
+    assert sorted(path.name for path in folder.iterdir()) == [".owner", "log.txt"]
+
+
+@pytest.mark.parametrize(
+    ("number", "whole_group", "status"),
+    [
+        (signal.SIGTERM, False, 143),
+        (signal.SIGHUP, False, 129),
+        (signal.SIGINT, False, 130),
+        (signal.SIGINT, True, 130),
+    ],
+    ids=["terminated", "hung up", "interrupted", "Ctrl-C in a terminal"],
+)
+@pytest.mark.parametrize("script", ["base2new_train", "fewshot", "base2new_all"])
+def test_script_that_is_stopped_takes_its_python_along(checkout, script, number, whole_group, status):
+    """And starts nothing more."""
+    arguments = () if script == "base2new_all" else ("dtd", "1")
+    do = 'mkdir -p "$2"; touch "$2/log.txt"; echo $$ > "$RECORD.new"; mv "$RECORD.new" "$RECORD.pid"; exec sleep 60'
+    process = subprocess.Popen(
+        ["bash", str(checkout.root / f"scripts/cdc/{script}.sh"), *arguments],
+        env=checkout.environment(DO=do, DATASETS="dtd", SEEDS="1 2"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    record = checkout.record.with_name("record.pid")
+    while not record.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == status, said
+    assert said == ""
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(record.read_text()), 0)
+    assert len(checkout.record.with_suffix(".all").read_text().splitlines()) == 1
+    assert not (checkout.root / "output").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "words"),
     [
@@ -657,7 +891,7 @@ def test_failed_second_try_keeps_the_first_ones_folder(checkout):
         (("dtd", "1"), {"PYTHON": "no-such-python"}, ("no program no-such-python",)),
     ],
 )
-@pytest.mark.parametrize("script", ["cdc/base2new_train.sh", "cdc/base2new_test.sh"])
+@pytest.mark.parametrize("script", ["cdc/base2new_train.sh", "cdc/base2new_test.sh", "cdc/open_set_test.sh"])
 def test_wrong_call(checkout, script, arguments, environment, words):
     assert refused(checkout.run(script, *arguments, **environment), *words)
     assert not (checkout.root / "output").exists()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -113,13 +115,15 @@ def refused(tmp_path, clip_files, monkeypatch, capfd):
         ((*CDC, "--dataset-config-file", "configs/datasets/dtd.yaml"), "dtd"),
         ((*DIGITS, "--backbone", "ViT-B/61"), "ViT-B/16"),
         ((*DIGITS, "--trainer", "CDD"), "CDC"),
-        ((*DIGITS, "TRAINER.CDC.BETTA", "1"), "TRAINER.CDC.BETTA"),
+        ((*DIGITS, "TRAINER.CDC.BETTA", "1"), "there is no key TRAINER.CDC.BETTA: did you mean TRAINER.CDC.BETA?"),
         ((*DIGITS, "OPTIM.LR"), "KEY VALUE"),
         ((*DIGITS, "OPTIM.LR", "fast"), "fast"),
         ((*DIGITS, "OPTIM.LR.X", "1"), "command line"),
         ((*DIGITS, "OPTIM.LR", "1e999"), "OPTIM.LR must be a finite number, got inf"),
         (("--trainer", "CDC", "--config-file", "configs/nothing.yaml"), "configs/nothing.yaml"),
         ((*DIGITS, *SMALL, "--eval-only"), "KEY VALUE"),
+        (CDC, "--dataset-config-file must be given, as in: python train.py --root data"),
+        (("--config-file", "README.md"), "a config file must be YAML"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_leaves_nothing(refused, tmp_path, arguments, message):
@@ -157,11 +161,83 @@ def test_empty_checkpoint_is_one_sentence(refused, tmp_path):
     assert "model.pth.tar-1 is not a whole checkpoint" in refused(*DIGITS, *SMALL)
 
 
-@pytest.mark.parametrize("text", ["- a\n- list\n", "OPTIM: {LR: [", "OPTIM:\n  LR: fast\n", "[" * 10_000])
+def test_same_command_twice_and_a_signal(refused, tmp_path, clip_files):
+    """The second one changes nothing; the first one stops after its step, and owns the folder no longer."""
+    options = [*DIGITS, *SMALL, "TRAIN.PRINT_FREQ", "1", "OPTIM.MAX_EPOCH", "1000", "TRAIN.CHECKPOINT_FREQ", "1"]
+    options += ["DATALOADER.TRAIN_X.BATCH_SIZE", "5"]
+    command = [sys.executable, ROOT / "train.py", *command_line(tmp_path, clip_files["plain"], *options)]
+    first = subprocess.Popen(
+        list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
+    while "Checkpoint saved" not in first.stdout.readline():
+        assert first.poll() is None
+    before = sorted(path for path in (tmp_path / "out/run").iterdir())
+    line = refused(*options)
+    assert f"out/run is in use by process {first.pid} on " in line
+    assert sorted(path for path in (tmp_path / "out/run").iterdir()) == before
+    first.terminate()
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == -signal.SIGTERM
+    assert said.endswith("train.py: terminated; the same command goes on after the last checkpoint\n")
+    assert sorted(path for path in (tmp_path / "out/run").iterdir()) == before[1:]
+    assert before[0].name == ".owner"
+
+
+def test_signal_before_anything_is_there_leaves_nothing(tmp_path, clip_files):
+    command = [sys.executable, ROOT / "train.py", *command_line(tmp_path, clip_files["plain"], *DIGITS, *SMALL)]
+    done = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not (tmp_path / "out/run/log.txt").exists():
+        assert done.poll() is None
+        time.sleep(0.01)
+    done.terminate()
+    done.communicate(timeout=60)
+    assert done.returncode == -signal.SIGTERM
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["- a\n- list\n", "OPTIM: {LR: [", "OPTIM:\n  LR: fast\n", "[" * 10_000, "OPTIM:\n\tLR: 1\n", "OPTIM: 3\n", "\0"],
+)
 def test_wrong_yaml_is_one_sentence(refused, tmp_path, text):
     path = tmp_path / "wrong.yaml"
     path.write_text(text)
     assert str(path) in refused("--trainer", "CDC", "--config-file", path)
+
+
+# Runs train.py where PyTorch cannot be imported.
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; import runpy; runpy.run_path('train.py', run_name='__main__')"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--trainer and --dataset-config-file must be given"),
+        ((*DIGITS, "TRAINER.CDC.BTEA", "0.5"), "did you mean TRAINER.CDC.BETA?"),
+        ((*DIGITS, "DATASET.RO", "0.5"), "did you mean DATASET.RHO?"),
+    ],
+)
+def test_wrong_settings_are_told_before_pytorch_is_imported(arguments, message):
+    command = [sys.executable, "-c", WITHOUT_TORCH, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_all_wrong_settings_are_told_at_once(refused, tmp_path):
+    file = tmp_path / "wrong.yaml"
+    file.write_text("OPTIM:\n  LRR: 1\n  NAME: 3\nTRAINER:\n  CDC:\n    BETA: 1\n")
+    line = refused(*DIGITS, "--config-file", file, "N_CTX", "4", "OPTIM.MAX_EPOCH", "5.5", "TRAINER.CDC", "1")
+    for part in (
+        f"{file}: there is no key OPTIM.LRR: did you mean OPTIM.LR?",
+        "OPTIM.NAME must be a text, as 'adam' is, got 3",
+        "there is no key N_CTX: did you mean one of TRAINER.CDC.N_CTX",
+        "OPTIM.MAX_EPOCH must be a whole number, as 10 is, got '5.5'",
+        "TRAINER.CDC is a group of the keys PREC, PROMPT",
+    ):
+        assert part in line
 
 
 @pytest.mark.parametrize("option", ["--config-file", "--dataset-config-file"])

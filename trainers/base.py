@@ -12,21 +12,40 @@ from pathlib import Path
 
 import dassl
 import torch
+from dassl.config import cfg_default
 from dassl.data import DataManager
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor
 from tqdm import tqdm
 
+from .modules.calibration import Calibration, fit_temperature
+from .modules.calibration_file import read_calibration
 from .modules.checkpoints import MOST_EPOCHS
 from .modules.clip_types import CLIP
 from .modules.evidence import Opinion
 from .modules.files import atomic_write
 from .modules.group_accuracy import GroupAccuracy
 from .modules.interrupts import Interrupts, interrupts_put_off
-from .modules.loading import PRECISIONS, load_clip
-from .modules.predictions import FILE_NAME, Arrays, Predictions, write_predictions
+from .modules.loading import PRECISIONS, load_clip, weights_digest
+from .modules.ownership import own_folder
+from .modules.predictions import (
+    CALIBRATED_FILE_NAME,
+    FILE_NAME,
+    NO_CLASS,
+    Arrays,
+    Predictions,
+    write_predictions,
+)
 from .modules.safe_text import escaped
 from .modules.uncertainty import calibration_metrics, error_detection_metrics
+from .open_set import compare, open_set_problems, unknown_images
+
+# A run, or its calibration.json: a test then also says what its predictions are worth after that calibration
+if "CALIBRATION" not in cfg_default.TEST:
+    cfg_default.TEST.CALIBRATION = ""
+
+# Options that change no prediction but by rounding
+NOT_OF_PREDICTIONS = ("PREC", "FEATURE_BANK", "FEATURE_BANK_DIR")
 
 
 class ClipTrainer(TrainerX):
@@ -72,9 +91,10 @@ class ClipTrainer(TrainerX):
 
     def config_problems(self, cfg, options) -> list[str]:
         """What is wrong in the config, a sentence each; a subclass adds its own."""
+        problems = open_set_problems(cfg)
         if options.PREC not in PRECISIONS:
-            return [f"PREC must be one of {', '.join(PRECISIONS)}, got {options.PREC!r}"]
-        return []
+            problems.append(f"PREC must be one of {', '.join(PRECISIONS)}, got {options.PREC!r}")
+        return problems
 
     def transforms(self) -> tuple:
         """Transforms of training and of test images, each one or a list of views; None for the config's own."""
@@ -143,30 +163,41 @@ class ClipTrainer(TrainerX):
         return tensor.to(self.device, non_blocking=True)
 
     def train(self) -> None:  # type: ignore[override]  # as in Dassl, whose base class takes epochs
-        with interrupts_put_off() as self.interrupts:
+        if self.cfg.TEST.CALIBRATION:
+            raise ValueError("TEST.CALIBRATION is for tests of what is trained (--eval-only), and fits no other model")
+        with own_folder(self.output_dir), interrupts_put_off() as self.interrupts:
             super().train()
 
     def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
         return self.to_device(batch["img"]), self.to_device(batch["label"])
 
     @torch.no_grad()
-    def test(self, split: str | None = None) -> float:
+    def test(self, split: str | None = None, *others, **named_others) -> float:
         """Evaluate on `split`, by default `cfg.TEST.SPLIT`.
 
         Unless it is for choosing a model, write what was found on each image to `predictions.npz`, and then every
-        metric to `results.json`.
+        metric to `results.json`. Where `TEST.OPEN_SET` is True, images of unknown classes are tested after the others.
+        Where `TEST.CALIBRATION` names a calibration, the metrics after it are written, too, under names that end in
+        `_calibrated`, and the images' records to `predictions_calibrated.npz`.
+
+        Args:
+            split: "val", for choosing a model, or "test"; None for `cfg.TEST.SPLIT`.
+            others, named_others: what forks of Dassl pass besides, such as ATPrompt's `is_final`; passed over.
 
         Returns:
             Accuracy in percent, the evaluator's first metric.
 
         Raises:
             FloatingPointError: scores or a metric are infinite or not a number; `results.json` is not written.
+            FileNotFoundError, ValueError: as `read_calibration`.
         """
         started = time.time()
         self.set_model_mode("eval")
         self.evaluator.reset()
         totals: dict[str, float] = defaultdict(float)
         choosing = split == "val"
+        place = "" if choosing else self.cfg.TEST.CALIBRATION
+        calibration = read_calibration(place, self.model_identity()) if place else None
         split = split or self.cfg.TEST.SPLIT
         loader = self.val_loader if split == "val" else None
         if loader is None:
@@ -174,11 +205,12 @@ class ClipTrainer(TrainerX):
 
         print(f"Evaluate on the *{split}* set")
         groups = GroupAccuracy(self.dm.dataset.own_domains) if hasattr(self.dm.dataset, "own_domains") else None
-        predictions = Predictions()
+        predictions, calibrated = Predictions(), Predictions()
         n_images = 0
         for batch in tqdm(loader):
             images, label = self.parse_batch_test(batch)
-            scores, records = self.test_step(images)
+            outputs = self.outputs(images)
+            scores, records = self.judge(outputs)
             check_scores(scores, self.options.PREC)
             self.interrupts.check()
             self.evaluator.process(scores, label)
@@ -187,6 +219,9 @@ class ClipTrainer(TrainerX):
             n_images += len(label)
             if not choosing:
                 predictions.add(scores, label, batch["impath"], records)
+            if calibration:
+                scores_after, records_after = self.judge(outputs, calibration["values"])
+                calibrated.add(scores_after, label, batch["impath"], records_after)
             if groups:
                 groups.process(scores.argmax(dim=1) == label, label, batch["domain"])
         metrics = dict(self.evaluator.evaluate())
@@ -195,28 +230,98 @@ class ClipTrainer(TrainerX):
         metrics.update(self.model_metrics())
         found = {} if choosing else predictions.arrays(self.cfg.DATASET.ROOT)
         metrics.update(_uncertainty_metrics(found) if found else {})
+        found_after = calibrated.arrays(self.cfg.DATASET.ROOT) if calibration else {}
+        metrics.update(_calibrated_metrics(found_after) if found_after else {})
+        if found and self.cfg.TEST.OPEN_SET:
+            unknown, unknown_after = self._find_unknown(calibration)
+            found, own = compare(found, unknown)
+            metrics.update(own)
+            if calibration:
+                found_after, own = compare(found_after, unknown_after)
+                metrics.update({f"{name}_calibrated": value for name, value in own.items() if "_open_" in name})
         for name, value in metrics.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         if not choosing:
-            self.write_predictions(found)
-            self.write_results(split, metrics, n_images, time.time() - started)
+            self.write_predictions(found, found_after)
+            self.write_results(split, metrics, n_images, time.time() - started, calibration)
         return next(iter(metrics.values()))
 
-    def test_step(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _find_unknown(self, calibration: Mapping | None) -> tuple[dict[str, Arrays], dict[str, Arrays]]:
+        """What the model says of the images of each set of unknown classes, before and after calibration."""
+        before, after = {}, {}
+        for name, loader in unknown_images(self.cfg, self.class_names, self.transforms()[1]):
+            print(f"Evaluate on images of unknown classes: {name}")
+            predictions, calibrated = Predictions(), Predictions()
+            for batch in tqdm(loader):
+                images, label = self.parse_batch_test(batch)
+                label = torch.full_like(label, NO_CLASS)
+                outputs = self.outputs(images)
+                scores, records = self.judge(outputs)
+                check_scores(scores, self.options.PREC)
+                self.interrupts.check()
+                predictions.add(scores, label, batch["impath"], records)
+                if calibration:
+                    scores_after, records_after = self.judge(outputs, calibration["values"])
+                    calibrated.add(scores_after, label, batch["impath"], records_after)
+            before[name] = predictions.arrays(self.cfg.DATASET.ROOT)
+            after[name] = calibrated.arrays(self.cfg.DATASET.ROOT) if calibration else {}
+        return before, after
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """What a method computes of images before it is said how certain that is: logits `(B, C)`.
+
+        A method whose certainty follows from something else overrides this, `judge` and `fit_calibration`. The images
+        are the last dimension but one.
+        """
+        return self.model_inference(images)
+
+    def judge(
+        self, outputs: Tensor, calibration: Mapping[str, float] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Scores `(B, C)` of one batch, and what else a method says of each image, by name.
 
         Records are `(B,)`, of which a test reports the mean, as `uncertainty`; or, as `template_prediction`, `(B, M)`.
         A test writes them all to `predictions.npz`, and measures how well `uncertainty`, `conflict` and the templates'
         disagreement tell wrong predictions, where a method has these.
+
+        Args:
+            outputs: from `outputs`.
+            calibration: the values of a `Calibration` from `fit_calibration`; None for none.
         """
-        return self.model_inference(images), {}
+        return (outputs / calibration["temperature"] if calibration else outputs), {}
+
+    def fit_calibration(self, outputs: Tensor, label: Tensor) -> Calibration:
+        """What makes this model as certain as it is right: here one temperature.
+
+        Args:
+            outputs: from `outputs`, of N images that it was not trained on.
+            label: `(N,)`.
+        """
+        return fit_temperature(outputs, label)
+
+    def trained_state(self) -> Mapping[str, Tensor]:
+        """What was trained, by name; nothing here."""
+        return {}
+
+    def model_identity(self) -> dict:
+        """What tells this model from others: method, epoch, digests, and options that its predictions depend on."""
+        options = json.loads(json.dumps(self.options))
+        return {
+            "trainer": self.cfg.TRAINER.NAME,
+            "epoch": self.tested_epoch,
+            "trained_sha256": weights_digest(self.trained_state()),
+            "backbone_sha256": self.backbone_sha256,
+            "options": {key: value for key, value in options.items() if key not in NOT_OF_PREDICTIONS},
+        }
 
     def model_metrics(self) -> dict[str, float]:
         """Metrics of the model itself, which do not depend on the images tested; a subclass may have some."""
         return {}
 
-    def opinions(self, images: Tensor) -> tuple[Opinion, list[Opinion]] | None:
-        """Where a method has opinions on images: the fused one and each template's own; else None."""
+    def opinions(
+        self, outputs: Tensor, calibration: Mapping[str, float] | None = None
+    ) -> tuple[Opinion, list[Opinion]] | None:
+        """Where a method has opinions on images: the fused one and each template's own; else None. As `judge`."""
         return None
 
     def image_features(self, images: Tensor) -> Tensor:
@@ -227,12 +332,23 @@ class ClipTrainer(TrainerX):
         """L2-normalised class embeddings `(M, C, D)` under each template; None where each image has its own."""
         raise NotImplementedError
 
-    def write_predictions(self, found: Arrays) -> None:
-        """`predictions.npz` beside log.txt: what the test found on each image (`modules.predictions`)."""
-        Path(self.output_dir).mkdir(parents=True, exist_ok=True)
-        write_predictions(Path(self.output_dir, FILE_NAME), found)
+    def write_predictions(self, found: Arrays, calibrated: Arrays | None = None) -> None:
+        """`predictions.npz` beside log.txt: what the test found on each image (`modules.predictions`).
 
-    def write_results(self, split: str, metrics: dict, n_images: int, seconds: float) -> None:
+        What it found after calibration goes to `predictions_calibrated.npz`, which is not there without one.
+        """
+        folder = Path(self.output_dir)
+        with own_folder(self.output_dir) as owned:
+            owned.check()
+            write_predictions(folder / FILE_NAME, found)
+            if calibrated:
+                write_predictions(folder / CALIBRATED_FILE_NAME, calibrated)
+            else:
+                (folder / CALIBRATED_FILE_NAME).unlink(missing_ok=True)
+
+    def write_results(
+        self, split: str, metrics: dict, n_images: int, seconds: float, calibration: Mapping | None = None
+    ) -> None:
         """`results.json` beside log.txt: what was run, on what, and every metric.
 
         Raises:
@@ -257,6 +373,7 @@ class ClipTrainer(TrainerX):
             "images": n_images,
             "epoch": self.tested_epoch,
             "figures": {name: float(value) for name, value in metrics.items()},
+            "calibration": calibration and {key: calibration[key] for key in ("values", "fitted_on")},
             "test_seconds": seconds,
             "train_seconds": self.train_seconds,
             "versions": {
@@ -267,9 +384,10 @@ class ClipTrainer(TrainerX):
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
             "config": json.loads(json.dumps(cfg)),
         }
-        Path(self.output_dir).mkdir(parents=True, exist_ok=True)
-        with atomic_write(Path(self.output_dir, "results.json")) as path:
-            path.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
+        with own_folder(self.output_dir) as owned:
+            owned.check()
+            with atomic_write(Path(self.output_dir, "results.json")) as path:
+                path.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
 
     @property
     def tested_epoch(self) -> int:
@@ -359,7 +477,7 @@ def _infinite_numbers(node: Mapping, prefix: str = "") -> Iterator[tuple[str, fl
 
 
 def _totals(records: dict[str, Tensor], label: Tensor) -> dict[str, float]:
-    """Sums over a batch of what `test_step` records, and of how often each template is right, in percent."""
+    """Sums over a batch of what `judge` records, and of how often each template is right, in percent."""
     totals = {name: values.sum().item() for name, values in records.items() if values.ndim == 1}
     if "template_prediction" in records:
         hits = (records["template_prediction"] == label[:, None]).sum(dim=0)
@@ -374,6 +492,15 @@ def _uncertainty_metrics(found: Arrays) -> dict[str, float]:
     for name, value in metrics.items():
         print(f"* {name}: {value:.4f}" if name == "nll" else f"* {name}: {value:.1f}%")
     return metrics
+
+
+def _calibrated_metrics(found: Arrays) -> dict[str, float]:
+    """As `_uncertainty_metrics`, of what was found after calibration, with the accuracy and the means of records."""
+    print("After calibration")
+    metrics = {"accuracy": 100.0 * float((found["prediction"] == found["label"]).mean())}
+    metrics.update((name, float(found[name].mean())) for name in ("uncertainty", "conflict") if name in found)
+    metrics.update(_uncertainty_metrics(found))
+    return {f"{name}_calibrated": value for name, value in metrics.items()}
 
 
 def collect_errors(check: Callable, *arguments) -> list[str]:

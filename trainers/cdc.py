@@ -11,7 +11,7 @@ Legend: M templates, B images, C classes, S image size in pixels, D embedding wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .cdc_options import option_problems
 from .invariance import estimate_invariant_map
+from .modules.calibration import Calibration, fit_evidence
 from .modules.clip_types import CLIP
 from .modules.differentiation import differentiate_now
 from .modules.evidence import EvidenceFunction, Opinion, fuse, fused_log_evidence, template_certainty
@@ -80,7 +81,11 @@ class CDCModel(PromptedCLIP):
         Args:
             images: `(M, B, 3, S, S)`, one view a template, or `(B, 3, S, S)`, one view for all.
         """
-        return self.log_evidence(self.image_features(images), self.text_features())
+        return self.evidence(self.cosines(images))
+
+    def cosines(self, images: Tensor) -> Tensor:
+        """Cosines `(M, B, C)` of images as in `forward` and all classes."""
+        return self.image_features(images) @ self.text_features().transpose(1, 2)
 
     def log_evidence(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """As `forward`, of L2-normalised features.
@@ -268,12 +273,27 @@ class CDC(PromptTrainer):
         """Log-probabilities `(B, C)` of eq. (6); images as in `CDCModel.forward`."""
         return self._decide(self.model(images)).log_prob
 
-    def opinions(self, images: Tensor) -> tuple[Opinion, list[Opinion]]:
-        log_evidence = self.model(images)
+    def outputs(self, images: Tensor) -> Tensor:
+        """Cosines `(M, B, C)`; images as in `CDCModel.forward`."""
+        return self.model.cosines(images)
+
+    def _evidence(self, outputs: Tensor, calibration: Mapping[str, float] | None) -> Tensor:
+        """Log-evidence `(M, B, C)` of cosines, with the scale and shift of a calibration or the model's own."""
+        evidence = self.model.evidence
+        if calibration:
+            evidence = evidence._replace(scale=calibration["scale"], shift=calibration["shift"])
+        return evidence(outputs)
+
+    def opinions(
+        self, outputs: Tensor, calibration: Mapping[str, float] | None = None
+    ) -> tuple[Opinion, list[Opinion]]:
+        log_evidence = self._evidence(outputs, calibration)
         return self._decide(log_evidence), [fuse(own[None]) for own in log_evidence]
 
-    def test_step(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        log_evidence = self.model(images)
+    def judge(
+        self, outputs: Tensor, calibration: Mapping[str, float] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        log_evidence = self._evidence(outputs, calibration)
         opinion = self._decide(log_evidence)
         confidence, uncertainty = template_certainty(log_evidence)
         records = {
@@ -284,3 +304,7 @@ class CDC(PromptTrainer):
             "template_uncertainty": uncertainty.T,
         }
         return opinion.log_prob, records
+
+    def fit_calibration(self, outputs: Tensor, label: Tensor) -> Calibration:
+        """Scale and shift of the evidence, eq. (4)."""
+        return fit_evidence(outputs, label, self.model.evidence, lambda own: self._decide(own).log_prob)

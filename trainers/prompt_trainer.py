@@ -7,13 +7,14 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from dassl.config import cfg_default
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from torch import Tensor, nn
@@ -23,10 +24,16 @@ from .base import ClipTrainer
 from .feature_bank import bank_problems, choose_source
 from .modules.checkpoints import read_checkpoint
 from .modules.files import atomic_write
+from .modules.ownership import own_folder
 from .modules.prompted import PromptedCLIP
 from .modules.random_state import get_random_state, set_random_state
 from .modules.self_regulation import GaussianAverage
 from .modules.sharing import explain, find_shared
+from .modules.tensorboard_events import drop_events
+from .resuming import other_rates, other_training, training_settings
+
+if "UNTRAINED" not in cfg_default.TEST:
+    cfg_default.TEST.UNTRAINED = False  # whether --eval-only without --model-dir tests the prompts as they start
 
 # What published code calls CLIP's own parameters in its checkpoints, as shell patterns. They leave out what some
 # methods put into the encoders and train.
@@ -71,6 +78,9 @@ class PromptTrainer(ClipTrainer):
         """What is trained and kept in checkpoints."""
         return self.model.prompt_learner
 
+    def trained_state(self) -> Mapping[str, Tensor]:
+        return self.learner.state_dict()
+
     def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one training batch, and what to log of it by name."""
         raise NotImplementedError
@@ -111,8 +121,29 @@ class PromptTrainer(ClipTrainer):
         self.train_loader_x = self.feature_source.loader()
 
     def before_train(self) -> None:
+        self._check_choice()
         self.feature_source.prepare()  # before the clock of training starts, as other runs may find a bank there
         super().before_train()
+        self.epoch = max(self.start_epoch - 1, 0)  # of the test, where all epochs are done
+
+    def _check_choice(self) -> None:
+        """Raise ValueError if the best epoch would be chosen on images that the run is tested on."""
+        if self.cfg.TEST.NO_TEST or self.cfg.TEST.FINAL_MODEL != "best_val":
+            return
+        of_test = {item.impath for item in self.dm.dataset.test}
+        own = {item.impath for item in self.dm.dataset.val or ()}
+        if self.val_loader is None or own & of_test:
+            has = f"{len(own & of_test):,} are test images, too" if own else "there are none"
+            raise ValueError(
+                f"TEST.FINAL_MODEL best_val chooses the epoch on validation images, of which {has} in "
+                f"{self.cfg.DATASET.NAME}: it would be chosen on test images; TEST.FINAL_MODEL last_step chooses none"
+            )
+
+    def init_writer(self, log_dir: str) -> None:
+        """Open TensorBoard's log, without what a run that was cut has logged after its last checkpoint."""
+        if getattr(self, "_writer", None) is None:
+            drop_events(log_dir, self.start_epoch * len(self.train_loader_x), self.start_epoch)
+        super().init_writer(log_dir)
 
     def train_features(self, batch: dict) -> Tensor:
         """L2-normalised features `(B, D)` or `(M, B, D)` of a training batch."""
@@ -227,15 +258,16 @@ class PromptTrainer(ClipTrainer):
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name="") -> None:
         """Write `<directory>/<checkpoint_folder>/model.pth.tar-<epoch + 1>` in Dassl's layout.
 
-        Beside Dassl's keys stand the class names, what the run is trained on, the digest of CLIP's weights, and
-        `resume`: the random states and what else a resumed run needs to end as if it had not been cut. An older
-        checkpoint is replaced only once the new one is complete.
+        Beside Dassl's keys stand the class names, what the run is trained on, its settings, the digest of CLIP's
+        weights, and `resume`: the random states and what else a resumed run needs to end as if it had not been cut. An
+        older checkpoint is replaced only once the new one is complete.
         """
         state = {
             "state_dict": {self.checkpoint_key(name): value for name, value in self.learner.state_dict().items()},
             "epoch": epoch + 1,
             "class_names": list(self.class_names),
             "trained_on": self._training_data(),
+            "settings": training_settings(self.cfg, type(self).__name__),
             "backbone_sha256": self.backbone_sha256,
             "optimizer": self.optim.state_dict() if self.optim else None,
             "scheduler": {"last_epoch": epoch + 1},
@@ -247,7 +279,11 @@ class PromptTrainer(ClipTrainer):
                 "method": self.training_state(),
             },
         }
-        folder = Path(directory, self.checkpoint_folder)
+        with own_folder(directory) as owned:
+            owned.check()
+            self._write_checkpoint(state, Path(directory, self.checkpoint_folder), epoch, is_best, model_name)
+
+    def _write_checkpoint(self, state: dict, folder: Path, epoch: int, is_best: bool, model_name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         names = [model_name or f"model.pth.tar-{epoch + 1}"] + ["model-best.pth.tar"] * is_best
         for name in names:
@@ -264,15 +300,17 @@ class PromptTrainer(ClipTrainer):
         """Load the trained parameters for testing, under whatever class names this run has.
 
         Args:
-            directory: folder of the run, or what `modules.sharing.find_shared` takes.
+            directory: folder of the run, or what `modules.sharing.find_shared` takes; "" where MODEL.INIT_WEIGHTS names
+                the checkpoint, or TEST.UNTRAINED asks for none.
             epoch: of the checkpoint; None for the best one, or the one that was shared.
 
         Raises:
             FileNotFoundError: no such checkpoint, with those that there are.
-            ValueError: it is broken, of another trainer, or was made with other weights of CLIP.
+            ValueError: it is broken, of another trainer, or was made with other weights of CLIP; or there is nothing to
+                test.
         """
         if not directory:
-            print("Note that load_model() is skipped as no pretrained model is given")
+            self._take_start()
             return
         folder = Path(directory, self.checkpoint_folder)
         shared = None if folder.is_dir() else find_shared(directory)
@@ -286,6 +324,21 @@ class PromptTrainer(ClipTrainer):
         self.trained_on = checkpoint.get("trained_on")
         print(f"Loaded {path} (epoch {self.trained_epochs})")
 
+    def _take_start(self) -> None:
+        """Test what was loaded when the model was built or, where that is wanted, what nobody has trained."""
+        if self.cfg.MODEL.INIT_WEIGHTS:
+            path = Path(self.cfg.MODEL.INIT_WEIGHTS)
+            checkpoint = self.load_trained(path)
+            self.trained_epochs, self.trained_on = checkpoint.get("epoch", 0), checkpoint.get("trained_on")
+            self.model_dir = os.path.abspath(path)
+        elif self.cfg.TEST.UNTRAINED:
+            print("Note: no trained model is given, and prompts are tested as they start")
+        else:
+            raise ValueError(
+                "there is no trained model to test: --model-dir names the folder of its run, or MODEL.INIT_WEIGHTS its "
+                "checkpoint; TEST.UNTRAINED True tests the prompts as they start"
+            )
+
     def resume_model_if_exist(self, directory: str) -> int:
         """Go on from the last checkpoint in `directory`, if there is one.
 
@@ -294,7 +347,8 @@ class PromptTrainer(ClipTrainer):
 
         Raises:
             FileNotFoundError: the checkpoint that `directory` names is not there, or `cfg.RESUME` holds none.
-            ValueError: the checkpoint is broken, of another trainer, or was made with other weights of CLIP.
+            ValueError: the checkpoint is broken, of another trainer, was made with other weights of CLIP, or in a
+                training with other settings or classes, of which this run would be the end and not the whole.
         """
         pointer = Path(directory, self.checkpoint_folder, "checkpoint")
         if not pointer.is_file() and not self.cfg.RESUME:
@@ -304,6 +358,13 @@ class PromptTrainer(ClipTrainer):
         if not path.is_file():
             raise FileNotFoundError(f"training cannot go on from {directory}: there is no checkpoint {path}")
         checkpoint = self.load_trained(path, "epoch", "optimizer")
+        settings = training_settings(self.cfg, type(self).__name__)
+        problem = other_training(checkpoint, settings, self.class_names)
+        if problem:
+            raise ValueError(
+                f"training cannot go on from {path}, which {problem}: give the same settings, or another output folder "
+                "(MODEL.INIT_WEIGHTS starts a new training from a checkpoint)"
+            )
         epoch = self.trained_epochs = checkpoint["epoch"]
         self.trained_on = checkpoint.get("trained_on")
         try:
@@ -323,6 +384,10 @@ class PromptTrainer(ClipTrainer):
                 warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
                 for _ in range(checkpoint["epoch"]):
                     self.sched.step()
+            written = [group["lr"] for group in checkpoint["optimizer"]["param_groups"]]
+            problem = other_rates(written, self.optim, checkpoint["epoch"])
+            if problem:
+                raise ValueError(f"it {problem}")
             self.optim.load_state_dict(checkpoint["optimizer"])
             _check_moments(self.optim)
         resume = checkpoint.get("resume") or {}

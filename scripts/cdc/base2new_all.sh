@@ -7,6 +7,7 @@
 #
 #     DATASETS    default: the eleven of the papers
 #     SEEDS       default: "1 2 3"
+#     CALIBRATED  not empty: base classes are tested, too, as training tests them without calibration
 #
 # This is `python -m tools.sweep base2new` for one trainer, and told there: finished runs are not run again, a run that
 # fails does not stop the others, and with Ray they go side by side. In a checkout without tools/sweep the two scripts
@@ -34,18 +35,24 @@ if [[ -f $ROOT/tools/sweep/__main__.py ]]; then
 fi
 
 steps=("SUB=new base2new_test.sh")
-if has_training; then
-    steps=("SUB=new base2new_train.sh" "${steps[@]}")
-else
-    steps=("SUB=base base2new_test.sh" "${steps[@]}")
-fi
+has_training && [[ -z ${CALIBRATED:-} ]] || steps=("SUB=base base2new_test.sh" "${steps[@]}")
+! has_training || steps=("SUB=new base2new_train.sh" "${steps[@]}")
+
+# run_step STEP DATASET SEED [KEY VALUE ...]: become a step's script.
+# shellcheck disable=SC2329 # `attended` calls it
+run_step() {
+    local variable=${1% *} script=${1#* }
+    shift
+    exec env "$variable" TRAINER="$TRAINER" bash "$(dirname "${BASH_SOURCE[0]}")/$script" "$@"
+}
+
 failed=()
 for seed in "${seeds[@]}"; do
     for dataset in "${datasets[@]}"; do
         for step in "${steps[@]}"; do
             echo "$TRAINER $dataset seed $seed: $step"
-            if ! env "${step% *}" TRAINER="$TRAINER" bash "$(dirname "${BASH_SOURCE[0]}")/${step#* }" \
-                "$dataset" "$seed" "$@"; then
+            if ! attended run_step "$step" "$dataset" "$seed" "$@"; then
+                give_up_if_stopped
                 failed+=("$dataset seed $seed: $step")
                 break
             fi

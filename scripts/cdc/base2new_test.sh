@@ -4,7 +4,7 @@
 #     bash scripts/cdc/base2new_test.sh DATASET SEED [KEY VALUE ...]
 #
 # The run lies in OUTPUT/base2new/test_new/DATASET/shots_<n>/<trainer>/<cfg>/seed<SEED>. Environment variables, besides
-# those in common.sh (DATA, OUTPUT, SHOTS, TRAINER, CFG, PYTHON, TAG):
+# those in common.sh (DATA, OUTPUT, SHOTS, TRAINER, CFG, PYTHON, TAG, CALIBRATED):
 #
 #     SUB       classes to test on: new (default), or base, in test_base/...
 #     LOADEP    epoch to test (default: what the training run tested; another one is tested in <cfg>+epoch<n>/...)
@@ -20,10 +20,12 @@ SUB=${SUB:-new}
 if has_training; then
     model_dir=$OUTPUT/base2new/train_base/$RUN
     find_model "$model_dir" base2new_train.sh
+    find_calibration "$model_dir"
     folder=$OUTPUT/base2new/test_$SUB/$RUN
     skip_if_finished "$folder" "$MODEL_FILE"
     launch "$folder" "$SUB" --model-dir "$model_dir" ${LOADEP:+--load-epoch "$LOADEP"} --eval-only
 else
+    find_calibration "$OUTPUT/base2new/test_base/$RUN"
     folder=$OUTPUT/base2new/test_$SUB/$RUN
     skip_if_finished "$folder"
     launch "$folder" "$SUB" --eval-only

@@ -14,6 +14,8 @@
 #               was published for the protocol, see default_config, or vit_b16)
 #     PYTHON    default: .venv/bin/python in the checkout if it is there, else python
 #     TAG       see below
+#     CALIBRATED  not empty, in tests: also say what predictions are worth after the run's calibration, which
+#               python -m tools.calibrate has put there
 #     ASK       not empty: run nothing; exit status 0 says that the run is finished
 #
 # A run lies where CoOp puts it: OUTPUT/base2new/<part>/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k> where classes are
@@ -127,7 +129,7 @@ find_python() {
 # sets (CLASSES=all) or for a few-shot curve (CLASSES=few); and it may name the data set trained on in SOURCE.
 configure() {
     local key keys=" " suffix="" trained_on name
-    GIVEN=""
+    GIVEN="" CALIBRATION=""
     for name in DATA OUTPUT SHOTS TRAINER CFG PYTHON TAG; do
         [[ -z ${!name+set} ]] || GIVEN+="$name=$(printf %q "${!name}") "
     done
@@ -155,6 +157,7 @@ configure() {
             DATASET.NAME) die "give the data set as first argument in place of $key" ;;
             DATASET.NUM_SHOTS) die "set SHOTS=... in place of $key" ;;
             DATASET.SUBSAMPLE_CLASSES) die "$key is what the protocol says (in a test: SUB=...)" ;;
+            TEST.CALIBRATION) die "set CALIBRATED=1 in place of $key" ;;
             OUTPUT_DIR) die "set OUTPUT=... in place of $key" ;;
             SEED) die "give the seed as second argument in place of $key" ;;
             TRAINER.NAME) die "set TRAINER=... in place of $key" ;;
@@ -172,6 +175,7 @@ configure() {
         CFG=$(default_config "$trained_on")
         echo "CFG is not given: taking configs/trainers/$TRAINER/$CFG.yaml, the default for $trained_on"
     fi
+    [[ $CFG != */* ]] || die "CFG must be the name of a config in configs/trainers/$TRAINER without folders, got '$CFG'"
     RUN_CFG=$CFG
     if [[ $TRAINER/$CFG =~ ^CDC/(vit_b16|tiny)_coupled$ && ! -f $ROOT/configs/trainers/CDC/$CFG.yaml ]]; then
         echo "configs/trainers/CDC/$CFG.yaml is now ${CFG%_coupled}.yaml: coupled templates are the default"
@@ -244,6 +248,20 @@ find_model() {
     [[ $LOADEP == "$last" && ! -f ${best[0]} ]] || place_run "+epoch$LOADEP"
 }
 
+# find_calibration FOLDER: where CALIBRATED asks for it, set CALIBRATION to the file in the folder of the run that is
+# tested, or that was tested on base classes where nothing is trained.
+find_calibration() {
+    [[ -n ${CALIBRATED:-} ]] || return 0
+    CALIBRATION=$1/calibration.json
+    [[ -f $CALIBRATION ]] || die "there is no calibration $CALIBRATION: run \`python -m tools.calibrate $1\` first"
+}
+
+# has_calibrated FOLDER: whether the results there have what CALIBRATION asks for.
+has_calibrated() {
+    [[ -n $CALIBRATION ]] || return 0
+    [[ ! $CALIBRATION -nt $1/results.json ]] && grep -q '"ece_calibrated"' "$1/results.json"
+}
+
 # skip_if_finished FOLDER [FILE]: end the script if the run is finished; FILE is what it was made from, and if that is
 # newer than the results, they are out of date.
 skip_if_finished() {
@@ -253,11 +271,42 @@ skip_if_finished() {
         die "the run in $1 is one of text-only templates, of an earlier version: move it to the same place under" \
             "${CFG}_text, or set OUTPUT to another folder"
     fi
-    if [[ -f $1/results.json && ! ${2:-/dev/null} -nt $1/results.json ]]; then
+    if [[ -f $1/results.json && ! ${2:-/dev/null} -nt $1/results.json ]] && has_calibrated "$1"; then
         echo "Finished already, not run again: $1/results.json"
         exit 0
     fi
     [[ -z ${ASK:-} ]] || exit 1
+}
+
+# attended COMMAND [ARGUMENT ...]: run a program or function. A signal that ends this script (Ctrl-C, TERM, HUP) ends
+# that, too: it is passed on, the command's end is waited for, and then STOPPED is the exit status to end with.
+attended() {
+    local child status
+    { : <&0; } 2> /dev/null || exec < /dev/null
+    (
+        trap - INT TERM HUP # Ctrl-C is ignored in what runs in the background, unless it is asked for
+        [[ $(type -t "$1") != file ]] || exec "$@"
+        "$@"
+    ) <&0 &
+    child=$!
+    # A terminal sends Ctrl-C to the command itself, and a second one would not let it finish its step.
+    trap 'STOPPED=130; kill -TERM "$child" 2> /dev/null || true' INT
+    trap 'STOPPED=143; kill -TERM "$child" 2> /dev/null || true' TERM
+    trap 'STOPPED=129; kill -TERM "$child" 2> /dev/null || true' HUP
+    while :; do
+        status=0
+        wait "$child" 2> /dev/null || status=$?
+        if [[ $status -le 128 ]] || ! kill -0 "$child" 2> /dev/null; then # and no signal has ended the waiting
+            break
+        fi
+    done
+    trap - INT TERM HUP
+    return "${STOPPED:-$status}"
+}
+
+# give_up_if_stopped: end the script if a signal has come for it.
+give_up_if_stopped() {
+    [[ -z ${STOPPED:-} ]] || exit "$STOPPED"
 }
 
 # launch FOLDER CLASSES [ARGUMENT ...]: run train.py, with its output in FOLDER and these further arguments.
@@ -273,7 +322,7 @@ launch() {
     # Threads that spin while they wait slow each other down where several runs share the cores.
     export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
     cd "$ROOT" || exit
-    "$PYTHON" train.py \
+    attended "$PYTHON" train.py \
         --root "$DATA" \
         --seed "$SEED" \
         --trainer "$TRAINER" \
@@ -283,15 +332,16 @@ launch() {
         "$@" \
         DATASET.NUM_SHOTS "$SHOTS" \
         DATASET.SUBSAMPLE_CLASSES "$classes" \
+        ${CALIBRATION:+TEST.CALIBRATION "$CALIBRATION"} \
         ${SETTINGS[@]+"${SETTINGS[@]}"} || status=$?
 
+    # What train.py itself could not take back. This looks whether another process runs in the folder by now.
     if [[ $status != 0 && $above != "$folder" && -d $folder ]] &&
-        [[ -z $(find "$folder" -type f ! -name 'log.txt*' ! -path '*/tensorboard/*') ]]; then
-        rm -r "$folder"
-        folder=${folder%/*}
+        "$PYTHON" trainers/modules/ownership.py "$folder" 2> /dev/null; then
         while [[ $folder != "$above" ]] && rmdir "$folder" 2> /dev/null; do # not what another run has put something in
             folder=${folder%/*}
         done
     fi
+    give_up_if_stopped
     return "$status"
 }

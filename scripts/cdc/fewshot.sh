@@ -15,6 +15,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+# shellcheck disable=SC2329 # `attended` calls it
 few_shot_run() {
     local folder
     configure "$@"
@@ -27,6 +28,7 @@ few_shot_run() {
 CLASSES=few SOURCE="" status=0
 for shots in ${SHOTS:-1 2 4 8 16}; do
     SHOTS=$shots
-    (few_shot_run "$@") || status=$?
+    attended few_shot_run "$@" || status=$?
+    give_up_if_stopped
 done
 exit "$status"

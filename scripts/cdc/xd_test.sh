@@ -4,7 +4,7 @@
 #     bash scripts/cdc/xd_test.sh DATASET SEED [KEY VALUE ...]
 #
 # The run lies in OUTPUT/evaluation/<trainer>/<cfg>_<n>shots/DATASET/seed<SEED>. Environment variables, besides those in
-# common.sh (DATA, OUTPUT, SHOTS, TRAINER, CFG, PYTHON, TAG):
+# common.sh (DATA, OUTPUT, SHOTS, TRAINER, CFG, PYTHON, TAG, CALIBRATED):
 #
 #     SOURCE    data set that was trained on (default: shapes for generated data sets, else imagenet; a test of another
 #               one's model lies in <cfg>+from_<SOURCE>_<n>shots/...)
@@ -20,15 +20,18 @@ SOURCE=${SOURCE:-$usual}
     die "SOURCE must be one of $(listing "$ROOT"/configs/datasets/*.yaml), got '$SOURCE'"
 
 CLASSES=all FROM=""
-[[ $SOURCE == "$usual" ]] || FROM=+from_$SOURCE
 configure "$@"
 if has_training; then
+    [[ $SOURCE == "$usual" ]] || FROM=+from_$SOURCE
+    place_run
     model_dir=$OUTPUT/$RUN
     find_model "$model_dir" xd_train.sh
+    find_calibration "$model_dir"
     folder=$OUTPUT/$EVALUATION
     skip_if_finished "$folder" "$MODEL_FILE"
     launch "$folder" all --model-dir "$model_dir" ${LOADEP:+--load-epoch "$LOADEP"} --eval-only
 else
+    find_calibration "$OUTPUT/${EVALUATION%/"$DATASET"/*}/$SOURCE/seed$SEED"
     folder=$OUTPUT/$EVALUATION
     skip_if_finished "$folder"
     launch "$folder" all --eval-only

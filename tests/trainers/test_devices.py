@@ -377,7 +377,12 @@ def test_checkpoint_of_one_device_loads_on_the_other(build, tmp_path, device, tr
     assert {value.device.type for value in tested.learner.state_dict().values()} == {device}
     assert relative(scores_of(tested), scores_of(trained)) < 1e-4
     if case != "CLIPICM":
-        resumed = build(case, device, "trained", options={"OPTIM.MAX_EPOCH": 3}.items())
+        three = {"OPTIM.MAX_EPOCH": 3}.items()
+        cut = build(case, trains, "cut", options=three)
+        cut.before_epoch = lambda: _stop_at(cut, 2)
+        with pytest.raises(KeyboardInterrupt):
+            cut.train()
+        resumed = build(case, device, "cut", options=three)
         resumed.train()
         assert resumed.start_epoch == 2
 

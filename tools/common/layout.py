@@ -9,16 +9,19 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-# Where runs lie: trained or tested on a half of the classes; trained on all classes; tested on another data set than
-# trained on, or on all classes where nothing is trained. <cfg> is one folder or several: below `<cfg>_<n>shots` CoOp's
-# own scripts have one more, and the config of `rn50_16shots/nctx16_cscFalse_ctpend` is `rn50/nctx16_cscFalse_ctpend`.
+# Where runs lie: trained or tested on a half of the classes; trained on all classes; trained on the base classes and
+# tested on their images and others; tested on another data set than trained on, or on all classes where nothing is
+# trained. <cfg> is one folder or several: below `<cfg>_<n>shots` CoOp's own scripts have one more, and the config of
+# `rn50_16shots/nctx16_cscFalse_ctpend` is `rn50/nctx16_cscFalse_ctpend`.
 BASE_TO_NEW = "base2new/{train_base,test_base,test_new}/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k>"
 ALL_CLASSES = "<dataset>/<trainer>/<cfg>_<n>shots/seed<k>"
+OPEN_SET = "open_set/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k>"
 EVALUATION = "evaluation/<trainer>/<cfg>_<n>shots/<dataset>/seed<k>"
 
 HALVES = ("train_base", "test_base", "test_new")
 PATTERNS = {
     **{half: re.sub("{.*}", half, BASE_TO_NEW) for half in HALVES},
+    "open_set": OPEN_SET,
     "evaluation": EVALUATION,
     "all": ALL_CLASSES,
 }
@@ -29,6 +32,7 @@ PROTOCOLS = {
     "xd": f"{EVALUATION} and {ALL_CLASSES}",
     "dg": f"{EVALUATION} and {ALL_CLASSES}",
     "fewshot": ALL_CLASSES,
+    "open_set": OPEN_SET,
 }
 
 
@@ -46,7 +50,7 @@ _MATCHERS = {
     kind: re.compile(_PLACEHOLDER.sub(lambda found: _EXPRESSIONS[found[0]], pattern))
     for kind, pattern in PATTERNS.items()
 }
-_TOP = {"base2new", "evaluation"}  # no names of data sets
+_TOP = {"base2new", "evaluation", "open_set"}  # no names of data sets
 
 
 def trains_nothing(trainer: str) -> bool:
@@ -65,6 +69,12 @@ def config_folder(config: str, tag: str = "", epoch: int | str | None = None, so
     """
     marks = [tag, "" if epoch is None else f"epoch{epoch}", source and f"from_{source}"]
     return "+".join([config, *filter(None, marks)])
+
+
+def split_source(config: str) -> tuple[str, str]:
+    """`<cfg>` of a test on another data set: that of its training, and the SOURCE that it is marked with, or ""."""
+    training, mark, source = config.rpartition("+from_")
+    return (training, source) if mark else (config, "")
 
 
 @dataclass(frozen=True)
@@ -88,8 +98,10 @@ class Place:
 
     @property
     def classes(self) -> str:
-        """The classes that it is tested on: base, new or all."""
-        return self.kind.split("_")[1] if self.kind in HALVES else "all"
+        """The classes that it is tested on: base, new or all; on an open set those that it knows, base."""
+        if self.kind in HALVES:
+            return self.kind.split("_")[1]
+        return "base" if self.kind == "open_set" else "all"
 
     @property
     def folder(self) -> Path:

@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 # Environment variables that would make the scripts run something else than they are asked to
-SCRIPT_VARIABLES = ("CFG", "LOADEP", "SHOTS", "SUB", "TAG", "TRAINER")
+SCRIPT_VARIABLES = ("CALIBRATED", "CFG", "FAR", "LOADEP", "SHOTS", "SUB", "TAG", "TRAINER")

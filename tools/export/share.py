@@ -112,7 +112,7 @@ def without_paths(cfg: CfgNode) -> dict[str, Any]:
     """A run's config, for JSON, without what it knows of the machine: folders, and where CLIP's file is."""
     config: dict[str, Any] = json.loads(json.dumps(cfg))
     config.update(OUTPUT_DIR="", RESUME="")
-    config["DATASET"]["ROOT"] = config["MODEL"]["INIT_WEIGHTS"] = ""
+    config["DATASET"]["ROOT"] = config["MODEL"]["INIT_WEIGHTS"] = config["TEST"]["CALIBRATION"] = ""
     for options in config["TRAINER"].values():
         if isinstance(options, dict):
             options.update({key: "" for key in options if key.endswith("_DIR")})

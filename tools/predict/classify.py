@@ -24,12 +24,15 @@ from tools.predict.predictor import Prediction, Predictor, Skipped, find_images,
 
 
 def to_dict(prediction: Prediction) -> dict[str, Any]:
-    """A prediction as a JSON object, its numbers as short as float32 allows."""
+    """A prediction as a JSON object, its numbers as short as float32 allows; score and rejection if it has them."""
+    rejection = {"score": short(prediction.score), "rejected": prediction.rejected}
     return {
-        **prediction._asdict(),
+        "path": prediction.path,
+        "label": prediction.label,
         "probability": short(prediction.probability),
         "uncertainty": short(prediction.uncertainty),
         "conflict": short(prediction.conflict),
+        **(rejection if prediction.rejected is not None else {}),
         "top": [{"label": label, "probability": short(share)} for label, share in prediction.top],
         "templates": [
             {"label": own.label, "belief": short(own.belief), "uncertainty": short(own.uncertainty)}
@@ -93,27 +96,87 @@ def _open(output: str) -> AbstractContextManager[TextIO]:
     return nullcontext(sys.stdout)
 
 
+def describe_trust(predictor: Predictor, other_classes: bool) -> list[str]:
+    """Lines on what predictions are calibrated with, and on what is rejected.
+
+    Args:
+        predictor: the run.
+        other_classes: whether it classifies into other classes than its own.
+    """
+    lines = []
+    images = f"{predictor.fitted_on.get('what', '')} images"
+    if predictor.calibration:
+        values = ", ".join(f"{name} {value:.4g}" for name, value in predictor.calibration.items())
+        lines.append(f"calibrated by {values}, fitted on {predictor.fitted_on['images']} {images}")
+    if predictor.rejection:
+        score, threshold, kept, right = predictor.rejection
+        accuracy = (
+            f"{kept.right} of these are right ({kept.right / kept.kept:.1%})" if kept.kept else "none to be right"
+        )
+        lines.append(
+            f"rejected is what has the score {score} above {threshold:.6g}: {kept.kept} of {kept.images} {images} are "
+            f"kept ({kept.kept / kept.images:.1%}), {accuracy}; of all {right} are ({right / kept.images:.1%})"
+        )
+    if lines and other_classes:
+        lines.append("calibration and threshold are of the run's own classes, and may not hold for others")
+    return lines
+
+
+def tell(message: str) -> None:
+    tqdm.write(f"tools.predict: {escaped(message)}", file=sys.stderr)
+
+
+def build_predictor(args: argparse.Namespace) -> Predictor:
+    """The run that the command line names; what it is goes to stderr."""
+    names = read_class_names(args.classnames) if args.classnames else None
+    predictor = Predictor(
+        args.model_dir,
+        names,
+        args.device,
+        args.load_epoch,
+        args.backbone,
+        args.precision,
+        calibrated=args.calibrated,
+        coverage=args.coverage,
+        reject_above=args.reject_above,
+        score=args.score,
+    )
+    trainer = predictor.trainer
+    epoch = f" of epoch {trainer.tested_epoch}" if trainer.tested_epoch else ""
+    tell(f"{trainer.cfg.TRAINER.NAME}{epoch}, {len(predictor.class_names)} classes, on {trainer.device}")
+    for line in describe_trust(predictor, names is not None):
+        tell(line)
+    return predictor
+
+
+def explain_image(args: argparse.Namespace) -> int:
+    """`--explain`: a page on one image; returns the exit status."""
+    try:
+        from tools.predict.explain import explain, write_page
+    except ModuleNotFoundError as error:
+        if error.name != "jinja2":
+            raise
+        raise OSError("--explain needs jinja2: pip install -e '.[report]'") from error
+    explanation = explain(build_predictor(args), args.explain)
+    write_page(explanation, args.output)
+    tell(f"{args.output}: {explanation.label}, {explanation.probability:.1%}")
+    return 0
+
+
 def classify(args: argparse.Namespace) -> int:
-    """What the command line asks for; returns the exit status."""
-
-    def tell(message: str) -> None:
-        tqdm.write(f"tools.predict: {escaped(message)}", file=sys.stderr)
-
+    """Predictions of the images that the command line names; returns the exit status."""
     found = find_images(args.images)
     if found.others:
         tell(f"left out, as no image by its name, {len(found.others)} file(s): {shorten(found.others)}")
-    n_skipped = n_done = 0
+    n_skipped = n_done = n_rejected = 0
     for path, reason in found.skipped:
         tell(f"skipped {path}: {reason}")
         n_skipped += 1
     if not found.images:
         raise FileNotFoundError("there is no image to classify")
 
-    names = read_class_names(args.classnames) if args.classnames else None
-    predictor = Predictor(args.model_dir, names, args.device, args.load_epoch, args.backbone, args.precision)
-    trainer, cfg = predictor.trainer, predictor.trainer.cfg
-    epoch = f" of epoch {trainer.tested_epoch}" if trainer.tested_epoch else ""
-    tell(f"{cfg.TRAINER.NAME}{epoch}, {len(predictor.class_names)} classes, on {trainer.device}")
+    predictor = build_predictor(args)
+    cfg = predictor.trainer.cfg
     workers = cfg.DATALOADER.NUM_WORKERS if args.workers is None else args.workers
     outcomes = predictor.predict(found.images, args.top_k, args.batch_size, workers)
     with _open(args.output) as file:
@@ -123,9 +186,12 @@ def classify(args: argparse.Namespace) -> int:
                 tell(f"skipped {outcome.path}: {outcome.reason}")
                 n_skipped += 1
             else:
-                write(outcome)
                 n_done += 1
-    tell(f"classified {n_done}, skipped {n_skipped}")
+                n_rejected += bool(outcome.rejected)
+                if not outcome.rejected or args.rejected == "mark":
+                    write(outcome)
+    rejected = f", of these rejected {n_rejected}" if predictor.rejection else ""
+    tell(f"classified {n_done}{rejected}, skipped {n_skipped}")
     if not n_done:
         return 2
     return 1 if n_skipped else 0

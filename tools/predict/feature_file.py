@@ -140,9 +140,7 @@ def build_cfg(args: argparse.Namespace, results: dict | None) -> CfgNode:
         cfg.SEED = args.seed
     if args.classes:
         cfg.DATASET.SUBSAMPLE_CLASSES = args.classes
-    if len(args.opts) % 2:
-        raise ValueError(f"options come as KEY VALUE pairs, got {' '.join(args.opts)}")
-    train.merge_checked("the command line", cfg.merge_from_list, args.opts)
+    train.merge_checked("the command line", train.merge_options, cfg, args.opts)
     fit_to_machine(cfg, args.device, args.backbone, args.precision)
     clean_cfg(cfg, cfg.TRAINER.NAME)
     cfg.freeze()

@@ -17,12 +17,15 @@ from typing import Any, NamedTuple
 import compat  # noqa: F401  makes `import dassl` work; stands before it
 
 import torch
-from dassl.data.transforms.transforms import build_transform
 from torch import Tensor
 
 from datasets.files import IMAGE_EXTENSIONS, list_entries, shorten
-from tools.predict.trained import fit_to_machine, load_images, load_trained, read_run, restore_cfg
+from tools.predict.trained import fit_to_machine, load_images, load_trained, read_run, restore_cfg, test_views
 from trainers.base import check_scores
+from trainers.modules.calibration_file import read_calibration
+from trainers.modules.predictions import Predictions
+from trainers.modules.rejection import Rejection, choose_rejection
+from trainers.modules.uncertainty import uncertainty_scores
 
 
 class Choice(NamedTuple):
@@ -50,6 +53,8 @@ class Prediction(NamedTuple):
         uncertainty, conflict: of the fused opinion, in [0, 1]; None where the method has none.
         top: the first classes with their probabilities, as many as were asked for.
         templates: each template's own opinion; empty where the method has none.
+        score: how uncertain it is by the predictor's score, the higher the less certain; None without rejection.
+        rejected: whether that is above the threshold; None without rejection.
     """
 
     path: str
@@ -59,6 +64,8 @@ class Prediction(NamedTuple):
     conflict: float | None
     top: list[Choice]
     templates: list[TemplateOpinion]
+    score: float | None = None
+    rejected: bool | None = None
 
 
 class Skipped(NamedTuple):
@@ -95,14 +102,26 @@ class Predictor:
         epoch: of the checkpoint to load; None for the one that the run has tested.
         backbone: CLIP by name or path in place of the run's own, such as its place on another machine.
         precision: of the encoders (fp16, bf16, amp, fp32) in place of the run's own.
+        calibrated: whether predictions are those after the calibration that `tools.calibrate` has put into the run.
+        coverage: mark as rejected what is less certain than this share of the run's validation images, in (0, 1]; or
+        reject_above: mark as rejected whose score is above this.
+        score: to reject by (`trainers.modules.uncertainty.uncertainty_scores`); "" for the one that tells mistakes best
+            on the run's validation images.
 
     Attributes:
         trainer: the run's trainer with its model.
+        calibration: the values that predictions are calibrated with; None for none.
+        rejection: what is rejected, and what that keeps of the run's validation images; None for nothing.
+        fitted_on: what the calibration file says of these images; empty where it is not needed.
 
     Raises:
-        FileNotFoundError: the run, its checkpoint or its CLIP is not there.
-        ValueError: the run cannot be read, or its method cannot tell these classes apart.
+        FileNotFoundError: the run, its checkpoint, its CLIP or the calibration that is needed is not there.
+        ValueError: the run cannot be read, its method cannot tell these classes apart, the calibration does not fit it,
+            the method has no such score, or a number is out of range.
     """
+
+    calibration: dict[str, float] | None = None
+    rejection: Rejection | None = None
 
     def __init__(
         self,
@@ -112,6 +131,11 @@ class Predictor:
         epoch: int | None = None,
         backbone: str = "",
         precision: str = "",
+        *,
+        calibrated: bool = False,
+        coverage: float | None = None,
+        reject_above: float | None = None,
+        score: str = "",
     ) -> None:
         results = read_run(run)
         cfg = restore_cfg(results)
@@ -120,9 +144,19 @@ class Predictor:
         names = results["class_names"] if class_names is None else check_class_names(class_names)
         with redirect_stdout(StringIO()):  # trainers and Dassl tell what they build
             self.trainer = load_trained(run, results, cfg, names, epoch)
-            _, views = self.trainer.transforms()
-            views = views or build_transform(cfg, is_train=False)
-        self.views: list[Any] = views if isinstance(views, list) else [views]
+            self.views = test_views(self.trainer)
+        self.fitted_on: dict[str, Any] = {}
+        rejecting = (coverage, reject_above) != (None, None)
+        if score and not rejecting:
+            raise ValueError(f"a score is to reject by: give a coverage or a threshold with {score}")
+        if calibrated or rejecting:
+            place = Path(run).parent if Path(run).is_file() else run  # beside a file of tools.export
+            content = read_calibration(place, self.trainer.model_identity())
+            self.fitted_on = content["fitted_on"]
+            self.calibration = content["values"] if calibrated else None
+            images = content["images"]["after" if calibrated else "before"]
+            if rejecting:
+                self.rejection = choose_rejection(images["scores"], images["wrong"], score, coverage, reject_above)
 
     @property
     def class_names(self) -> list[str]:
@@ -188,8 +222,9 @@ class Predictor:
         trainer, names = self.trainer, self.class_names
         trainer.set_model_mode("eval")
         images, _ = trainer.parse_batch_test(batch)
-        fused, own = trainer.opinions(images) or (None, [])
-        scores = fused.log_prob if fused else trainer.model_inference(images)
+        outputs = trainer.outputs(images)
+        scores, records = trainer.judge(outputs, self.calibration)
+        fused, own = trainer.opinions(outputs, self.calibration) or (None, [])
         probability = scores.softmax(dim=1)  # (B, C)
         try:
             check_scores(scores, trainer.options.PREC)
@@ -210,7 +245,23 @@ class Predictor:
                 templates.append(TemplateOpinion(names[label_number], *values))
         uncertainty = fused.uncertainty.tolist() if fused else [None] * len(tops)
         conflict = fused.conflict.tolist() if fused else [None] * len(tops)
-        return [Prediction("", *top[0], u, k, top, t) for top, u, k, t in zip(tops, uncertainty, conflict, opinions)]
+        predictions = [
+            Prediction("", *top[0], u, k, top, t) for top, u, k, t in zip(tops, uncertainty, conflict, opinions)
+        ]
+        return self._reject(self.rejection, predictions, scores, records) if self.rejection else predictions
+
+    @staticmethod
+    def _reject(
+        rejection: Rejection, predictions: list[Prediction], scores: Tensor, records: dict[str, Tensor]
+    ) -> list[Prediction]:
+        """Predictions with their score, and whether that is above the threshold."""
+        judged = Predictions()  # as a test and a calibration keep them
+        judged.add(scores, torch.zeros_like(scores[:, 0], dtype=torch.long), [""] * len(scores), records)
+        values = uncertainty_scores(judged.arrays())[rejection.score].tolist()
+        return [
+            prediction._replace(score=value, rejected=value > rejection.threshold)
+            for prediction, value in zip(predictions, values)
+        ]
 
 
 def find_images(given: str | Path | Iterable[str | Path]) -> Found:

@@ -17,6 +17,7 @@ import compat  # noqa: F401  makes `import dassl` work; stands before it
 
 import torch
 from dassl.config import get_cfg_default
+from dassl.data.transforms.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import read_image
 from PIL import UnidentifiedImageError
@@ -83,14 +84,11 @@ def restore_cfg(results: dict[str, Any]) -> CfgNode:
     """
     cfg = get_cfg_default()
 
-    def merge_results(config: dict[str, Any]) -> None:
-        given = CfgNode(config)
-        train.rename_keys(cfg, given)
-        cfg.merge_from_other_cfg(given)
-
     source = "the header of the file" if "format" in results else "results.json"
-    train.merge_checked(f"the config in {source}", merge_results, results["config"])
-    cfg.MODEL.INIT_WEIGHTS = ""  # what its training started from, which may be gone
+    train.merge_checked(
+        f"the config in {source}", lambda config: train.merge_settings(cfg, CfgNode(config)), results["config"]
+    )
+    cfg.MODEL.INIT_WEIGHTS = cfg.TEST.CALIBRATION = ""  # what its training started from, and what its test used
     train.find_paths(cfg)
     return cfg
 
@@ -179,6 +177,13 @@ def _build(run: str | Path, results: dict[str, Any], cfg: CfgNode, class_names: 
         return build_without_data(cfg, class_names, sha256)
     except OtherWeights as error:
         raise ValueError(f"{run} {error}") from error
+
+
+def test_views(trainer: ClipTrainer) -> list[Any]:
+    """The transforms that a run's test images got, one a view."""
+    _, views = trainer.transforms()
+    views = views or build_transform(trainer.cfg, is_train=False)
+    return views if isinstance(views, list) else [views]
 
 
 class ImageFiles(Dataset):

@@ -1,7 +1,8 @@
 """Tables of finished runs: ours by their `results.json`, those of CoOp and MaPLe by their `log.txt`.
 
-    python -m tools.results output [--protocol base2new|xd|dg|fewshot] [--format text|markdown|csv|latex] [--paper]
+    python -m tools.results output [--protocol base2new|xd|dg|fewshot|open_set] [--format text|markdown|csv|latex]
     python -m tools.results output --metric ece --metric aurc_uncertainty
+    python -m tools.results output --protocol open_set [--metric fpr95_open_entropy] [--metric auroc_open]
 
 Mean and standard deviation (that of a sample, n - 1) over seeds; the harmonic mean (HM) is of the two means. What is
 missing is named below the table; an average is over the data sets that every column has, and says over how many.
@@ -17,7 +18,7 @@ from tools.common.commands import argument_parser
 from tools.common.layout import PROTOCOLS
 from tools.common.pipes import ending_quietly
 from tools.common.safe_text import escaped
-from tools.results.render import FORMATS, render, table_of, with_notes
+from tools.results.render import FORMATS, heading, render, tables_of, with_notes
 
 
 @ending_quietly()
@@ -43,7 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
         "--metric",
         action="append",
         default=[],
-        help="any figure of results.json (repeatable, a table for each; accuracy)",
+        help="any figure of results.json (repeatable, a table for each; default: accuracy, of open_set "
+        "auroc_open_confidence); in open_set also without its score, for all scores",
     )
     parser.add_argument("--plot", metavar="FILE.png", help="fewshot: curves of accuracy over shots as a picture")
     args = parser.parse_args(arguments)
@@ -53,7 +55,9 @@ def main(arguments: list[str] | None = None) -> None:
         if args.plot and args.metric not in ([], ["accuracy"]):
             raise ValueError("--plot draws the accuracy: give no other --metric with it")
         shown = [
-            table_of(
+            table
+            for figure in args.metric or [""]
+            for table in tables_of(
                 args.output,
                 args.protocol,
                 figure=figure,
@@ -65,7 +69,6 @@ def main(arguments: list[str] | None = None) -> None:
                 seeds=args.seed,
                 source=args.source,
             )
-            for figure in args.metric or ["accuracy"]
         ]
         texts = [render(table, args.format, args.paper, args.raw) for table in shown]
         if args.plot:
@@ -81,9 +84,9 @@ def main(arguments: list[str] | None = None) -> None:
             print("\n".join(notes), file=sys.stderr)
         return
     parts = [with_notes(text, notes, args.format) for text, notes in texts]
-    if args.metric:
+    if args.metric or args.protocol == "open_set":
         mark = "% " if args.format == "latex" else ""
-        parts = [f"{mark}{table.figure}\n\n{part}" for table, part in zip(shown, parts)]
+        parts = [f"{mark}{heading(table)}\n\n{part}" for table, part in zip(shown, parts)]
     print("\n\n".join(parts))
 
 

@@ -122,11 +122,11 @@ def is_backbone(name: str) -> bool:
 
 
 def display_name(dataset: str) -> str:
-    """A data set's name in the paper; of others that of the config file."""
-    return DATASETS.get(dataset, dataset)
+    """A data set's name in the paper; of others that of the config file. Of two, joined by "/", both names."""
+    return " / ".join(DATASETS.get(name, name) for name in dataset.split("/"))
 
 
 def in_order(datasets: Iterable[str]) -> list[str]:
     """Data sets in the paper's order, then those that it does not have, by name."""
     order = {name: index for index, name in enumerate(DATASETS)}
-    return sorted(datasets, key=lambda name: (order.get(name, len(order)), name))
+    return sorted(datasets, key=lambda names: [(order.get(name, len(order)), name) for name in names.split("/")])

@@ -13,19 +13,21 @@ from tabulate import tabulate
 from tools.common.layout import PROTOCOLS
 from tools.common.safe_text import escaped, safe_cell
 from tools.results import published
-from tools.results.runs import find_runs
+from tools.results.runs import NEAR, find_runs
 from tools.results.tables import (
     Column,
     SeedMean,
     Table,
     build_table,
     direction,
+    open_set_part,
     paper_numbers,
     seeds_name,
     shots_name,
     shots_of,
 )
 
+DEFAULT_FIGURES = {"open_set": "auroc_open_confidence"}
 FORMATS = ("text", "markdown", "csv", "latex")
 NOTHING = "–"
 
@@ -66,6 +68,12 @@ def render(table: Table, output_format: str = "text", paper: bool = False, raw: 
     if output_format == "csv":
         return _csv(table, numbers, paper, raw), notes
     return _grid(table, numbers, output_format), notes
+
+
+def heading(table: Table) -> str:
+    """What a table shows, in one line."""
+    whose = {"near": ", near: images of the new classes", "far": ", far: images of other data sets"}
+    return f"{table.figure}{whose.get(table.part, '')}"
 
 
 def _legend(column: Column) -> str:
@@ -173,6 +181,8 @@ def _csv(table: Table, numbers: dict, paper: bool, raw: bool) -> str:
                     shots, name = shots_of(metric), "Accuracy"
                 if table.figure != "accuracy":
                     name = table.figure if name == "Accuracy" else f"{name} {table.figure}"
+                    if table.part:
+                        name = f"{table.part} {name}"
                 texts = [table.protocol, row, column.trainer, column.config]
                 protocol, dataset, trainer, config = texts if raw else map(safe_cell, texts)
                 line = [protocol, dataset, len(table.averaged) if row == "average" else 1, shots]
@@ -192,7 +202,8 @@ def table_of(
     protocol: str = "base2new",
     *,
     join_configs: bool = False,
-    figure: str = "accuracy",
+    figure: str = "",
+    part: str = "",
     **filters,
 ) -> Table:
     """The table of the runs below one or several output folders.
@@ -200,13 +211,16 @@ def table_of(
     Args:
         output: the folder or folders.
         protocol: one of `PROTOCOLS`.
-        join_configs, figure: as in `build_table`.
+        join_configs: as in `build_table`.
+        figure: as in `build_table`; by default the protocol's in `DEFAULT_FIGURES`, else the accuracy.
+        part: of an open set near (default) or far.
         filters: datasets, trainers, configs, shots, seeds and source, as in `tools.results.find_runs`.
 
     Raises:
         FileNotFoundError: there is no run of this kind.
         ValueError: as `find_runs` and `build_table`.
     """
+    figure = figure or DEFAULT_FIGURES.get(protocol, "accuracy")
     runs = find_runs(output, protocol, **filters)
     given = {name: list(values) for name, values in filters.items() if values and name != "source"}
     if all(run.part == "source" for run in runs):
@@ -215,7 +229,11 @@ def table_of(
         raise FileNotFoundError(
             f"no run of {protocol} below {' '.join(map(str, outputs))}{chosen}; such runs lie in {PROTOCOLS[protocol]}"
         )
-    table = build_table(runs, join_configs=join_configs, seeds=given.get("seeds", ()), figure=figure)
+    shown = runs
+    if protocol == "open_set":
+        part = part or NEAR
+        shown = open_set_part(runs, part, figure)
+    table = build_table(shown, join_configs=join_configs, seeds=given.get("seeds", ()), figure=figure, part=part)
     there: dict[str, set[Any]] = {
         "datasets": {run.dataset for run in runs},
         "trainers": {run.trainer for run in runs},
@@ -227,6 +245,16 @@ def table_of(
         if absent:
             table.missing.append(f"no run at all of {name} {', '.join(absent)}")
     return table
+
+
+def tables_of(output: str | Path | Iterable[str | Path], protocol: str = "base2new", **options) -> list[Table]:
+    """As `table_of`, of an open set both tables: near, and far where a run has seen images of other data sets."""
+    tables = [table_of(output, protocol, **options)]
+    if protocol == "open_set":
+        filters = {name: value for name, value in options.items() if name not in ("figure", "join_configs")}
+        if any(run.part != NEAR for run in find_runs(output, protocol, **filters)):
+            tables.append(table_of(output, protocol, part="far", **options))
+    return tables
 
 
 def text_table(

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import yaml
 
-from tools.common.layout import HALVES, PROTOCOLS, Place, parse, training_set, trains_nothing
+from tools.common.layout import HALVES, PROTOCOLS, Place, parse, split_source, training_set, trains_nothing
 from tools.common.paths import ROOT
 
 CONFIGS = ROOT / "configs" / "datasets"
@@ -32,6 +32,9 @@ VARIANTS = {
     "imagenet": ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"),
     "shapes": ("shapesv2", "shapes_sketch", "shapes_a", "shapes_r"),
 }
+
+# What the figures of the new classes are called on an open set; those of other data sets have these sets' names
+NEAR = "near"
 
 # Among results of the same part that of a test of its own goes before that of the test that ends training
 RANKS = {"train_base": 1, "all": 1}
@@ -65,16 +68,17 @@ class Run:
     """One run of one part of a protocol.
 
     Attributes:
-        protocol: base2new, xd, dg or fewshot, as was asked for.
+        protocol: base2new, xd, dg, fewshot or open_set, as was asked for.
         dataset: what it was tested on, by the name of its config file.
         shots: training images a class; 0 for zero-shot CLIP, -1 for all.
         trainer: by its folder.
         config: by its folder; with folders below it, joined by "/".
         seed: 0 where the folder names none.
-        part: base or new; source or target; in the few-shot protocol all.
+        part: base or new; source or target; in the few-shot protocol all; of an open set near, or the other data set.
         source: in xd and dg what it was trained on; else empty.
         accuracy: in percent; None if there is no result.
         metrics: all figures of `results.json`, among them the accuracy and CDC's uncertainty; of a log accuracy and F1.
+            Of an open set those of the part, and those of the known classes.
         path: of the file that the accuracy is from, or of the folder of a run without a result.
         problem: why there is no result; empty if there is one.
         backbone: name or path of the run's CLIP, as in its config; empty if the run does not tell, or has no result.
@@ -147,20 +151,21 @@ def find_runs(
     if protocol not in PROTOCOLS:
         raise ValueError(f"the protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
     wanted = [set(values) for values in (trainers, configs, shots, seeds)]
+    places = _places([output] if isinstance(output, (str, Path)) else output)
+    if protocol in ("xd", "dg"):
+        places = [_beside_training(place) for place in places]
+        wanted[1] = {split_source(config)[0] for config in wanted[1]}
     places = [
         place
-        for place in _places([output] if isinstance(output, (str, Path)) else output)
+        for place in places
         if (place.kind in HALVES) == (protocol == "base2new")
+        and (place.kind == "open_set") == (protocol == "open_set")
         and _passes(wanted[0], place.trainer)
         and _passes(wanted[1], place.config)
         and (_passes(wanted[2], place.shots) or place.shots == 0)
         and _passes(wanted[3], place.seed)
     ]
-    if protocol in ("xd", "dg"):
-        places = [replace(place, source=_source_told(place)) for place in places]
-        source = source or _source_of(places, protocol)
-    else:
-        source = ""
+    source = source or _source_of(places, protocol) if protocol in ("xd", "dg") else ""
     candidates: dict[tuple, list[tuple[int, Found]]] = {}
     wanted_datasets = set(datasets)
     for place in places:
@@ -174,9 +179,27 @@ def find_runs(
         if protocol == "fewshot" and trained and key[0] not in trained:
             continue
         result = _choose(ranked)
-        found = (result.accuracy, result.metrics, result.path, result.problem, result.backbone)
-        runs.append(Run(protocol, *key, source, *found))
+        results = _by_set(result) if protocol == "open_set" else {key[-1]: result}
+        for part, own in results.items():
+            found = (own.accuracy, own.metrics, own.path, own.problem, own.backbone)
+            runs.append(Run(protocol, *key[:-1], part, source, *found))
     return runs
+
+
+def _by_set(result: Result) -> dict[str, Result]:
+    """The result of a test on an open set by the names of the sets of images that the model does not know.
+
+    The figures of a set are called `<set>/<figure>`.
+    """
+    known = {name: value for name, value in result.metrics.items() if "/" not in name}
+    own: dict[str, dict[str, float]] = {}
+    for name, value in result.metrics.items():
+        if "/" in name:
+            own.setdefault(name.partition("/")[0], {})[name.partition("/")[2]] = value
+    if not own:
+        problem = result.problem or f"{result.path} has no figures of an open set"
+        return {NEAR: replace(result, accuracy=None, problem=problem)}
+    return {name: replace(result, metrics={**known, **metrics}) for name, metrics in own.items()}
 
 
 def _passes(wanted: set, value) -> bool:
@@ -208,14 +231,23 @@ def _fail(error: OSError) -> None:
     raise error
 
 
+def _beside_training(place: Found) -> Found:
+    """A place in xd or dg with its source, and a test under the config of its training, without the scripts' mark."""
+    if place.kind != "evaluation":
+        return place
+    config, marked = split_source(place.config)
+    if trains_nothing(place.trainer):  # whatever the source, it is the same run
+        return replace(place, config=config)
+    source = _source_told(place) or (marked if (CONFIGS / f"{marked}.yaml").is_file() else None)
+    return replace(place, source=source, config=config if marked and marked == source else place.config)
+
+
 def _source_told(place: Found) -> str | None:
-    """The data set on which a tested run was trained, by its `results.json`, else by its log; None if neither tells.
+    """The data set on which a run of "evaluation" was trained, by its `results.json` or its log; None if neither tells.
 
     Raises:
         ValueError: the `results.json` is broken.
     """
-    if place.kind != "evaluation":
-        return None
     path = place.path / "results.json"
     if path.is_file():
         content = _content(path)
@@ -256,6 +288,8 @@ def _part(place: Found, protocol: str, source: str) -> str:
     """The part of a protocol that a place is of; empty if it has none in it."""
     if protocol == "base2new":
         return place.classes
+    if protocol == "open_set":
+        return "open"
     if protocol == "fewshot":
         return "all" if place.kind == "all" or place.shots == 0 else ""
     if place.dataset == source:

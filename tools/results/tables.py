@@ -9,7 +9,9 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 from tools.results import published
-from tools.results.runs import Run
+from tools.results.runs import NEAR, Run
+
+OPEN_SET_PARTS = ("near", "far")
 
 # What a metric's result is called in sentences; in the few-shot protocol it is that with so many shots
 _RESULT = {"Base": "base result", "New": "new result", "Accuracy": "result"}
@@ -66,7 +68,9 @@ class Table(NamedTuple):
         source: the row that is trained on, and so no part of the average; empty if there is none.
         averaged: the data sets of the average; empty if there is no average.
         missing: a sentence for whatever is not there.
-        figure: what it shows of each run, by its name in `results.json`.
+        figure: what it shows of each run, by its name in `results.json`; of an open set also a name without its score,
+            for which all scores have columns.
+        part: of an open set near or far, else empty. Rows of far are `<data set>/<other data set>`.
     """
 
     protocol: str
@@ -76,6 +80,7 @@ class Table(NamedTuple):
     averaged: list[str]
     missing: list[str]
     figure: str = "accuracy"
+    part: str = ""
 
 
 def direction(figure: str) -> str:
@@ -85,13 +90,47 @@ def direction(figure: str) -> str:
     return "lower" if figure.startswith(_LOWER) else ""
 
 
+def open_set_part(runs: Iterable[Run], part: str, figure: str) -> list[Run]:
+    """The runs of one part of an open set, with what `build_table` takes for data set and part.
+
+    Args:
+        runs: of the protocol open_set.
+        part: near, images of new classes; or far, images of other data sets.
+        figure: as of `Table`. A run stands there once for each score that it has.
+
+    Returns:
+        Runs whose `dataset` is the row of the table, and whose `part` is the score, or empty.
+
+    Raises:
+        ValueError: no such part.
+    """
+    if part not in OPEN_SET_PARTS:
+        raise ValueError(f"the part of an open set must be one of {', '.join(OPEN_SET_PARTS)}, got {part!r}")
+    chosen = []
+    for run in runs:
+        if (run.part == NEAR) == (part == "near"):
+            row = run.dataset if part == "near" else f"{run.dataset}/{run.part}"
+            scores = [name[len(figure) + 1 :] for name in run.metrics if name.startswith(f"{figure}_")]
+            if figure in run.metrics or not scores:
+                chosen.append(replace(run, dataset=row, part=""))
+            else:
+                for score in scores:
+                    chosen.append(replace(run, dataset=row, part=score, accuracy=run.metrics[f"{figure}_{score}"]))
+    return chosen
+
+
 def harmonic_mean(a: float, b: float) -> float:
     """Harmonic mean of two accuracies, 0 if one of them is."""
     return 2 * a * b / (a + b) if a and b else 0.0
 
 
 def build_table(
-    runs: Iterable[Run], *, join_configs: bool = False, seeds: Iterable[int] = (), figure: str = "accuracy"
+    runs: Iterable[Run],
+    *,
+    join_configs: bool = False,
+    seeds: Iterable[int] = (),
+    figure: str = "accuracy",
+    part: str = "",
 ) -> Table:
     """The table of the runs of one protocol.
 
@@ -104,6 +143,7 @@ def build_table(
         seeds: the seeds that each cell is to have; by default those that its column group has anywhere.
         figure: what to show of each run, by its name in `results.json`. Of figures other than the accuracy there is no
             harmonic mean.
+        part: near or far of runs from `open_set_part`, which has chosen what to show where it has given them scores.
 
     Raises:
         ValueError: there are no runs, none in xd and dg is a test on another data set, configs to be joined have
@@ -144,12 +184,12 @@ def build_table(
         titles = ", ".join(_title(key, groups) for key in untested)
         missing.append(f"tests on other data sets of what is trained on {published.display_name(source)}: {titles}")
     averaged = _average(columns, [dataset for dataset in datasets if dataset != source])
-    return Table(protocol, columns, datasets, source, averaged, missing, figure)
+    return Table(protocol, columns, datasets, source, averaged, missing, figure, part)
 
 
 def _showing(run: Run, figure: str) -> Run:
     """A run with another figure in the place of its accuracy, as if it had no result where it has no such figure."""
-    if figure == "accuracy" or run.accuracy is None:
+    if figure == "accuracy" or run.accuracy is None or (run.protocol == "open_set" and run.part):
         return run
     value = run.metrics.get(figure)
     return replace(run, accuracy=value, problem="" if value is not None else f"{run.path} has no {figure}")
@@ -185,13 +225,16 @@ def _metrics(protocol: str, runs: list[Run], figure: str) -> tuple[str, ...]:
     if protocol == "fewshot":
         numbers = sorted({run.shots for run in runs}, key=lambda shots: (shots == -1, shots))
         return tuple(shots_name(shots) for shots in numbers)
-    return ("Accuracy",)
+    scores = dict.fromkeys(run.part for run in runs if protocol == "open_set" and run.part)
+    return tuple(scores) or ("Accuracy",)
 
 
 def _metric(run: Run) -> str:
     """The metric that a run's accuracy, or what is shown in its place, is of."""
     if run.protocol == "base2new":
         return run.part.capitalize()
+    if run.protocol == "open_set" and run.part:
+        return run.part
     return shots_name(run.shots) if run.protocol == "fewshot" else "Accuracy"
 
 
@@ -264,7 +307,8 @@ def _lacking(column: Column, accuracies: dict[str, dict[int, float]], runs: list
             results = " and ".join(f"no {_RESULT[metric]}" for metric in lack)
         else:
             results = f"no result with {', '.join(lack)}"
-        why = [reasons[metric, seed] for seed in seeds for metric in lack if (metric, seed) in reasons]
+        named = dict.fromkeys([*lack, "Accuracy"])  # a run without any result has no score
+        why = [reasons[metric, seed] for seed in seeds for metric in named if (metric, seed) in reasons]
         where = f"{column.title}, {published.display_name(runs[0].dataset)}, {seeds_name(seeds)}"
         sentences.append(f"{where}: {results}" + (f" ({'; '.join(why)})" if why else ""))
     return sentences

@@ -29,8 +29,8 @@ from tools.sweep.engine import LOGS, Failure, Run, clear_logs
 from tools.sweep.sweep import do_runs
 from tools.sweep.work import perform
 
-# Settings that say where things lie, and change no result
-WHERE = ("DATASET.ROOT", "DATASET.IMAGES_OUTSIDE", "OUTPUT_DIR", "TRAINER.CDC.FEATURE_BANK_DIR")
+# Settings that say where things lie, and change no result; a calibration adds figures of its own
+WHERE = ("DATASET.ROOT", "DATASET.IMAGES_OUTSIDE", "OUTPUT_DIR", "TEST.CALIBRATION", "TRAINER.CDC.FEATURE_BANK_DIR")
 
 
 @dataclass(frozen=True)

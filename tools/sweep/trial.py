@@ -31,7 +31,7 @@ from tools.sweep.work import tail
 
 PROGRAM = "train.py"
 SWEEP = ["base2new", "--trainers", "CDC/tiny_text", "CoOp", "--datasets", "digits", "--seeds", "1", "2"]
-SETTINGS = ["OPTIM.MAX_EPOCH", "25", "TRAIN.CHECKPOINT_FREQ", "1"]
+SETTINGS = ["OPTIM.MAX_EPOCH", "200", "TRAIN.CHECKPOINT_FREQ", "1"]
 PATIENCE = 900.0  # seconds until something must have happened
 
 
@@ -145,7 +145,7 @@ class Trial:
         """A training that has done a part of its epochs, and its process; of a node, if its raylet is given."""
         for process, folder in programs(self.output):
             share = progress_of(tail(Path(folder, "log.txt")))
-            if share and 0.1 < share < 0.8 and (raylet is None or raylet in _ancestors(process)):
+            if share and 0.1 < share < 0.5 and (raylet is None or raylet in _ancestors(process)):
                 return process, folder
         return None
 

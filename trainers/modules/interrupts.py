@@ -1,25 +1,28 @@
-"""Ctrl-C where a training can stop, and never lost."""
+"""Ctrl-C, and being told to end, where a training can stop; and never lost."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 class Interrupts:
-    """Whether Ctrl-C came while it was put off (`interrupts_put_off`)."""
+    """What came while it was put off (`interrupts_put_off`)."""
 
     def __init__(self) -> None:
-        self.came = False
+        self.came: int | None = None
+        self.handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if it came."""
-        if self.came:
-            self.came = False
-            raise KeyboardInterrupt
+        """Let the first signal that came take effect: KeyboardInterrupt, or as its handler has it."""
+        number, self.came = self.came, None
+        if number is not None:
+            self.handlers[number](number, None)
 
 
 @contextmanager
@@ -30,23 +33,31 @@ def interrupts_put_off() -> Iterator[Interrupts]:
     forks, as when workers are started to read images, or in a destructor, Python prints the exception and goes on.
     A flag is not lost there.
 
-    Outside the main thread, and where the process ignores SIGINT, nothing is changed. The handler that was there is
-    restored at the end.
+    The same holds for SIGTERM and SIGHUP where the program has handlers for them, but that these wait however often
+    they come: who stops a script stops this process by both, and a terminal sends Ctrl-C to it besides.
+
+    Outside the main thread, and where the process ignores a signal, nothing is changed. The handlers that were there
+    are restored at the end.
     """
     interrupts = Interrupts()
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
+    if threading.current_thread() is not threading.main_thread():
         yield interrupts
         return
 
     def note(number: int, frame: FrameType | None) -> None:
-        if interrupts.came:
-            before(number, frame)
-        interrupts.came = True
+        if number == signal.SIGINT == interrupts.came:
+            interrupts.handlers[number](number, frame)
+        if interrupts.came is None or number == signal.SIGINT:
+            interrupts.came = number
 
-    signal.signal(signal.SIGINT, note)
+    for number in SIGNALS:
+        before = signal.getsignal(number)
+        if callable(before):
+            interrupts.handlers[number] = before
+            signal.signal(number, note)
     try:
         yield interrupts
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in interrupts.handlers.items():
+            signal.signal(number, handler)
     interrupts.check()

@@ -22,6 +22,9 @@ from torch import Tensor
 from .files import atomic_write
 
 FILE_NAME = "predictions.npz"
+CALIBRATED_FILE_NAME = "predictions_calibrated.npz"  # the same, after calibration
+
+NO_CLASS = -1  # the label of an image of none of the classes
 
 # Below what scores that mean something can be: a method may have a finite number for the logarithm of 0
 _NONE = -1e20
@@ -37,12 +40,12 @@ def describe(scores: Tensor, label: Tensor) -> dict[str, Tensor]:
 
     Args:
         scores: `(B, C)` logits or log-probabilities, of any precision.
-        label: `(B,)`, in 0 to C - 1.
+        label: `(B,)`, in 0 to C - 1, or `NO_CLASS`.
 
     Returns:
         By name, each `(B,)`: label; prediction; confidence, the largest probability; label_log_prob, the log of the
-        label's probability, at most 0, and -inf where the label has no evidence; entropy, in [0, log C], in nats;
-        sum_of_squares, that of all probabilities, in [1 / C, 1].
+        label's probability, at most 0, and -inf where the label has no evidence or is `NO_CLASS`; entropy, in
+        [0, log C], in nats; sum_of_squares, that of all probabilities, in [1 / C, 1].
 
     Raises:
         ValueError: the shapes do not fit.
@@ -55,11 +58,12 @@ def describe(scores: Tensor, label: Tensor) -> dict[str, Tensor]:
     log_prob = scores.double().log_softmax(dim=1)
     log_prob = log_prob.masked_fill(log_prob < _NONE, -math.inf)
     probability = log_prob.exp()
+    own = log_prob.gather(1, label.masked_fill(label == NO_CLASS, 0)[:, None])[:, 0]
     return {
         "label": label,
         "prediction": scores.max(dim=1).indices,  # as the evaluator, also among equal scores
         "confidence": probability.amax(dim=1),
-        "label_log_prob": log_prob.gather(1, label[:, None])[:, 0],
+        "label_log_prob": own.masked_fill(label == NO_CLASS, -math.inf),
         "entropy": torch.special.entr(probability).sum(dim=1),
         "sum_of_squares": probability.square().sum(dim=1),
     }

@@ -9,7 +9,16 @@ import pytest
 
 import trainers
 from helpers import ROOT
-from tools.common.layout import PATTERNS, PROTOCOLS, Place, config_folder, parse, training_set, trains_nothing
+from tools.common.layout import (
+    PATTERNS,
+    PROTOCOLS,
+    Place,
+    config_folder,
+    parse,
+    split_source,
+    training_set,
+    trains_nothing,
+)
 
 # By folder the attributes of Place, in their order
 PLACES = {
@@ -17,6 +26,7 @@ PLACES = {
     "base2new/test_base/dtd/shots_-1/MaPLe/a/b/seed1": ("test_base", "dtd", -1, "MaPLe", "a/b", 1),
     "base2new/test_new/dtd/shots_4/VPT/a+b/seed12": ("test_new", "dtd", 4, "VPT", "a+b", 12),
     "base2new/test_new/dtd/shots_4/ZeroshotCLIP/a/seed0": ("test_new", "dtd", 4, "ZeroshotCLIP", "a", 0),
+    "open_set/dtd/shots_16/MaPLe/a/b/seed1": ("open_set", "dtd", 16, "MaPLe", "a/b", 1),
     "dtd/CDC/tiny_-1shots/seed3": ("all", "dtd", -1, "CDC", "tiny", 3),
     "dtd/CDC/tiny_2shots_8shots/seed3": ("all", "dtd", 8, "CDC", "tiny_2shots", 3),
     "dtd/CDC/tiny+LR=0.1_8shots/seed3": ("all", "dtd", 8, "CDC", "tiny+LR=0.1", 3),
@@ -52,7 +62,7 @@ def test_folder_that_others_made_is_read(folder, values):
     "folder",
     ["", "digits", "seed1", "evaluation/seed1", "base2new/seed1", "dtd/CDC/tiny_16shots", "dtd/CDC/tiny/seed1",
      "CDC/vit_b16/dtd", "dtd/CDC/x_16shots/seed1b", "base2new/train_base/dtd/shots_16/CDC/seed1",
-     "base2new/CDC/tiny_16shots/seed1", "evaluation/CDC/tiny_16shots/seed1",
+     "base2new/CDC/tiny_16shots/seed1", "open_set/CDC/tiny_16shots/seed1", "evaluation/CDC/tiny_16shots/seed1",
      "base2new/other/dtd/shots_16/CDC/tiny/seed1", "base2new/train_base/dtd/shots_x/CDC/tiny/seed1"],
 )  # fmt: skip
 def test_folders_that_are_no_runs(folder):
@@ -65,6 +75,7 @@ def test_classes_that_are_tested():
         "train_base": "base",
         "test_base": "base",
         "test_new": "new",
+        "open_set": "base",
         "evaluation": "all",
         "all": "all",
     }
@@ -89,6 +100,8 @@ def test_data_set_in_the_path_of_a_training(folder, expected):
 def test_marks_of_a_config():
     assert config_folder("tiny") == "tiny"
     assert config_folder("tiny", "a=1", 0, "dtd") == "tiny+a=1+epoch0+from_dtd"
+    assert split_source("tiny+a=1+epoch0+from_dtd") == ("tiny+a=1+epoch0", "dtd")
+    assert split_source("tiny+a=1") == ("tiny+a=1", "")
 
 
 def test_trainers_that_train_nothing():
@@ -107,4 +120,4 @@ def test_page_shows_the_places():
     text = (ROOT / "docs/tables.md").read_text(encoding="utf-8")
     places = {place for places in PROTOCOLS.values() for place in places.split(" and ")}
     assert [place for place in places if f"| `{place}` |" not in text] == []
-    assert len(places) == 3
+    assert len(places) == 4

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from helpers import ROOT, SIZE, results_of
-from tools.predict.feature_file import describe, encode_images, list_images
-from tools.predict.features import main
+from tools.predict.feature_file import build_cfg, describe, encode_images, list_images
+from tools.predict.features import main, parse_arguments
 
 WORDS = ("TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.EVIDENCE_SCALE", 10.0)
 VIEWS = (*WORDS, "TRAINER.CDC.AUGMENTATIONS", [["normalize"], ["normalize"]])
@@ -72,6 +72,14 @@ def write(output, *arguments):
         return {name: file[name] for name in file.files}
 
 
+def test_options_are_taken_as_by_train(plain, tmp_path):
+    """Also under the names that keys once had, and whole numbers for real ones."""
+    options = ("TRAINER.CDC.LAMBDA", "2", "TRAINER.CDC.BETA", "1")
+    arguments = ("--output", tmp_path / "a.npz", *plain, "--trainer", "CDC", *options)
+    cfg = build_cfg(parse_arguments([str(argument) for argument in arguments]), None)
+    assert (cfg.TRAINER.CDC.INVARIANT_MAP.LAMBDA, cfg.TRAINER.CDC.BETA) == (2.0, 1.0)
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_features_of_a_run_classify_as_the_run_does(run_of, tmp_path, name):
     run, trainer = run_of(name)
@@ -93,7 +101,7 @@ def test_features_of_a_run_classify_as_the_run_does(run_of, tmp_path, name):
         scores = trainer.model_inference(batch)
         if name == "MMRL":  # classifies the classes trained on by more than the class token
             scores = trainer.model.logits(trainer.image_features(batch))
-        opinions = trainer.opinions(batch)
+        opinions = trainer.opinions(trainer.outputs(batch))
     torch.testing.assert_close(images.norm(dim=-1), torch.ones(images.shape[:-1]))
     if name == "CoCoOp":
         assert "text_features" not in content

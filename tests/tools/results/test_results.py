@@ -25,7 +25,7 @@ from helpers import GOLDEN, ROOT
 from tools.data.check import public_names
 from tools.results import published, render, table_of, tables, text_table
 from tools.results.__main__ import main
-from tools.results.render import FORMATS
+from tools.results.render import FORMATS, tables_of
 from tools.results.runs import Run, find_runs, read_logs, read_runs
 
 TRAININGS = json.loads((GOLDEN / "dassl_engine.json").read_text())["trainings"]
@@ -293,7 +293,7 @@ def test_links_are_followed_and_loops_end(tmp_path):
 def test_wrong_arguments(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no output folder .*nowhere"):
         find_runs(tmp_path / "nowhere", "base2new")
-    with pytest.raises(ValueError, match="must be one of base2new, xd, dg, fewshot, got 'b2n'"):
+    with pytest.raises(ValueError, match="must be one of base2new, xd, dg, fewshot, open_set, got 'b2n'"):
         find_runs(tmp_path, "b2n")
     with pytest.raises(ValueError, match="needs runs"):
         tables.build_table([])
@@ -389,6 +389,95 @@ def test_curves_are_of_the_accuracy(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert "--plot draws the accuracy" in capsys.readouterr().err
+
+
+# --- open sets
+
+
+def open_set(output, trainer, seed, sets, dataset="shapes", scores=("confidence", "entropy")):
+    """A run whose AUROC of the first score is as given by set, and of the next ones a point more each."""
+    folder = output / "open_set" / dataset / "shots_16" / trainer / "tiny" / f"seed{seed}"
+    figures = {"accuracy": 80.0, "ece": 5.0}
+    for name, auroc in sets.items():
+        own = {f"auroc_open_{score}": auroc + more for more, score in enumerate(scores)}
+        figures.update({f"{name}/{figure}": value for figure, value in {"images": 60.0, **own}.items()})
+    write_json(folder, 80.0, figures=figures, classes="base", seed=seed)
+
+
+def test_open_set_near_and_far(tmp_path):
+    for seed, near in ((1, 70.0), (2, 80.0)):
+        open_set(tmp_path, "CoOp", seed, {"near": near, "digits": 90.0, "textures": 60.0})
+        open_set(tmp_path, "CDC", seed, {"near": near + 10, "digits": 92.0, "textures": 70.0 + seed})
+        open_set(tmp_path, "CoOp", seed, {"near": 50.0, "textures": 40.0}, "digits")
+    both(tmp_path, "CoOp", 1, 80.0, 60.0)  # another protocol
+    near, far = tables_of(tmp_path, "open_set")
+    assert (near.figure, near.part, near.datasets) == ("auroc_open_confidence", "near", ["digits", "shapes"])
+    coop, cdc = near.columns
+    assert coop.cells["shapes", "Accuracy"][:3] == (75.0, pytest.approx(50**0.5), (1, 2))
+    assert cdc.cells["shapes", "Accuracy"].mean == 85.0
+    assert near.missing == ["CDC: no run on digits"]
+    assert (far.part, far.datasets) == ("far", ["digits/textures", "shapes/digits", "shapes/textures"])
+    coop, cdc = far.columns
+    assert cdc.cells["shapes/textures", "Accuracy"][:2] == (71.5, pytest.approx(0.5**0.5))
+    assert far.averaged == ["shapes/digits", "shapes/textures"]
+    assert coop.averages["Accuracy"].mean == 75.0
+    assert tables_of(tmp_path, "base2new")[0].datasets == ["shapes"]
+    assert [len(tables_of(tmp_path, "open_set", datasets=[name])[1].datasets) for name in ("digits", "shapes")] == [
+        1,
+        2,
+    ]
+
+
+def test_open_set_by_every_score(tmp_path):
+    """Each trainer has columns for its own."""
+    for seed in (1, 2):
+        open_set(tmp_path, "CoOp", seed, {"near": 70.0})
+        open_set(tmp_path, "CDC", seed, {"near": 75.0}, scores=("confidence", "entropy", "uncertainty"))
+    write_log(tmp_path / "open_set/shapes/shots_16/CDC/tiny/seed3", [])
+    (table,) = tables_of(tmp_path, "open_set", figure="auroc_open")
+    coop, cdc = table.columns
+    assert coop.metrics == ("confidence", "entropy")
+    assert cdc.metrics == ("confidence", "entropy", "uncertainty")
+    assert cdc.cells["shapes", "uncertainty"][:2] == (77.0, 0.0)
+    (sentence,) = table.missing
+    assert sentence.startswith("CDC, shapes, seed 3: no result with confidence, entropy, uncertainty (")
+    assert "holds no log with an evaluation" in sentence
+    with pytest.raises(ValueError, match=r"no run has the figure fpr95; there are accuracy, auroc_open_confidence"):
+        tables_of(tmp_path, "open_set", figure="fpr95")
+    with pytest.raises(ValueError, match="part of an open set must be one of near, far, got 'x'"):
+        table_of(tmp_path, "open_set", part="x")
+
+
+def test_open_set_of_a_command(tmp_path, capsys):
+    open_set(tmp_path, "CDC", 1, {"near": 75.0, "eurosat": 91.0}, "dtd")
+    main([str(tmp_path), "--protocol", "open_set", "--metric", "auroc_open_entropy", "--metric", "ece"])
+    near, far, *others = capsys.readouterr().out.split("\nCDC: config tiny, 16 shots, seed 1\n")
+    assert near.startswith("auroc_open_entropy, near: images of the new classes\n\n")
+    assert "76.00" in near
+    assert "auroc_open_entropy: higher is better" in near
+    assert far.strip().startswith("auroc_open_entropy, far: images of other data sets\n\n")
+    assert re.search(r"DTD / EuroSAT +92\.00", far)
+    assert "ece: lower is better" in others[0]
+    main([str(tmp_path), "--protocol", "open_set", "--metric", "auroc_open", "--format", "csv"])
+    lines = [line.split(",") for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [(line[1], line[6], line[7]) for line in lines] == [
+        ("dtd", "near confidence auroc_open", "75.0000"),
+        ("dtd", "near entropy auroc_open", "76.0000"),
+        ("dtd/eurosat", "far confidence auroc_open", "91.0000"),
+        ("dtd/eurosat", "far entropy auroc_open", "92.0000"),
+    ]
+
+
+def test_open_set_run_without_its_figures_is_named(tmp_path):
+    open_set(tmp_path, "CDC", 1, {"near": 75.0})
+    open_set(tmp_path, "CDC", 2, {})
+    (table,) = tables_of(tmp_path, "open_set")
+    (sentence,) = table.missing
+    assert sentence.startswith("CDC, shapes, seed 2: no result (")
+    assert sentence.endswith("results.json has no figures of an open set)")
+
+
+# --- averages
 
 
 def test_average_is_over_data_sets_and_its_deviation_over_seeds(tmp_path):
@@ -557,6 +646,25 @@ def test_source_by_results_json_alone(tmp_path):
     (place / "digits/seed1/results.json").write_text("{")
     with pytest.raises(ValueError, match=r"digits/seed1/results\.json is not a whole results\.json"):
         table_of(tmp_path, "xd")
+
+
+def test_source_by_the_mark_of_the_scripts(tmp_path):
+    """A test of a source that is not the usual one stands beside its training, told by files or by the mark alone."""
+    write_json(tmp_path / "digits/CoOp/tiny_1shots/seed1", 70.0)
+    write_json(tmp_path / "shapes/CoOp/tiny_1shots/seed1", 60.0)
+    place = tmp_path / "evaluation/CoOp"
+    write_json(place / "tiny+from_digits_1shots/letters/seed1", 50.0, model_dir="/o/digits/CoOp/tiny_1shots/seed1")
+    write_json(place / "tiny+from_digits_1shots/symbols/seed1", 40.0)
+    write_json(place / "tiny+from_elsewhere_1shots/letters/seed1", 30.0, trained_on={"dataset": "Shapes"})
+    for configs in ((), ["tiny"], ["tiny+from_digits"]):
+        table = table_of(tmp_path, "xd", source="digits", configs=configs)
+        assert [column.config for column in table.columns] == ["tiny"]
+        assert {row: cell.mean for (row, _), cell in table.columns[0].cells.items()} == {
+            "digits": 70.0,
+            "letters": 50.0,
+            "symbols": 40.0,
+        }
+    assert "tiny+from_elsewhere" in [run.config for run in find_runs(tmp_path, "xd", source="shapes")]
 
 
 def test_source_runs_without_tests_are_named(tmp_path):

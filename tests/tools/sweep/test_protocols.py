@@ -11,8 +11,10 @@ import time
 import pytest
 
 from helpers import ROOT
+from tools.common.layout import PROTOCOLS as LAYOUT
 from tools.common.layout import Place, trains_nothing
 from tools.results.runs import VARIANTS
+from tools.sweep.__main__ import NAMES
 from tools.sweep.protocols import PROTOCOLS, SETS, SHOTS, Wanted, command_of, plan_steps
 from tools.sweep.state import FINISHED, GOES_ON, NEW, expected, look, size, weights
 from tools.sweep.sweep import Plan, make_plan, say_states, say_time
@@ -36,6 +38,11 @@ def wanted(tmp_path):
         return Wanted(trainers, datasets, seeds, shots, settings, source, {**environment, **variables})
 
     return make
+
+
+def leave_calibration(output, place):
+    (output / place.folder).mkdir(parents=True, exist_ok=True)
+    (output / place.folder / "calibration.json").touch()
 
 
 def leave_training(output, place, finished=True):
@@ -77,6 +84,7 @@ CASES = {
     "xd": {"datasets": ("dtd",)},
     "dg": {"datasets": ("shapes",)},
     "fewshot": {"datasets": ("dtd",), "shots": (1, -1)},
+    "open_set": {"datasets": ("dtd", "digits")},
 }
 
 
@@ -177,7 +185,7 @@ def test_config_is_part_of_a_plan_side_by_side(wanted):
 @pytest.mark.parametrize(
     ("protocol", "options", "words"),
     [
-        ("xy", {}, "the protocol must be one of base2new, xd, dg, fewshot, got 'xy'"),
+        ("xy", {}, "the protocol must be one of base2new, xd, dg, fewshot, open_set, got 'xy'"),
         ("base2new", {"trainers": ("Foo", "CDC")}, "configs/trainers has no Foo; it has CDC,"),
         ("base2new", {"trainers": ("CDC/foo", "CoOp/bar")}, "CDC/foo.yaml, no configs/trainers/CoOp/bar.yaml"),
         ("base2new", {"datasets": ("dtdd", "nosuch")}, "configs/datasets has no dtdd, nosuch; it has "),
@@ -238,6 +246,62 @@ def test_finished_is_what_the_scripts_take_for_finished(wanted, trainer):
     best.touch()
     os.utime(best, ns=(10**16, 10**16))  # which is what is tested
     assert states() == [FINISHED, FINISHED]
+
+
+def call_finished(step, wish, answers):
+    return call(step, wish, answers, ASK="1")[1].returncode == 0
+
+
+@pytest.mark.parametrize("trainer", ["CDC", "ZeroshotCLIP"])
+@pytest.mark.parametrize("protocol", ["base2new", "xd"])
+def test_calibrated_tests_need_their_calibration(wanted, protocol, trainer):
+    wish = wanted((trainer,), CALIBRATED="1")
+    steps, answers = plan_steps(protocol, wish)
+    tests = [step for step in steps if step.calibrated]
+    assert len(tests) == 2 if protocol == "base2new" or trainer == "ZeroshotCLIP" else 1
+    for step in tests:
+        if step.trained:
+            leave_training(answers.output, step.trained)
+        write_results(answers.output / step.place.folder)
+
+    def finished():
+        states = look(tests, answers.output)
+        now = [states[step.place.folder] == FINISHED for step in tests]
+        assert [call_finished(step, wish, answers) for step in tests] == now
+        return any(now)
+
+    assert not finished()
+    for step in tests:
+        leave_calibration(answers.output, step.calibrated)
+    assert not finished()
+    for step in tests:
+        write_results(answers.output / step.place.folder, ece_calibrated=1.0)
+    assert finished()
+    for step in tests:
+        os.utime(answers.output / step.calibrated.folder / "calibration.json", ns=(2 * 10**18, 2 * 10**18))
+    assert not finished()
+
+
+def test_open_set_is_finished_with_all_its_far_sets(wanted):
+    wish = wanted(("CDC",), ("digits",))
+    steps, answers = plan_steps("open_set", wish)
+    test = steps[-1]
+    assert dict(test.variables) == {"FAR": "symbols textures"}
+    leave_training(answers.output, test.trained)
+    for figures, finished in (
+        ({}, False),
+        ({"symbols/images": 1.0}, False),
+        ({"symbols/images": 1.0, "textures/images": 1.0}, True),
+    ):
+        folder = answers.output / test.place.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "results.json").write_text(json.dumps({"figures": figures}, indent=1))
+        assert (look([test], answers.output)[test.place.folder] == FINISHED) == finished
+        assert call_finished(test, wish, answers) == finished
+    steps, _ = plan_steps("open_set", wanted(FAR="eurosat"))
+    assert dict(steps[-1].variables) == {"FAR": "eurosat"}
+    steps, _ = plan_steps("open_set", wanted(datasets=("eurosat",)))
+    assert dict(steps[-1].variables) == {"FAR": ""}  # no other set is there
 
 
 def test_expected_time_is_that_of_the_same_run_with_another_seed_or_of_other_sets(wanted):
@@ -303,7 +367,7 @@ def test_a_thousand_runs_are_planned_at_once(wanted):
 
 
 def test_every_protocol_has_its_defaults():
-    assert set(PROTOCOLS) == {"base2new", "xd", "dg", "fewshot"}
+    assert set(PROTOCOLS) == {*NAMES} == {*LAYOUT}
     text = (ROOT / "scripts/cdc/base2new_all.sh").read_text()
     listed = text.split("DATASETS:-")[1].split("}")[0].replace("\\", " ").split()
     assert listed == [*SETS]

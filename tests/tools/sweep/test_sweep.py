@@ -18,6 +18,8 @@ from tools.sweep.__main__ import split_settings
 TRAIN = """#!{python} -S
 import json, os, sys, time
 given = sys.argv[2:]
+if sys.argv[1] != "train.py":
+    sys.exit()
 folder = given[given.index("--output-dir") + 1]
 with open({folder!r} + "/called", "a") as file:
     file.write(folder + "\\n")

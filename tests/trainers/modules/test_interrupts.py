@@ -61,6 +61,30 @@ def test_a_second_one_takes_effect_at_once():
     assert interrupted(work) == ["first"]
 
 
+def test_being_told_to_end_waits_too_where_there_is_a_handler():
+    """However often it comes, and whatever comes with it, as when a script is stopped in a terminal."""
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    try:
+        with interrupts_put_off() as interrupts:
+            for number in (signal.SIGTERM, signal.SIGTERM):
+                os.kill(os.getpid(), number)
+                assert told == []
+            interrupts.check()
+            assert told == [signal.SIGTERM]
+            interrupts.check()
+
+        def work(interrupts, say):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
+                os.kill(os.getpid(), number)
+            say("after them")
+
+        assert interrupted(work) == ["after them"]
+        assert told == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_an_error_is_not_replaced():
     def work():
         with interrupts_put_off():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from helpers import ROOT, results_of
-from trainers.modules.predictions import Predictions, describe, read_predictions, write_predictions
+from trainers.modules.predictions import NO_CLASS, Predictions, describe, read_predictions, write_predictions
 from trainers.modules.uncertainty import calibration_metrics
 
 EVERY_TEST = {"path", "label", "prediction", "confidence", "label_log_prob", "entropy", "sum_of_squares"}
@@ -71,6 +71,19 @@ def test_label_without_evidence_has_no_likelihood(none):
     assert "nll" not in metrics
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics["brier"] == pytest.approx(50 * (2 + 2 * (1 / (1 + math.e)) ** 2))
+
+
+def test_image_of_no_class():
+    scores = torch.randn(3, 4)
+    found = describe(scores, torch.tensor([2, NO_CLASS, 0]))
+    known = describe(scores, torch.tensor([2, 1, 0]))
+    assert found.pop("label").tolist() == [2, -1, 0]
+    likelihood = known.pop("label_log_prob")
+    likelihood[1] = -math.inf
+    assert torch.equal(found.pop("label_log_prob"), likelihood)
+    assert all(torch.equal(values, known[name]) for name, values in found.items())
+    with pytest.raises(RuntimeError):
+        describe(scores, torch.tensor([2, NO_CLASS - 1, 0]))
 
 
 def test_batches_and_file(tmp_path):
@@ -198,7 +211,7 @@ def test_template_records_are_of_each_template(build_run, tmp_path):
     trainer.test()
     found, figures = read_predictions(tmp_path), results_of(tmp_path)["figures"]
     with torch.no_grad():
-        own = [trainer.opinions(batch["img"])[1] for batch in trainer.test_loader]
+        own = [trainer.opinions(trainer.outputs(batch["img"]))[1] for batch in trainer.test_loader]
     for m in range(trainer.options.N_TEMPLATES):
         opinions = [batch[m] for batch in own]
         confidence = torch.cat([opinion.log_prob.exp().amax(dim=1) for opinion in opinions])

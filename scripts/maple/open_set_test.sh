@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# MaPLe in the protocol of ../cdc/open_set_test.sh, which tells arguments, environment variables and folders:
+#
+#     bash scripts/maple/open_set_test.sh DATASET SEED [KEY VALUE ...]
+set -euo pipefail
+TRAINER=MaPLe exec bash "$(dirname "${BASH_SOURCE[0]}")/../cdc/open_set_test.sh" "$@"

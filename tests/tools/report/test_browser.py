@@ -1,0 +1,170 @@
+"""The report in a real browser. It needs Chromium, by the name CHROMIUM or as chromium or google-chrome on the path.
+
+Screenshots are kept in the folder that SCREENSHOTS names, if it is set.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from made_runs import arrays, base_to_new, two_systems
+from tools.report.__main__ import main
+
+pytest.importorskip("jinja2", reason="the report needs jinja2: pip install -e '.[report]'")
+pytest.importorskip("plotly", reason="the report needs plotly: pip install -e '.[report]'")
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[test]'")
+
+CHROMIUM = next(filter(None, map(shutil.which, (os.environ.get("CHROMIUM", ""), "chromium", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium or google-chrome (CHROMIUM names another)")
+
+HOSTILE = "</script><img src=x onerror=\"document.title='hit'\"><a href='javascript:1'>name</a>"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        # As root, as in a container, Chromium has no sandbox; it opens nothing but the pages of these tests.
+        own = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield own
+        own.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("browser")
+    two_systems(folder / "output", folder / "data")
+    names = [HOSTILE, "\u202eright to left", "long " * 60]
+    records = arrays([1, 1, 1, 2], [0, 0, 1, 2], templates=[[1, 1], [0, 1], [1, 1], [2, 2]])
+    base_to_new(folder / "output", "svhn<b>", "CDC", "vit_b16", 1, records, records, names=names)
+    base_to_new(folder / "output", "svhn<b>", "CoOp", "vit_b16", 1, records, records, names=names)
+    main([str(folder / "output"), "--output", str(folder / "report.html")])
+    return folder / "report.html"
+
+
+class Page:
+    """An open report, and all that it asked for and complained of."""
+
+    def __init__(self, browser, report, width, scheme="light", link=""):
+        self.requests, self.errors = [], []
+        self.view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.view.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.view.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.view.on("request", lambda request: self.requests.append(request.url))
+        self.view.goto(f"{report.as_uri()}{link}")
+
+    def show_all(self):
+        """Scroll through the page, as charts are drawn when they come into sight."""
+        for chart in self.view.locator("[data-chart]").all():
+            chart.scroll_into_view_if_needed()
+        self.view.wait_for_function(
+            "[...document.querySelectorAll('[data-chart]')].every((node) => node.data || node.querySelector('.empty'))"
+        )
+
+
+@pytest.fixture
+def opened(browser, report):
+    pages = []
+
+    def _open(width=1600, **options):
+        pages.append(Page(browser, report, width, **options))
+        return pages[-1]
+
+    yield _open
+    for page in pages:
+        page.view.close()
+        assert page.errors == []
+        assert [url for url in page.requests if not url.startswith(("data:", "blob:"))] == [report.as_uri()]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1600])
+def test_it_opens_without_errors_and_fits_the_width(opened, width, scheme):
+    page = opened(width, scheme=scheme)
+    page.show_all()
+    assert page.view.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.view.evaluate("document.documentElement.dataset.theme") == scheme
+    assert page.view.locator("[data-chart] .main-svg").count() >= 2 * 9
+    if os.environ.get("SCREENSHOTS"):
+        folder = Path(os.environ["SCREENSHOTS"])
+        folder.mkdir(parents=True, exist_ok=True)
+        page.view.screenshot(path=folder / f"report_{width}_{scheme}.png", full_page=True)
+
+
+def test_text_from_outside_is_shown_as_text(opened):
+    page = opened()
+    page.view.select_option("#dataset", "svhn<b>")
+    page.show_all()
+    assert page.view.title() == "CDC and its peers"
+    assert page.view.locator("img[src=x]").count() == 0
+    assert page.view.locator("a[href^=javascript]").count() == 0
+    confused = page.view.locator("[data-list=confusions] li").first.inner_text()
+    assert HOSTILE in confused
+    ticks = page.view.locator("[data-chart=classes] .ytick text").all_text_contents()
+    assert any(text.startswith("</script><img src=x") for text in ticks)
+
+
+def rows(page):
+    return page.view.locator("#table-base2new tbody tr td:first-child").all_inner_texts()
+
+
+def test_tables_sort_and_filter_and_the_average_stays_last(opened):
+    page = opened()
+    heads = page.view.locator("#table-base2new thead tr:last-child button")
+    heads.nth(0).click()
+    names = rows(page)
+    assert names[:-1] == sorted(names[:-1])
+    assert names[-1].startswith("average")
+    heads.nth(4).click()
+    values = page.view.locator("#table-base2new tbody tr:not(.average) td:nth-child(5)").all_inner_texts()
+    numbers = [float(text.split()[0]) for text in values]
+    assert numbers == sorted(numbers, reverse=True)
+    assert page.view.locator("#table-base2new th[aria-sort=descending]").count() == 1
+    page.view.fill("[data-filters=table-base2new]", "euro")
+    assert list(page.view.locator("#table-base2new tbody tr:visible td:first-child").all_inner_texts()) == ["EuroSAT"]
+
+
+def test_sections_fold_and_charts_of_opened_ones_are_drawn(opened):
+    page = opened()
+    page.view.click("#fold")
+    assert page.view.locator("section > details[open]").count() == 0
+    page.view.locator("#uncertainty > summary").click()
+    page.view.locator("[data-chart=risk]").scroll_into_view_if_needed()
+    page.view.wait_for_function("document.querySelector('[data-chart=risk]').data")
+
+
+def test_hovering_over_a_point_shows_its_numbers(opened):
+    page = opened()
+    chart = page.view.locator("[data-chart=scatter]")
+    chart.scroll_into_view_if_needed()
+    chart.locator(".point").first.hover(force=True)
+    page.view.wait_for_selector("[data-chart=scatter] .hovertext")
+    assert "HM" in chart.locator(".hovertext").first.text_content()
+
+
+def test_a_link_opens_the_place_of_a_systems_runs(opened):
+    page = opened(link="#eurosat/cdc")
+    assert page.view.evaluate("document.getElementById('eurosat/cdc').open")
+    assert page.view.input_value("#dataset") == "eurosat"
+    page.view.evaluate("location.hash = '#dtd/coop'")
+    page.view.wait_for_function("document.getElementById('dtd/coop').open")
+    assert page.view.input_value("#dataset") == "dtd"
+
+
+def test_another_data_set_and_base_change_the_charts(opened):
+    page = opened()
+    page.show_all()
+    before = page.view.evaluate("JSON.stringify(document.querySelector('[data-chart=gain]').data)")
+    page.view.select_option("#base", "CDC")
+    assert page.view.evaluate("JSON.stringify(document.querySelector('[data-chart=gain]').data)") != before
+    assert page.view.locator("[data-shows=base]").inner_text() == "CDC"
+
+
+def test_it_is_readable_by_keyboard(opened):
+    page = opened()
+    page.view.locator("#table-base2new thead tr:last-child button").first.focus()
+    page.view.keyboard.press("Enter")
+    assert page.view.locator("#table-base2new th[aria-sort]").count() == 1

@@ -1,0 +1,278 @@
+"""The report: what stands on the page, and that text from outside stays text."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("jinja2", reason="the report needs jinja2: pip install -e '.[report]'")
+pytest.importorskip("plotly", reason="the report needs plotly: pip install -e '.[report]'")
+
+from made_runs import NAMES, arrays, base_to_new, two_systems, write_run
+from tools.report.__main__ import main
+from tools.report.gather import gather
+from tools.report.page import render_page
+
+
+def embedded(page: str) -> dict:
+    """The data in a page."""
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def without_scripts(page: str) -> str:
+    return re.sub(r"<(script|style)\b.*?</\1>", "", page, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    two_systems(folder / "output", folder / "data")
+    return folder / "output"
+
+
+@pytest.fixture(scope="module")
+def page(output):
+    return render_page(gather([output]), "A title")
+
+
+def test_the_table_has_means_deviations_the_best_and_the_papers(page):
+    data, text = embedded(page), without_scripts(page)
+    (coop, cdc) = data["tables"]["base2new"]["columns"]
+    assert (coop["title"], cdc["title"]) == ("CoOp", "CDC")
+    assert cdc["cells"]["dtd"]["Base"] == {"mean": 87.5, "std": 17.678, "seeds": {"1": 75, "2": 100}}
+    assert cdc["averages"]["New"]["mean"] == 87.5
+    assert cdc["cells"]["dtd"]["HM"]["mean"] == 87.5
+    assert "87.50 ± 17.68" in text
+    assert "average of 2" in text
+    assert "paper 82.70 (+4.80)" in text  # of CDC on base classes of DTD
+    row = re.search(r'<tr class="" data-dataset="dtd">.*?</tr>', text, re.DOTALL)[0]
+    assert [("best" in cell) for cell in re.findall(r"<td[^>]*data-value[^>]*>", row)] == [False] * 3 + [True] * 3
+
+
+def test_details_are_means_over_the_seeds(page):
+    data = embedded(page)
+    found = {(own["dataset"], own["part"], own["system"]): own for own in data["details"]}
+    cdc = found["dtd", "new", "CDC"]
+    assert cdc["runs"] == 2
+    assert cdc["images"] == 4
+    assert cdc["classes"] == [100.0, 100.0, 50.0]
+    assert data["classes"][cdc["key"]] == list(NAMES)
+    assert cdc["confusions"] == [["green cup", "blue fish", 0.5]]
+    assert cdc["templates"]["accuracy"] == [75.0, 75.0]
+    assert found["dtd", "new", "CoOp"]["templates"] == {}
+
+
+def test_epochs_come_from_the_logs(page):
+    (own,) = embedded(page)["epochs"]
+    assert (own["dataset"], own["system"], own["meters"]["loss"]) == ("dtd", "CDC", [[1, 2], [2.0, 0.15]])
+
+
+def test_images_are_small_embedded_pictures_with_each_templates_opinion(page):
+    gallery = next(own for own in embedded(page)["galleries"] if own["dataset"] == "dtd" and own["part"] == "new")
+    rows = {row["title"]: row["cards"] for row in gallery["rows"]}
+    assert set(rows) == {
+        "CoOp: most certain mistakes",
+        "CDC: most conflict",
+        "CDC: most certain mistakes",
+        "judged differently by CoOp and CDC",
+    }
+    (card,) = rows["judged differently by CoOp and CDC"]
+    assert card["label"] == "red fish"
+    assert card["source"].startswith("data:image/webp;base64,")
+    assert [(own["system"], own["right"]) for own in card["verdicts"]] == [("CoOp", False), ("CDC", True)]
+    assert [own["prediction"] for own in card["templates"]] == ["red fish", "blue fish"]
+
+
+def test_what_was_run_has_the_keys_in_which_systems_differ(page):
+    text = without_scripts(page)
+    row = re.search(r"<bdi>OPTIM\.LR</bdi>.*?</tr>", text, re.DOTALL)[0]
+    assert re.findall(r'<td class="text">(.*?)</td>', row) == ["0.002", "0.0035"]
+    assert "DATASET.ROOT" not in text
+    assert "0" * 64 in text
+    assert "torch: 2.14.1" in text
+
+
+def test_runs_of_one_system_with_different_settings_are_told(tmp_path):
+    for seed, rate in ((1, 0.1), (2, 0.2)):
+        records = arrays([0], [0])
+        base_to_new(tmp_path, "dtd", "CoOp", "vit_b16", seed, records, records, optim={"LR": rate})
+    assert "CoOp: OPTIM.LR is 0.1 and 0.2" in gather([tmp_path]).facts["within"]
+
+
+HOSTILE = '<script>alert("x")</script>'
+TURNED = "\u202egnp.exe"
+
+
+def test_text_from_outside_stays_text(tmp_path):
+    names = [HOSTILE, f"</script><b>{TURNED}", "x" * 300]
+    records = arrays([0, 1, 1, 1], [0, 0, 1, 2], templates=[[0], [1], [1], [1]], paths=["a", "b", "<img src=x>", "d"])
+    base_to_new(tmp_path, "dtd", "CDC", "v<b>1", 1, records, records, names=names, optim={"NAME": HOSTILE})
+    base_to_new(tmp_path, "dtd", "CDC", "v2", 1, records, records, names=names)
+    page = render_page(gather([tmp_path]), HOSTILE)
+    assert page.count("<script") == 3
+    assert page.count("</script>") == 3 + page.count("<script") - 3
+    assert "alert(" not in re.sub(r"&lt;script&gt;alert|\\u003cscript>alert", "", without_scripts(page))
+    assert "<img" not in without_scripts(page)
+    assert "<b>" not in without_scripts(page)
+    assert "\u202e" not in page
+    assert names[0] in embedded(page)["classes"]["base2new/dtd/new"]
+
+
+def test_the_page_asks_for_nothing_else(page):
+    text = without_scripts(page)
+    assert "default-src 'none'" in text
+    assert not re.findall(r'(?:src|href)="(?!#|data:)', text)
+
+
+def test_runs_of_older_versions_stand_in_the_table_alone(tmp_path):
+    for part, classes in (("train_base", "base"), ("test_new", "new")):
+        write_run(
+            tmp_path / "base2new" / part / "dtd" / "shots_16" / "CoOp" / "vit_b16" / "seed1",
+            None,
+            accuracy=50.0,
+            classes=classes,
+        )
+    report = gather([tmp_path])
+    assert report.details == []
+    assert "2 of 2 results have no predictions.npz" in report.notes[0]
+    assert "50.00" in without_scripts(render_page(report, "t"))
+
+
+def test_a_broken_file_of_records_is_told_and_left_out(output, tmp_path):
+    shutil.copytree(output, tmp_path / "output")
+    path = tmp_path / "output/base2new/test_new/dtd/shots_16/CDC/vit_b16/seed2/predictions.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    report = gather([tmp_path / "output"])
+    assert any("is not a whole file of predictions" in note for note in report.notes)
+    (own,) = [own for own in report.details if (own["dataset"], own["part"], own["system"]) == ("dtd", "new", "CDC")]
+    assert own["runs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("records", "problem"),
+    [
+        (arrays([0, 7], [0, 0]), "class numbers beyond"),
+        (arrays([0, 0], [0, 0], [0.5, float("nan")]), "finite confidence"),
+    ],
+)
+def test_records_that_do_not_fit_are_left_out(tmp_path, records, problem):
+    base_to_new(tmp_path, "dtd", "CoOp", "vit_b16", 1, arrays([0, 0], [0, 0]), records, accuracy=50.0)
+    report = gather([tmp_path])
+    assert any(problem in note for note in report.notes)
+    assert [own["part"] for own in report.details] == ["base"]
+
+
+def test_runs_on_other_classes_are_not_averaged_together(tmp_path):
+    records = arrays([0, 0], [0, 0])
+    base_to_new(tmp_path, "dtd", "CoOp", "vit_b16", 1, records, records)
+    base_to_new(tmp_path, "dtd", "CoOp", "vit_b16", 2, records, records, names=["other", "names", "here"])
+    report = gather([tmp_path])
+    assert all(own["runs"] == 1 for own in report.details)
+    assert any("is of other classes" in note for note in report.notes)
+
+
+def test_images_outside_the_data_folder_are_not_embedded(tmp_path):
+    two_systems(tmp_path / "made", tmp_path / "private")
+    records = arrays([1, 1], [0, 0], paths=["../private/images/0.png", str(tmp_path / "private/images/1.png")])
+    base_to_new(tmp_path / "output", "dtd", "CDC", "vit_b16", 1, records, records, data=tmp_path / "data")
+    (tmp_path / "data").mkdir()
+    report = gather([tmp_path / "output"])
+    cards = [card for own in report.galleries for row in own["rows"] for card in row["cards"]]
+    assert all(card["source"] == "" for card in cards)
+    assert any("it lies outside the folder of the images" in note for note in report.notes)
+
+
+def test_of_many_classes_those_stay_in_which_systems_differ_most(tmp_path):
+    names = [f"class {index}" for index in range(21_000)]
+    label = [5, 20_999]
+    base_to_new(tmp_path, "dtd", "CoOp", "v", 1, *[arrays([5, 1], label)] * 2, names=names)
+    base_to_new(tmp_path, "dtd", "CDC", "v", 1, *[arrays([5, 20_999], label)] * 2, names=names)
+    report = gather([tmp_path])
+    assert all(len(own) == 300 and "class 20999" in own for own in report.classes.values())
+    cdc = [own for own in report.details if own["system"] == "CDC"]
+    assert all(len(own["classes"]) == 300 and own["classes"][-1] == 100.0 for own in cdc)
+
+
+def test_a_log_of_published_code_is_enough(tmp_path):
+    folder = tmp_path / "base2new"
+    for part in ("train_base", "test_new"):
+        run = folder / part / "dtd" / "shots_16" / "CoOp" / "vit_b16" / "seed1"
+        run.mkdir(parents=True)
+        (run / "log.txt").write_text(EVALUATED.format("base" if part == "train_base" else "new"), encoding="utf-8")
+    report = gather([tmp_path])
+    assert report.tables["base2new"].columns[0].cells["dtd", "New"].mean == 75.0
+    assert report.epochs[0]["meters"]["loss"] == [[1], [1.5]]
+    render_page(report, "t")
+
+
+EVALUATED = """\
+** Config **
+SEED: 1
+  SUBSAMPLE_CLASSES: {}
+epoch [1/1][1/1]\ttime 0.1 (0.1)\tdata 0.1 (0.1)\teta 0:00:00\tloss 1.0 (1.5)\tacc 50.0 (60.0)\tlr 2e-3
+Finished training
+Do evaluation on test set
+=> result
+* total: 4
+* correct: 3
+* accuracy: 75.00%
+* error: 25.00%
+* macro_f1: 75.00%
+"""
+
+
+def test_the_command_writes_one_file(output, tmp_path, capsys):
+    main([str(output), "--output", str(tmp_path / "report.html"), "--images", "0"])
+    assert "1 tables, 16 tests with records" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["empty"], "there is no run below empty"),
+        (["nowhere"], "there is no output folder nowhere"),
+        (["output", "--compare", "CoOp", "MaPLe"], "no system is called MaPLe; there are CoOp, CDC"),
+        (["output", "--output", "no/such/folder.html"], "No such file or directory"),
+        (["output", "--images", "-1"], "--images must be a number from 0 on"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_error(output, tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "output").symlink_to(output)
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("package", ["jinja2", "plotly"])
+def test_without_its_packages_the_command_names_the_extra(monkeypatch, capsys, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SystemExit) as ended:
+        main(["."])
+    assert ended.value.code == 2
+    assert f"{package} is not installed: pip install -e '.[report]'" in capsys.readouterr().err
+
+
+def test_an_open_set_has_a_table_of_scores_and_histograms_of_unknown_images(tmp_path):
+    records = arrays([0, 1, 1, 1], [0, 0, -1, -1], [0.9, 0.9, 0.1, 0.1])
+    records["out"], records["origin"] = np.array([False, False, True, True]), np.array(["base", "base", "near", "near"])
+    known = arrays([0, 1], [0, 0], [0.9, 0.9])
+    base_to_new(tmp_path, "dtd", "CoOp", "vit_b16", 1, known, known)
+    folder = tmp_path / "open_set" / "dtd" / "shots_16" / "CoOp" / "vit_b16" / "seed1"
+    metrics = {"accuracy": 50.0, "near/auroc_open_confidence": 100.0, "near/auroc_open_entropy": 75.0}
+    write_run(folder, records, figures=metrics)
+    report = gather([tmp_path])
+    (column,) = report.tables["open_set"].columns
+    assert column.cells["dtd", "confidence"].mean == 100.0
+    (own,) = report.open_sets
+    assert own["histograms"]["confidence"]["out"][2] == 100.0
+    assert own["histograms"]["confidence"]["right"][-3] == 100.0
+    assert "AUROC of each score" in render_page(report, "t")

@@ -1,0 +1,311 @@
+"""One owner per folder: who comes second is told, and a dead owner does not block."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from helpers import ROOT
+from trainers.modules import ownership
+from trainers.modules.ownership import FolderInUse, OwnershipLost, own_folder, owner_of, this_process
+
+OWN = """
+import sys, time
+sys.path.insert(0, "trainers/modules")
+from ownership import own_folder
+with own_folder(sys.argv[1]):
+    print("mine", flush=True)
+    time.sleep(60)
+"""
+
+
+def start(folder, code=OWN):
+    """A process that owns a folder."""
+    process = subprocess.Popen([sys.executable, "-c", code, folder], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "mine\n"
+    return process
+
+
+def end(process):
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def leave(folder, age=0.0, **changed):
+    """An owner's file, of this process but for what is changed, that was renewed last `age` seconds ago."""
+    folder.mkdir(exist_ok=True)
+    machine, number, started = this_process()
+    said = {"machine": machine, "number": number, "started": started, "host": "there", "since": "2030-01-01 00:00:00"}
+    path = folder / ".owner"
+    path.write_text(json.dumps([*{**said, **changed}.values(), "0"]))
+    os.utime(path, (time.time() - age,) * 2)
+
+
+def test_second_process_is_told_who_runs(tmp_path):
+    process = start(tmp_path / "run")
+    try:
+        (tmp_path / "run/log.txt").write_text("its log")
+        with pytest.raises(FolderInUse) as refused, own_folder(tmp_path / "run"):
+            pass
+        assert refused.value.owner == owner_of(tmp_path / "run")
+        assert refused.value.owner.process.number == process.pid
+        host = re.sub(r"[^\w.-]", "_", os.uname().nodename)
+        assert f"run is in use by process {process.pid} on {host} since 20" in str(refused.value)
+        assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".owner", "log.txt"]
+    finally:
+        end(process)
+
+
+def test_killed_process_owns_nothing(tmp_path):
+    process = start(tmp_path / "run")
+    process.kill()
+    while ownership._started(process.pid) != "ended":  # it stays in the table, as nobody has asked for its status
+        time.sleep(0.01)
+    with own_folder(tmp_path / "run"):
+        assert owner_of(tmp_path / "run").process.number == os.getpid()
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [".owner"]
+    end(process)
+    assert owner_of(tmp_path / "run") is None
+
+
+def test_folders_that_were_made_go_again_unless_something_is_in_them(tmp_path):
+    with own_folder(tmp_path / "a/b"):
+        assert (tmp_path / "a/b").is_dir()
+    assert list(tmp_path.iterdir()) == []
+    with own_folder(tmp_path / "a/b"):
+        (tmp_path / "a/file").touch()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["file"]
+    with own_folder(tmp_path / "a"):
+        (tmp_path / "a/file").unlink()
+    assert (tmp_path / "a").is_dir()
+
+
+def test_it_is_one_ownership_inside_another_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with own_folder(tmp_path / "run") as outer:
+        with own_folder("run") as inner:
+            assert inner is outer
+        inner.check()
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_threads_are_others(tmp_path):
+    said = []
+
+    def come():
+        try:
+            with own_folder(tmp_path):
+                said.append("mine")
+        except FolderInUse as refused:
+            said.append(refused.owner.process)
+
+    with own_folder(tmp_path):
+        thread = threading.Thread(target=come)
+        thread.start()
+        thread.join()
+    assert said == [this_process()]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"number": 2**31 - 1}, id="a number that no process has"),
+        pytest.param({"started": "12"}, id="an earlier process of this number"),
+    ],
+)
+def test_dead_owner_on_this_machine_does_not_block(tmp_path, changed):
+    leave(tmp_path, **changed)
+    with own_folder(tmp_path) as owned:
+        owned.check()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"", b"[", b"[1, 2]", b'["", 1e400, "", "", "", ""]', b'{"a": 1}', b"[" * 4000, b"\xff" * 10**6],
+)
+def test_owner_elsewhere_blocks_until_it_was_silent_for_long(tmp_path, broken):
+    """So does one whose file tells nothing, as after a power failure."""
+    leave(tmp_path, age=ownership.SILENT - 60, machine="another one")
+    with pytest.raises(FolderInUse, match=r"on there since 2030-01-01 00:00:00, which gave a sign of life 2\d\d s ago"):
+        own_folder(tmp_path).__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == [".owner"]
+    leave(tmp_path, age=ownership.SILENT + 60, machine="another one")
+    with own_folder(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+    (tmp_path / ".owner").write_bytes(broken)
+    with pytest.raises(FolderInUse, match="in use by a process that has not said which, which gave a sign of life"):
+        own_folder(tmp_path).__enter__()
+    os.utime(tmp_path / ".owner", (1, 1))
+    with own_folder(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_text_of_an_owner_is_not_printed_raw(tmp_path):
+    leave(tmp_path, machine="another one", host="there\n* accuracy: 99\x1b[2J")
+    with pytest.raises(FolderInUse) as refused:
+        own_folder(tmp_path).__enter__()
+    assert "accuracy" not in str(refused.value)
+
+
+def test_owners_file_that_is_none_is_told(tmp_path):
+    os.mkfifo(tmp_path / ".owner")
+    with pytest.raises(OSError, match="it should be a file that tells the folder's owner"):
+        own_folder(tmp_path).__enter__()
+
+
+def test_owner_gives_signs_of_life_and_sees_who_takes_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(ownership, "BEAT", 0.01)
+    with own_folder(tmp_path) as owned:
+        path = tmp_path / ".owner"
+        os.utime(path, (1, 1))
+        limit = time.monotonic() + 20
+        while path.stat().st_mtime < 2 and time.monotonic() < limit:
+            time.sleep(0.01)
+        assert path.stat().st_mtime > 2
+        leave(tmp_path, machine="another one", age=100)
+        with pytest.raises(OwnershipLost, match=r"process .* on there .* has taken over; nothing more is written"):
+            owned.check()
+        time.sleep(0.1)
+        assert time.time() - path.stat().st_mtime > 90  # it is no longer renewed
+    assert path.exists()
+    path.unlink()
+    with own_folder(tmp_path) as owned:
+        path.unlink()
+        with pytest.raises(OwnershipLost, match="was removed"):
+            owned.check()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_many_one_takes_over_at_a_time(tmp_path, monkeypatch, links):
+    """Threads are others, too; each finds the files that those before it left as they were killed."""
+    if not links:
+
+        def refuse(*_):
+            raise OSError(errno.EPERM, "no links here")
+
+        monkeypatch.setattr(ownership.os, "link", refuse)
+    inside, counts, refused = [], [], []
+
+    def come():
+        for _ in range(15):
+            try:
+                with own_folder(tmp_path):
+                    inside.append(1)
+                    counts.append(len(inside))
+                    time.sleep(0.002)
+                    inside.pop()
+                    dead = [this_process().machine, 2**31 - 1, "1", "there", "2030-01-01 00:00:00", len(counts)]
+                    # As if it were killed here: a live owner's file becomes a dead one's.
+                    (tmp_path / "dead").write_text(json.dumps(dead))
+                    os.replace(tmp_path / "dead", tmp_path / ".owner")
+            except FolderInUse:
+                refused.append(1)
+                time.sleep(0.002)
+
+    threads = [threading.Thread(target=come) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(counts) == {1}
+    assert len(counts) + len(refused) == 90
+    assert len(counts) > 10
+
+
+def test_takeover_that_was_cut_is_taken_over(tmp_path):
+    """A dead owner, and a second one that was killed between its link and its rename."""
+    leave(tmp_path, number=2**31 - 1)
+    first = owner_of(tmp_path)
+    (tmp_path / "x").write_text(json.dumps([*first.process, "there", "2030-01-01 00:00:00", "1"]))
+    os.rename(tmp_path / "x", tmp_path / f".owner.{first.key}")
+    (tmp_path / ".owner-left").touch()
+    assert owner_of(tmp_path) != first
+    with own_folder(tmp_path) as owned:
+        owned.check()
+        assert [path.name for path in tmp_path.iterdir()] == [".owner"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_forked_process_does_not_own_and_does_not_release(tmp_path):
+    with own_folder(tmp_path) as owned:
+        child = os.fork()
+        if child == 0:
+            try:
+                own_folder(tmp_path).__enter__()
+            except FolderInUse:
+                os._exit(7)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        owned.check()
+
+
+def test_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        own_folder(tmp_path / "file/run").__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_logs_of_a_failed_run_are_removed_by_who_owns_them(tmp_path):
+    def clean():
+        command = [sys.executable, "trainers/modules/ownership.py", tmp_path / "run"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    (tmp_path / "run/tensorboard").mkdir(parents=True)
+    for file in ("log.txt", "log.txt-2030-01-01", "tensorboard/events"):
+        (tmp_path / "run" / file).touch()
+    process = start(tmp_path / "run")
+    assert "in use" in clean().stderr
+    assert (tmp_path / "run/tensorboard/events").exists()
+    end(process)
+    (tmp_path / "run/results.json").touch()
+    assert clean().returncode == 0
+    assert (tmp_path / "run/log.txt").exists()
+    (tmp_path / "run/results.json").unlink()
+    assert clean().returncode == 0
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_process_is_told_from_others_where_there_is_no_proc(monkeypatch):
+    """As on macOS, where ps is asked."""
+    real = Path.read_text
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+
+    def read_text(path, *arguments, **options):
+        if path.parts[1] == "proc":
+            raise FileNotFoundError(path)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    ownership.this_machine.cache_clear()
+    try:
+        process = this_process()
+        assert process.started or not any(os.access(f"{folder}/ps", os.X_OK) for folder in os.get_exec_path())
+        assert process.alive() is True
+        assert process._replace(number=2**31 - 1).alive() is False
+    finally:
+        ownership.this_machine.cache_clear()
+
+
+def test_signal_ends_an_owner_without_a_trace(tmp_path):
+    process = start(tmp_path / "run")
+    process.send_signal(signal.SIGINT)
+    process.wait()
+    process.stdout.close()
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,1 @@
+"""Make trained runs as certain as they are right: `python -m tools.calibrate`."""

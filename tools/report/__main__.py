@@ -1,0 +1,83 @@
+"""One HTML page of all runs below an output folder: tables, charts, images, costs, and what was run.
+
+    python -m tools.report output [--output report.html] [--compare CoOp CDC] [--data DIR]
+
+The page is one file. It opens from disk or from a mail, without a server and without a network. It is read from each
+run's `results.json`, `predictions.npz` and log; of runs of CoOp's and MaPLe's own code from the log alone.
+It needs plotly and jinja2: pip install -e '.[report]'
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+from tools.common.commands import argument_parser
+from tools.common.layout import PROTOCOLS
+from tools.common.pipes import ending_quietly
+from tools.common.safe_text import escaped
+
+
+@ending_quietly()
+def main(arguments: list[str] | None = None) -> None:
+    parser = argument_parser("tools.report", __doc__)
+    parser.add_argument(
+        "outputs", nargs="+", metavar="OUTPUT", help="output folder of the runs; of several, all on one page"
+    )
+    parser.add_argument("--output", default="report.html", metavar="FILE.html", help="the page (default: report.html)")
+    parser.add_argument("--title", default="CDC and its peers", help="of the page")
+    parser.add_argument("--protocol", action="append", default=[], choices=PROTOCOLS, help="only this one (repeatable)")
+    parser.add_argument("--dataset", action="append", default=[], help="only this data set (repeatable)")
+    parser.add_argument("--trainer", action="append", default=[], help="only this trainer (repeatable)")
+    parser.add_argument("--config", action="append", default=[], help="only this config (repeatable)")
+    parser.add_argument("--seed", action="append", default=[], type=int, help="only this seed, missing if not there")
+    parser.add_argument("--source", default="", help="xd, dg: the data set trained on (default: what the logs name)")
+    parser.add_argument("--join-configs", action="store_true", help="all configs of a trainer as one system")
+    parser.add_argument(
+        "--compare", nargs=2, default=[], metavar="SYSTEM", help="show images that these two judge differently"
+    )
+    parser.add_argument("--images", type=int, default=6, help="images in a row of the gallery; 0 for none (default: 6)")
+    parser.add_argument("--data", help="folder of the data sets' images (default: where each run had them)")
+    args = parser.parse_args(arguments)
+    if args.images < 0:
+        parser.error(f"--images must be a number from 0 on, got {args.images}")
+    for package in ("jinja2", "plotly"):
+        try:
+            importlib.import_module(package)
+        except ModuleNotFoundError:
+            parser.exit(2, f"tools.report: {package} is not installed: pip install -e '.[report]'\n")
+
+    import compat  # noqa: F401  makes `import dassl` work
+
+    from tools.report.gather import gather
+    from tools.report.page import render_page
+    from trainers.modules.files import atomic_write
+
+    try:
+        report = gather(
+            args.outputs,
+            args.protocol,
+            pictures=args.images,
+            data=args.data,
+            compare=args.compare,
+            join_configs=args.join_configs,
+            source=args.source,
+            datasets=args.dataset,
+            trainers=args.trainer,
+            configs=args.config,
+            seeds=args.seed,
+        )
+        with atomic_write(Path(args.output)) as part:
+            Path(part).write_text(render_page(report, args.title), encoding="utf-8")
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"tools.report: {escaped(str(error))}\n")
+    size = Path(args.output).stat().st_size / 2**20
+    tests = sum(detail["runs"] for detail in report.details)
+    print(f"{args.output}: {size:.1f} MiB, {len(report.tables)} tables, {tests} tests with records")
+    for note in report.notes:
+        print(escaped(note), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

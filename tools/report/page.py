@@ -1,0 +1,310 @@
+"""The page of a report: one HTML file that needs no other and no network."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from tools.common.safe_text import escaped
+from tools.report.gather import TITLES, Report, cell_numbers, display
+from tools.report.records import LOWEST
+from tools.results.tables import Column, SeedMean, Table, direction, shots_of
+
+ASSETS = Path(__file__).with_name("assets")
+
+# A trainer has the same colour on every page. Okabe and Ito's colours, which the colour-blind tell apart, and darker
+# and lighter ones of the same hues; systems of one trainer differ by symbol and dash.
+COLORS = {
+    "ZeroshotCLIP": "#7f7f7f",
+    "ZeroshotCLIP2": "#a9a9a9",
+    "CoOp": "#56B4E9",
+    "CoCoOp": "#0072B2",
+    "KgCoOp": "#00487a",
+    "MaPLe": "#E69F00",
+    "PromptSRC": "#009E73",
+    "TCP": "#8c6d31",
+    "MMRL": "#CC79A7",
+    "CLIPICM": "#7b5fa8",
+    "CDC": "#D55E00",
+}
+OTHERS = ("#4d9221", "#c51b7d", "#35978f", "#5e4fa2", "#b8860b", "#a50026")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
+DASHES = ("solid", "dash", "dot", "dashdot")
+
+
+def render_page(report: Report, title: str) -> str:
+    """The page as text.
+
+    Args:
+        report: from `gather`.
+        title: of the page.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    template = environment.get_template("page.html.j2")
+    tables = [_table(report, protocol) for protocol in report.tables]
+    has = {
+        "epochs": bool(report.epochs),
+        "details": bool(report.details),
+        "templates": any(detail["templates"] for detail in report.details),
+        "images": bool(report.galleries),
+    }
+    contents = [("there", "What is there"), *((table["id"], table["title"]) for table in tables)]
+    contents += [("epochs", "Epochs")] * has["epochs"]
+    contents += [("classes", "Classes"), ("uncertainty", "Uncertainty")] * has["details"]
+    contents += [("templates", "Templates")] * has["templates"] + [("images", "Images")] * has["images"]
+    contents += [("cost", "Cost"), ("run", "What was run")]
+    missing = [
+        f"{TITLES.get(protocol, protocol)}: {sentence}"
+        for protocol, table in report.tables.items()
+        for sentence in table.missing
+    ]
+    text = template.render(
+        title=escaped(title),
+        subtitle=escaped(f"runs below {', '.join(report.outputs)}"),
+        contents=contents,
+        there=[escaped(line) for line in _there(report) + report.notes],
+        missing=[escaped(line) for line in missing],
+        tables=tables,
+        has=has,
+        cost=_cost(report),
+        facts=_safe(report.facts),
+        settings=_settings(report),
+        places=_places(report),
+        # As text of the script element; "<" could end it.
+        data=Markup(json.dumps(_data(report), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")),
+        css=Markup((ASSETS / "page.css").read_text(encoding="utf-8")),
+        script=Markup((ASSETS / "page.js").read_text(encoding="utf-8")),
+        plotly=Markup(get_plotlyjs()),
+    )
+    return text
+
+
+def _safe(value: Any) -> Any:
+    """Texts without control characters and characters that turn the direction of writing, at any depth."""
+    if isinstance(value, str):
+        return escaped(value)
+    if isinstance(value, dict):
+        return {_safe(key): _safe(own) for key, own in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_safe(own) for own in value]
+    return value
+
+
+def _there(report: Report) -> list[str]:
+    lines = []
+    for protocol, table in report.tables.items():
+        seeds = sorted({seed for column in table.columns for seed in column.seeds})
+        lines.append(
+            f"{TITLES.get(protocol, protocol)}: {len(table.columns)} systems on {len(table.datasets)} data sets, "
+            f"seeds {', '.join(map(str, seeds))}"
+        )
+    return lines
+
+
+def _table(report: Report, protocol: str) -> dict[str, Any]:
+    """A protocol's table as the template takes it."""
+    table = report.tables[protocol]
+    numbers, notes = report.papers[protocol]
+    rows = [*([table.source] if table.source else []), *(name for name in table.datasets if name != table.source)]
+    rows += ["average"] * bool(table.averaged)
+    metrics = [(index, column, metric) for index, column in enumerate(table.columns) for metric in column.metrics]
+    lines = []
+    for row in rows:
+        best = _best(table, row)
+        cells = []
+        for index, column, metric in metrics:
+            cell = _cell(column, row, metric)
+            paper = numbers.get((index, row, metric))
+            own: dict[str, Any] = {"text": "–", "value": None, "best": False, "paper": "", "is_text": False}
+            if cell is not None:
+                own["text"] = f"{cell.mean:.2f}" + (f" ± {cell.std:.2f}" if cell.std is not None else "")
+                own["value"], own["best"] = cell.mean, (index, metric) in best
+            if paper is not None:
+                gap = "" if cell is None else f" ({round(cell.mean - paper, 2) + 0:+.2f})"
+                own["paper"] = f"paper {paper:.2f}{gap}"
+            cells.append(own)
+        title = f"average of {len(table.averaged)}" if row == "average" else escaped(display(row))
+        kind = "average" if row == "average" else "source" if row == table.source else ""
+        lines.append({"title": title, "key": escaped(row), "kind": kind, "cells": cells})
+    single = all(column.metrics == ("Accuracy",) for column in table.columns)
+    headers = [{"title": "data set", "text": False}]
+    headers += [{"title": escaped(column.title if single else metric), "text": False} for _, column, metric in metrics]
+    groups = [] if single else [{"title": escaped(own.title), "span": len(own.metrics)} for own in table.columns]
+    shown = "AUROC of each score" if table.part else "Mean"
+    text = f"{shown} and standard deviation over seeds, in percent; the best of each row has a star."
+    if table.averaged:
+        text += f" The average is over the {len(table.averaged)} data sets that every system has."
+    told = [f"the paper {note}" if note.split()[0] in ("has", "is", "trains") else note for note in notes]
+    return {
+        "id": protocol,
+        "part": table.part,
+        "title": TITLES.get(protocol, protocol),
+        "text": text,
+        "headers": headers,
+        "groups": groups,
+        "rows": lines,
+        "notes": [escaped(note) for note in told],
+    }
+
+
+def _cell(column: Column, row: str, metric: str) -> SeedMean | None:
+    return column.averages.get(metric) if row == "average" else column.cells.get((row, metric))
+
+
+def _best(table: Table, row: str) -> set[tuple[int, str]]:
+    """The columns with the best value of a row, by metric; of a metric with one value none."""
+    better = direction(table.figure)
+    found: set[tuple[int, str]] = set()
+    for metric in dict.fromkeys(metric for column in table.columns for metric in column.metrics):
+        cells = [(index, _cell(column, row, metric)) for index, column in enumerate(table.columns)]
+        means = {index: round(cell.mean, 2) for index, cell in cells if cell is not None}
+        if len(means) > 1 and better:
+            top = max(means.values()) if better == "higher" else min(means.values())
+            found |= {(index, metric) for index, value in means.items() if value == top}
+    return found
+
+
+def _plain_table(title: str, headers: Sequence[tuple[str, bool]], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """A table of texts and numbers, whose first column names the row; a header says whether it is of texts."""
+    lines = []
+    for first, *values in rows:
+        cells = []
+        for (_, is_text), value in zip(headers[1:], values):
+            number = None if is_text or value is None else float(value)
+            text = escaped(str(value)) if is_text else "–" if number is None else _number(number)
+            cells.append({"text": text, "value": number, "best": False, "paper": "", "is_text": is_text})
+        lines.append({"title": escaped(str(first)), "key": "", "kind": "", "cells": cells})
+    return {
+        "title": title,
+        "groups": [],
+        "headers": [{"title": escaped(name), "text": is_text} for name, is_text in headers],
+        "rows": lines,
+    }
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:.1f}"
+
+
+def _cost(report: Report) -> dict[str, Any]:
+    headers = [("system", True), ("protocol", True), ("results", False), ("training, seconds", False)]
+    headers += [("test, seconds", False), ("test, images per second", False), ("learnt parameters", False)]
+    headers += [("peak memory, MiB", False), ("device", True)]
+    rows = []
+    for row in report.costs:
+        memory = row["peak_memory"]
+        values = [row[key] for key in ("results", "train_seconds", "test_seconds", "images_per_second", "parameters")]
+        mebibytes = None if memory is None else memory / 2**20
+        title = TITLES.get(row["protocol"], row["protocol"])
+        rows.append([row["system"], title, *values, mebibytes, ", ".join(row["devices"]) or "–"])
+    return _plain_table("Cost", headers, rows)
+
+
+def _settings(report: Report) -> dict[str, Any]:
+    systems = report.facts["systems"]
+    headers = [("key", True), *((title, True) for title in systems)]
+    rows = [[key, *(values[title] for title in systems)] for key, values in report.facts["differences"]]
+    return _plain_table("Settings", headers, rows)
+
+
+def _places(report: Report) -> list[dict[str, Any]]:
+    datasets: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for place in report.places:
+        datasets.setdefault(place["dataset"], {}).setdefault(place["system"], []).append(place)
+    found = []
+    for dataset, systems in datasets.items():
+        lines = []
+        for title, places in systems.items():
+            own = []
+            for place in places:
+                shots = f", {place['shots']} shots" * bool(place["shots"])
+                seeds = ", ".join(map(str, place["seeds"]))
+                text = f"{TITLES.get(place['protocol'], place['protocol'])}, {place['part']}{shots}: "
+                text += f"{place['accuracy']:.2f}% over seeds {seeds}"
+                own.append({"text": escaped(text), "folders": [escaped(folder) for folder in place["folders"]]})
+            lines.append({"title": escaped(title), "id": f"{_slug(dataset)}/{_slug(title)}", "lines": own})
+        found.append({"title": escaped(display(dataset)), "id": _slug(dataset), "systems": lines})
+    return found
+
+
+def _slug(text: str) -> str:
+    """A name as part of a link."""
+    return "".join(letter if letter.isalnum() or letter in "_-." else "-" for letter in text.lower())
+
+
+def _data(report: Report) -> dict[str, Any]:
+    """What the charts are drawn from."""
+    tables = {}
+    for protocol, table in report.tables.items():
+        columns = []
+        for column in table.columns:
+            cells: dict[str, dict[str, Any]] = {}
+            for (dataset, metric), cell in column.cells.items():
+                cells.setdefault(dataset, {})[metric] = cell_numbers(cell)
+            own = {"title": column.title, "metrics": column.metrics, "cells": cells}
+            own["averages"] = {metric: cell_numbers(cell) for metric, cell in column.averages.items()}
+            if protocol == "fewshot":
+                own["shots"] = {metric: shots_of(metric) for metric in column.metrics}
+            columns.append(own)
+        tables[protocol] = {
+            "columns": columns,
+            "datasets": table.datasets,
+            "source": table.source,
+            "averaged": table.averaged,
+        }
+    # Rows of other data sets on an open set are pairs of them.
+    datasets = list(
+        dict.fromkeys(name for table in report.tables.values() if table.part != "far" for name in table.datasets)
+    )
+    data = {
+        "tables": tables,
+        "datasets": datasets,
+        "names": {dataset: display(dataset) for dataset in datasets},
+        "links": {_slug(dataset): dataset for dataset in datasets},
+        "styles": _styles(report),
+        "details": report.details,
+        "classes": report.classes,
+        "open_sets": report.open_sets,
+        "epochs": report.epochs,
+        "galleries": report.galleries,
+        "lowest": LOWEST,
+    }
+    rounded: dict[str, Any] = _rounded(_safe(data))
+    return rounded
+
+
+def _styles(report: Report) -> dict[str, dict[str, str]]:
+    """A colour for each trainer, and a symbol and dash for each system of it."""
+    columns = {column.title: column for table in report.tables.values() for column in table.columns}
+    configs: dict[str, list[str]] = {}
+    others: dict[str, str] = {}
+    styles = {}
+    for title, column in columns.items():
+        own = configs.setdefault(column.trainer, [])
+        own.append(title)
+        color = COLORS.get(column.trainer)
+        if color is None:
+            color = others.setdefault(column.trainer, OTHERS[sum(map(ord, column.trainer)) % len(OTHERS)])
+        index = len(own) - 1
+        styles[title] = {"color": color, "symbol": SYMBOLS[index % len(SYMBOLS)], "dash": DASHES[index % len(DASHES)]}
+    return styles
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers with five digits, which is more than a chart shows; JSON has no NaN."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _rounded(own) for key, own in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(own) for own in value]
+    return value

@@ -1,0 +1,364 @@
+"""One owner per folder: of all processes, also on other machines, one writes a run.
+
+    with own_folder("output/run") as owned:
+        ...
+        owned.check()  # before something is replaced
+
+The folder's `.owner` says which process on which machine owns it. It appears whole and only where there is none (a hard
+link, which shared file systems make at one place), and its time of change is renewed every `BEAT` seconds. A process
+that has ended without removing it owns nothing: on the same machine that is seen from its number and its start, at
+once; on another one, from `SILENT` seconds without a sign of life. Who takes over from owner T links its own file as
+`.owner.<key of T>`, which only one can, and then renames it to `.owner`; so two that find the same dead owner never
+remove each other's file. Ages are differences of times that the file system itself gives, so clocks may disagree.
+
+This file stands alone, on Python's standard library: `python trainers/modules/ownership.py FOLDER` removes the logs of
+a failed run from a folder that holds nothing else.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+FILE_NAME = ".owner"
+BEAT = 15.0  # seconds between two signs of life
+SILENT = 300.0  # seconds without one, after which an owner on another machine is taken for dead
+ATTEMPTS = 20  # while others come and go
+BYTES = 4096  # that are read of an owner's file
+LOGS = ("log.txt", "tensorboard")  # what a run writes before its first checkpoint; log.txt-<date>, too
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.EINVAL)
+
+
+class Process(NamedTuple):
+    """A process, told from all others, also from later ones of its number.
+
+    Attributes:
+        machine: what process numbers are of: a boot of a machine and, in containers, their own table of processes.
+        number: the process's number there.
+        started: when it started, as the system counts; "" where it does not tell.
+    """
+
+    machine: str
+    number: int
+    started: str
+
+    def alive(self) -> bool | None:
+        """Whether it runs; None for one on another machine."""
+        if self.machine != this_machine() or os.name != "posix":
+            return None
+        try:
+            os.kill(self.number, 0)
+        except ProcessLookupError:
+            return False
+        except (OSError, OverflowError):  # another user's
+            pass
+        now = _started(self.number)
+        return now is None or not self.started or now == self.started
+
+
+class Owner(NamedTuple):
+    """What an owner's file says.
+
+    Attributes:
+        process: the owner.
+        host: the name of its machine, for people.
+        since: when it began, for people.
+        key: of the file's content, different for each owner.
+    """
+
+    process: Process
+    host: str
+    since: str
+    key: str
+
+    def __str__(self) -> str:
+        known = f"process {self.process.number} on {self.host} since {self.since}"
+        return known if self.host else "a process that has not said which"
+
+
+class FolderInUse(OSError):
+    """Another process owns a folder.
+
+    Attributes:
+        folder: the folder.
+        owner: who owns it.
+    """
+
+    def __init__(self, folder: Path, owner: Owner, silence: float | None = None) -> None:
+        seen = "" if silence is None else f", which gave a sign of life {max(silence, 0.0):.0f} s ago"
+        super().__init__(f"{folder} is in use by {owner}{seen}: wait until it has ended, or take another folder")
+        self.folder, self.owner = folder, owner
+
+
+class OwnershipLost(OSError):
+    """This process has been taken for dead, as after it stood still for long, and another one owns the folder."""
+
+
+class Ownership:
+    """A folder that this process owns.
+
+    Attributes:
+        folder: the folder.
+        made: the folder and those around it that were made for it, innermost first.
+    """
+
+    def __init__(self, folder: Path, made: list[Path], key: str) -> None:
+        self.folder, self.made = folder, made
+        self._key = key
+        self._ended = threading.Event()
+        self._beats = threading.Thread(target=self._beat, name="owner of a folder", daemon=True)
+        self._beats.start()
+
+    def check(self) -> None:
+        """Raise OwnershipLost if another process has taken over, or the owner's file was removed."""
+        owner = _read(self.folder / FILE_NAME)
+        if owner is None or owner.key != self._key:
+            other = f"{owner} has taken over" if owner else f"its {FILE_NAME} was removed"
+            raise OwnershipLost(f"{self.folder} is no longer this process's: {other}; nothing more is written there")
+
+    def discard_logs(self) -> None:
+        """Remove logs from a folder that was made for this ownership, if nothing else is there."""
+        if self.folder in self.made:
+            remove_logs(self.folder)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT):
+            with suppress(OSError):  # another one's now, or the network is away
+                self.check()
+                os.utime(self.folder / FILE_NAME)
+
+    def _release(self) -> None:
+        self._ended.set()
+        self._beats.join()
+        with suppress(OSError):
+            self.check()
+            (self.folder / FILE_NAME).unlink()
+        for folder in self.made:
+            with suppress(OSError):  # somebody has put something into it
+                folder.rmdir()
+
+
+_owned: dict[tuple[int, int, str], Ownership] = {}  # by process, thread and folder
+
+
+@contextmanager
+def own_folder(path: str | os.PathLike[str]) -> Iterator[Ownership]:
+    """The context in which this thread alone owns a folder, which is made if it is not there.
+
+    Where it owns the folder already, that goes on. At the end, folders that were made for it and are empty go again.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        FolderInUse: another process or thread owns it; nothing has changed there.
+        OSError: it cannot be made or written.
+    """
+    folder = Path(path).absolute()
+    held = (os.getpid(), threading.get_ident(), os.path.realpath(folder))
+    if held in _owned:
+        yield _owned[held]
+        return
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        key = _acquire(folder)
+    except BaseException:
+        for place in made:
+            with suppress(OSError):
+                place.rmdir()
+        raise
+    ownership = _owned[held] = Ownership(folder, made, key)
+    try:
+        yield ownership
+    finally:
+        if held[0] == os.getpid():  # not in a process that was forked off
+            del _owned[held]
+            ownership._release()
+
+
+def owner_of(path: str | os.PathLike[str]) -> Owner | None:
+    """Who owns a folder, dead or alive; None where nobody does."""
+    chain = _chain(Path(path))
+    return chain[-1][1] if chain else None
+
+
+def remove_logs(folder: Path) -> None:
+    """Remove what a run writes before its first checkpoint, unless more is there; its owner's file stays.
+
+    Args:
+        folder: of the run; the caller owns it.
+    """
+    found = [path for path in folder.iterdir() if not path.name.startswith(FILE_NAME)]
+    if all(path.name in LOGS or path.name.startswith(f"{LOGS[0]}-") for path in found):
+        for path in found:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+@cache
+def this_machine() -> str:
+    """What this machine's process numbers are of, until it is started again."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return f"{socket.gethostname()} {uuid.getnode():x}"
+
+
+def this_process() -> Process:
+    """The process that calls."""
+    return Process(this_machine(), os.getpid(), _started(os.getpid()) or "")
+
+
+def _started(number: int) -> str | None:
+    """When a process started, "ended" for one that has and whose parent has not asked yet; None if nothing tells."""
+    try:
+        fields = Path(f"/proc/{number}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return "ended" if fields[0] in "ZXx" else fields[19]
+    except (OSError, IndexError):
+        pass
+    if Path("/proc/self/stat").exists():
+        return None
+    command = ["ps", "-o", "lstart=", "-p", str(number)]
+    with suppress(OSError):
+        said = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+        return " ".join(said.stdout.split()) or None
+    return None
+
+
+def _acquire(folder: Path) -> str:
+    """Become the owner, and return the key of the owner's file."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    host = re.sub(r"[^\w.-]", "_", socket.gethostname())[:255] or "a machine without a name"
+    content = json.dumps([*this_process(), host, since, uuid.uuid4().hex]).encode()
+    own = folder / f"{FILE_NAME}-{uuid.uuid4().hex}"
+    for _ in range(ATTEMPTS):
+        folder.mkdir(parents=True, exist_ok=True)
+        chain = _chain(folder)
+        if chain:
+            _refuse_if_alive(folder, *chain[-1])
+        try:
+            _write(own, content)
+            if chain and chain[-1][1].process.alive() is None:
+                _refuse_unless_silent(folder, *chain[-1], own)
+            place = folder / (f"{FILE_NAME}.{chain[-1][1].key}" if chain else FILE_NAME)
+            _link(own, place, content)
+            if _settle(folder, place, _key(content)):
+                return _key(content)
+        except FileNotFoundError:  # the folder is gone with its owner, or a new owner has swept it
+            pass
+        finally:
+            own.unlink(missing_ok=True)
+        time.sleep(0.05 * random.random())
+    raise OSError(errno.EAGAIN, "owners come and go too fast", str(folder))
+
+
+def _refuse_if_alive(folder: Path, _: Path, owner: Owner) -> None:
+    if owner.process.alive():
+        raise FolderInUse(folder, owner)
+
+
+def _refuse_unless_silent(folder: Path, place: Path, owner: Owner, own: Path) -> None:
+    """Raise FolderInUse if an owner on another machine gave a sign of life lately, by the file system's own clock."""
+    os.utime(own)
+    silence = own.stat().st_mtime - place.stat().st_mtime
+    if silence <= SILENT:
+        raise FolderInUse(folder, owner, silence)
+
+
+def _settle(folder: Path, place: Path, key: str) -> bool:
+    """Whether the chain of owners ends with this one, which then stands alone; else its file is withdrawn."""
+    chain = _chain(folder)
+    if not chain or chain[-1][1].key != key:
+        mine = _read(place)
+        if mine is not None and mine.key == key:
+            place.unlink(missing_ok=True)
+        return False
+    if place.name != FILE_NAME:
+        os.replace(place, folder / FILE_NAME)
+    for left in folder.glob(f"{FILE_NAME}?*"):  # of processes that were killed here
+        with suppress(OSError):
+            left.unlink()
+    return True
+
+
+def _chain(folder: Path) -> list[tuple[Path, Owner]]:
+    """The owners' files, each but the first of one that takes over from the one before."""
+    chain: list[tuple[Path, Owner]] = []
+    place = folder / FILE_NAME
+    while place not in [before for before, _ in chain]:
+        owner = _read(place)
+        if owner is None:
+            break
+        chain.append((place, owner))
+        place = folder / f"{FILE_NAME}.{owner.key}"
+    return chain
+
+
+def _read(place: Path) -> Owner | None:
+    """What an owner's file says, None where there is none; one that was never finished is of a process unknown."""
+    try:
+        descriptor = os.open(place, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
+    except FileNotFoundError:
+        return None
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it should be a file that tells the folder's owner", str(place))
+        content = file.read(BYTES)
+    try:
+        machine, number, started, host, since, _ = json.loads(content)
+        known = all(isinstance(text, str) for text in (machine, started, host, since)) and type(number) is int
+        known = known and 0 < number < 2**31 and bool(re.fullmatch(r"[\w. -]{1,255} [\d :-]{1,30}", f"{host} {since}"))
+    except (ValueError, TypeError, RecursionError):
+        known = False
+    if known:
+        return Owner(Process(machine, number, started), host, since, _key(content))
+    return Owner(Process("", 0, ""), "", "", _key(content))
+
+
+def _key(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _link(own: Path, place: Path, content: bytes) -> None:
+    """Give `own` a second name unless it is taken, as the chain of owners then tells."""
+    try:
+        os.link(own, place)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        with suppress(FileExistsError):
+            _write(place, content)
+
+
+if __name__ == "__main__":
+    with own_folder(sys.argv[1]) as _owner:
+        remove_logs(_owner.folder)
