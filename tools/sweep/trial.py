@@ -31,7 +31,7 @@ from tools.sweep.work import tail
 
 PROGRAM = "train.py"
 SWEEP = ["base2new", "--trainers", "CDC/tiny_text", "CoOp", "--datasets", "digits", "--seeds", "1", "2"]
-SETTINGS = ["OPTIM.MAX_EPOCH", "200", "TRAIN.CHECKPOINT_FREQ", "1"]
+SETTINGS = ["OPTIM.MAX_EPOCH", "80", "TRAIN.CHECKPOINT_FREQ", "1"]
 PATIENCE = 900.0  # seconds until something must have happened
 
 
