@@ -10,7 +10,6 @@ import sys
 import pytest
 
 from helpers import ROOT
-from tools import demo
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +18,7 @@ def data(tmp_path_factory):
 
 
 def call(data, *arguments):
-    command = [sys.executable, "-m", "tools.demo", *map(str, arguments)]
+    command = [sys.executable, "-m", "tools.demo", "--one-by-one", *map(str, arguments)]
     environment = {**os.environ, "DATA": str(data)}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
@@ -45,21 +44,24 @@ def test_demo_runs_the_scripts_and_ends_with_the_table(data, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("results.json")} == before
 
 
-def test_demo_passes_on_why_a_script_failed(data, tmp_path):
+def test_demo_tells_what_cannot_be_run(data, tmp_path):
     done = call(data, "--dataset", "nosuch", "--seeds", 1, "--output", tmp_path)
-    assert done.returncode == 1
-    assert "base2new_train.sh nosuch 1 failed" in done.stderr
-    assert "configs/datasets" in done.stderr or "data set" in done.stderr
+    assert done.returncode == 2
+    assert done.stderr.startswith("tools.demo: configs/datasets has no nosuch; it has ")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("line", "share"),
-    [
-        ("epoch [1/5] batch [5/20] time 0.1", 0.05),
-        ("epoch [5/5] batch [20/20] loss 0.3", 1.0),
-        ("Loading CLIP", None),
-    ],
-)
-def test_progress_by_a_line_of_the_log(line, share):
-    assert demo.progress_of(line) == (None if share is None else pytest.approx(share))
+def test_demo_passes_on_why_a_script_failed(data, tmp_path):
+    (tmp_path / "python").write_text("#!/bin/sh\necho train.py: no such thing\nexit 1\n")
+    (tmp_path / "python").chmod(0o755)
+    code = f"import sys; sys.executable = {str(tmp_path / 'python')!r}; from tools import demo; demo.main()"
+    output = tmp_path / "output"
+    arguments = ("--one-by-one", "--dataset", "digits", "--seeds", "1", "--output", str(output))
+    environment = {**os.environ, "DATA": str(data), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    log = output / "sweep/base2new/train_base/digits/shots_16/CDC/tiny/seed1.log"
+    failure = f"CDC/tiny digits seed 1: train_base: train.py: no such thing (exit status 1); log: {log}"
+    assert f"tools.demo: {failure}\n" in done.stderr
+    assert "ZeroshotCLIP/tiny digits seed 1: test_base: train.py: no such thing" in done.stderr  # the others went on

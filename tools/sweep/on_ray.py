@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -58,6 +59,7 @@ class RayEngine:
     ) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if address:
+            _check_address(address)
             ray.init(address=address, **quiet)
         else:
             options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECTS}
@@ -112,6 +114,16 @@ class RayEngine:
         finally:
             self._runs.clear()
             ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raise ConnectionError at once where nothing answers, for which Ray waits minutes."""
+    host, separator, port = address.rpartition(":")
+    if separator and port.isdigit() and "://" not in address:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except OSError as error:
+            raise ConnectionError(f"there is no Ray cluster at {address}: {error}") from error
 
 
 def _outcome(reference: Any) -> Outcome:

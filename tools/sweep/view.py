@@ -43,7 +43,10 @@ class Forecast:
 
     def __init__(self, runs: Iterable[Run]) -> None:
         self._left = {run.name: run.seconds for run in runs}
-        self._ended: list[tuple[float | None, float]] = []  # expected and true seconds
+        expected = [seconds for seconds in self._left.values() if seconds is not None]
+        self._known, self._expected = len(expected), sum(expected)  # of those left: how many are known, and their sum
+        self._guessed = self._took = 0.0  # of those that have finished and were known: expected and true seconds
+        self._all_took, self._finished = 0.0, 0
         self._most = 1  # runs at once
 
     def running(self, number: int) -> None:
@@ -53,21 +56,28 @@ class Forecast:
     def ended(self, run: Run, seconds: float | None) -> None:
         """Note that a run has ended, with the seconds it took if it has finished."""
         expected = self._left.pop(run.name, None)
+        if expected is not None:
+            self._known -= 1
+            self._expected -= expected
         if seconds is not None:
-            self._ended.append((expected, seconds))
+            self._all_took += seconds
+            self._finished += 1
+            if expected:
+                self._guessed += expected
+                self._took += seconds
 
     @property
     def seconds(self) -> float | None:
         """That are left; None if nothing tells."""
-        pairs = [(expected, seconds) for expected, seconds in self._ended if expected]
-        factor = sum(true for _, true in pairs) / sum(guess for guess, _ in pairs) if pairs else 1.0
-        known = [guess * factor for guess in self._left.values() if guess is not None]
-        if len(known) < len(self._left):
-            means = known or [true for _, true in self._ended]
-            if not means:
-                return None
-            known += [sum(means) / len(means)] * (len(self._left) - len(known))
-        return sum(known) / self._most
+        known = self._expected * (self._took / self._guessed if self._guessed else 1.0)
+        unknown = len(self._left) - self._known
+        if unknown and self._known:
+            known += unknown * known / self._known
+        elif unknown and self._finished:
+            known += unknown * self._all_took / self._finished
+        elif unknown:
+            return None
+        return max(known, 0.0) / self._most
 
 
 class Watched:

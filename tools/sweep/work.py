@@ -32,16 +32,19 @@ OUT_OF_MEMORY = re.compile(
 )
 IN_USE = re.compile(r" is in use by ")  # as trainers.modules.ownership tells it
 
-# Ends a group of processes, whose number it reads, if the program that writes to it goes away before it says more.
+# Ends a group of processes, whose number it reads, if the program that writes to it goes away before it says more. It
+# is no child of that program, as Ray kills the children of a worker that it ends, and they alone.
 _GUARD = """
-read -r group || exit 0
-read -r _ && exit 0
-kill -TERM "$group" 2> /dev/null
-for ((i = 0; i < 2 * GRACE; i++)); do
-    kill -0 "$group" 2> /dev/null || break
-    sleep 0.5
-done
-kill -KILL -- "-$group"
+(
+    read -r group || exit 0
+    read -r _ && exit 0
+    kill -TERM -- "-$group" 2> /dev/null
+    for ((i = 0; i < 2 * GRACE; i++)); do
+        kill -0 -- "-$group" 2> /dev/null || exit 0
+        sleep 0.5
+    done
+    kill -KILL -- "-$group"
+) <&0 &
 """.replace("GRACE", f"{GRACE:.0f}")
 
 
@@ -179,20 +182,21 @@ def _still_running(process: subprocess.Popen, seconds: float) -> bool:
 
 @contextmanager
 def _guard() -> Iterator[Callable[[int], None]]:
-    """A process of its own that ends a group of processes when this process is killed; gives what names the group."""
+    """A process that ends a group of processes when this process is killed; gives what names the group."""
     with subprocess.Popen(
         ["bash", "-c", _GUARD],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-    ) as guard:
+    ) as starts:
 
         def tell(text: object) -> None:
-            if guard.stdin:
-                guard.stdin.write(f"{text}\n".encode())
-                guard.stdin.flush()
+            if starts.stdin:
+                starts.stdin.write(f"{text}\n".encode())
+                starts.stdin.flush()
 
+        starts.wait()
         try:
             yield tell
         finally:

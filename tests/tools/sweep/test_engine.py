@@ -293,9 +293,11 @@ def test_killed_process_takes_its_program_with_it(tmp_path):
         f"perform(Command(('bash', '-c', 'sleep 1000 & echo $! > {child}; wait')), Path('{tmp_path}/log'))"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as worker:
-        number = wait_for(lambda: read_number(child))
-        assert running(number)
-        worker.kill()
+        try:
+            number = wait_for(lambda: read_number(child))
+            assert running(number)
+        finally:
+            worker.kill()
     wait_for(lambda: not running(number))
 
 
