@@ -1,6 +1,7 @@
 # make demo         train CDC on the embedded data over the embedded CLIP, compare with zero-shot CLIP
 # make study        every protocol and the ablation on the embedded data, and docs/study.md; QUICK=1 for a trial of it
 # make test         the tests, and how many lines they run; pyproject.toml has the least share
+# make faults       the fault campaign, in its long form: killed runs, full disks, broken and hostile files
 # make lint         ruff and mypy
 #   These first make .venv of requirements.lock, again whenever that file or setup.py changes.
 # make lock         renew requirements*.lock after a change of setup.py; UPGRADE=1 to take the newest versions
@@ -22,7 +23,7 @@ LOCK_TOOL := .venv-lock
 COMPILE = UV_PYTHON_DOWNLOADS=never $(LOCK_TOOL)/bin/uv pip compile --quiet $(if $(UPGRADE),--upgrade) \
 	--python-version 3.9 --all-extras --annotation-style line setup.py
 
-.PHONY: demo study test lint lock test-lowest test-newest
+.PHONY: demo study test faults lint lock test-lowest test-newest
 
 demo: $(READY)
 	$(VENV)/bin/python -m tools.demo
@@ -32,6 +33,9 @@ study: $(READY)
 
 test: $(READY)
 	SUITE_VERSIONS=lock $(VENV)/bin/python -m pytest --cov
+
+faults: $(READY)
+	$(VENV)/bin/python -m pytest -m faults tests/faults
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

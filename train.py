@@ -19,6 +19,7 @@ import os
 import runpy
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -84,7 +85,7 @@ def setup_cfg(args: argparse.Namespace, to_run: bool = False):
     if early is not None:
         _merge_given(early, args, files, with_paths=False)
         if to_run:
-            check_named(early)
+            check_given(early)
 
     import datasets  # noqa: F401  registers the data sets
     import trainers
@@ -93,7 +94,8 @@ def setup_cfg(args: argparse.Namespace, to_run: bool = False):
     cfg = get_cfg_default()
     _merge_given(cfg, args, files)
     if to_run:
-        check_named(cfg)
+        check_given(cfg)
+    note_other_owners(cfg, files)
     clean_cfg(cfg, cfg.TRAINER.NAME)  # other trainers' options would only fill the log
     cfg.freeze()
     return cfg
@@ -141,14 +143,49 @@ def _merge_given(cfg, args: argparse.Namespace, files: list[str], with_paths: bo
         problems.append(str(error))
     if problems:
         raise ValueError("; ".join(problems))
+    check_owner(cfg, args.opts[::2])
 
 
-def check_named(cfg) -> None:
-    """Raise ValueError unless a config names a trainer and a data set."""
+def check_given(cfg) -> None:
+    """Raise ValueError unless a config names a trainer, a data set, and folders that can be used."""
     needed = {"--trainer": cfg.TRAINER.NAME, "--dataset-config-file": cfg.DATASET.NAME}
     lacking = [option for option, name in needed.items() if not name]
-    if lacking:
-        raise ValueError(f"{' and '.join(lacking)} must be given, as in: {EXAMPLE}")
+    problems = [f"{' and '.join(lacking)} must be given, as in: {EXAMPLE}"] if lacking else []
+    for option, folder in {"--root": cfg.DATASET.ROOT, "--output-dir": cfg.OUTPUT_DIR}.items():
+        path = Path(folder).expanduser().absolute()
+        there = next(each for each in (path, *path.parents) if each.exists())
+        if not there.is_dir():
+            problems.append(f"{option} must be a folder, got {folder}, but {there} is a file")
+        elif option == "--output-dir" and not os.access(there, os.W_OK | os.X_OK):
+            problems.append(
+                f"{option} must be a folder that can be written, got {folder}, but there is no right to "
+                f"write into {there}"
+            )
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def check_owner(cfg, keys: list[str]) -> None:
+    """Raise ValueError if keys of a command line belong to another trainer than the one that runs: without effect."""
+    own = cfg.TRAINER.NAME.upper()
+    if own not in cfg.TRAINER:  # a trainer that does not exist, or has no options
+        return
+    others = [key for key in keys if key.startswith("TRAINER.") and key.split(".")[1] not in ("NAME", own)]
+    if others:
+        raise ValueError(
+            f"{', '.join(others)} would have no effect: {cfg.TRAINER.NAME} takes OPTIM, INPUT and the like, and "
+            f"TRAINER.{own}, which has {', '.join(cfg.TRAINER[own])}"
+        )
+
+
+def note_other_owners(cfg, files: list[str]) -> None:
+    """Print which options of other trainers config files have: a file may be one for several trainers."""
+    own = cfg.TRAINER.NAME.upper()
+    for path in files if own in cfg.TRAINER else ():
+        nodes = (yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}).get("TRAINER") or {}
+        unused = [name for name in nodes if name not in ("NAME", own)]
+        if unused:
+            print(f"Note: {path} sets options of {', '.join(unused)}, which {cfg.TRAINER.NAME} does not take")
 
 
 def find_paths(cfg) -> None:
@@ -292,9 +329,14 @@ def build(args: argparse.Namespace, cfg):
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed, setup_logger
 
+    from trainers.modules.hub import PREFIX
+
+    if args.model_dir and not args.model_dir.startswith(PREFIX) and not Path(args.model_dir).expanduser().exists():
+        raise FileNotFoundError(f"--model-dir must be a run's folder or a file of tools.export, no {args.model_dir}")
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
+    set_log_aside(Path(cfg.OUTPUT_DIR))
     setup_logger(cfg.OUTPUT_DIR)
     print_settings(args, cfg)
     trainer = build_trainer(cfg)
@@ -303,24 +345,50 @@ def build(args: argparse.Namespace, cfg):
     return trainer
 
 
+def set_log_aside(folder: Path) -> None:
+    """Name the log of a run that was cut `log.txt-<time>`, so that the one that ends it is `log.txt`.
+
+    CoOp's `parse_test_res.py` reads `log.txt` alone. Dassl would give the later log the other name, and the seed would
+    be missing in the mean.
+
+    Args:
+        folder: of the run. Where it is finished, its log stays.
+    """
+    log = folder / "log.txt"
+    if not log.is_file() or (folder / "results.json").exists():
+        return
+    stamp = time.strftime("%Y-%m-%d-%H-%M-%S", time.localtime(log.stat().st_mtime))
+    name, n = f"log.txt-{stamp}", 1
+    while (folder / name).exists():
+        name, n = f"log.txt-{stamp}-{n}", n + 1
+    log.rename(folder / name)
+
+
 def main(args: argparse.Namespace) -> None:
+    output = ""
     try:
         cfg = setup_cfg(args, to_run=True)
+        output = cfg.OUTPUT_DIR
         from trainers.modules.ownership import own_folder
 
-        with own_folder(cfg.OUTPUT_DIR) as owned:  # before anything is written there
+        with own_folder(output) as owned:  # before anything is written there
             try:
                 run(args, cfg)
             except BaseException:
                 if not args.debug:
                     owned.discard_logs()
                 raise
+    except KeyboardInterrupt as interrupt:
+        interrupt.args = (_where_stopped(output, args.eval_only),)
+        raise
     except (OSError, ValueError, FloatingPointError) as error:
         if args.debug:
             raise
         # By its path, since `import trainers` brings PyTorch. Of an error in a process that reads images, PyTorch hands
         # on the traceback, its message last.
         last_line = runpy.run_path(str(ROOT / "trainers/modules/safe_text.py"))["last_line"]
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            error = OSError(f"{error.filename}: {error.strerror}")  # without the number
         print(f"train.py: {last_line(error)}", file=sys.stderr)
         sys.exit(2)
 
@@ -346,11 +414,24 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated(number)
 
 
+def _where_stopped(output_dir: str, eval_only: bool) -> str:
+    """What an interrupted run has left, and what its command does when it is called again."""
+    kept = [] if eval_only or not output_dir else sorted(Path(output_dir).glob("*/checkpoint"))
+    epoch = kept[0].read_text().strip().rpartition("-")[2] if kept else ""
+    if not epoch.isdecimal():
+        return "before anything was kept; the same command starts from the beginning"
+    return f"after epoch {epoch}; the same command goes on"
+
+
 def _tell_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What Python does with an uncaught exception, but for Ctrl-C: that is one line. The exit status stays Python's."""
+    """What Python does with an uncaught exception, but for Ctrl-C: that is one line. The exit status stays Python's.
+
+    Python ends itself by SIGINT then, which a shell gives as 130, and which ends a script that called it, too.
+    """
     if issubclass(kind, KeyboardInterrupt):
-        how = "terminated" if issubclass(kind, Terminated) else "interrupted"
-        print(f"train.py: {how}; the same command goes on after the last checkpoint", file=sys.stderr)
+        how = "terminated" if issubclass(kind, Terminated) else "stopped"
+        where = [text for text in error.args if isinstance(text, str)]
+        print(f"\ntrain.py: {' '.join([how, *where])}", file=sys.stderr)  # after a line of progress
     else:
         sys.__excepthook__(kind, error, trace)
 

@@ -24,7 +24,9 @@ from typing import Any, ClassVar
 from dassl.config import cfg_default
 from dassl.data.datasets import DatasetBase, Datum
 
-from .fewshot import FewShotSelector
+from trainers.modules.files import sweep
+
+from .fewshot import FOLDER, FewShotSelector
 from .files import describe_nearest, generate_once, read_json, shorten, write_json
 from .splits import (
     Item,
@@ -37,6 +39,7 @@ from .splits import (
     save_split,
     split_folders,
     subsample_classes,
+    with_slashes,
 )
 
 GENERATOR = "generator.json"  # beside the images of a set that is written on first use: what wrote them
@@ -83,6 +86,7 @@ class SplitDataset(DatasetBase):
         self.image_dir = os.path.join(root, self.image_suffix)
         self.split_path = os.path.join(self.dataset_dir, self.split_file)
 
+        self.tidy()
         # A set with a path of its own, as of `DATASET.FOLDER`, is its own data folder.
         below_root = os.path.join(self.dataset_dir, "").startswith(os.path.join(root, ""))
         self.data_dir = "" if cfg.DATASET.IMAGES_OUTSIDE else root if below_root else os.path.abspath(self.dataset_dir)
@@ -92,6 +96,11 @@ class SplitDataset(DatasetBase):
         to_datum = functools.cache(self.to_datum)  # asks the file system once for an image of two parts
         train, val, test = ([to_datum(item) for item in part] for part in parts)
         super().__init__(train_x=train, val=val, test=test)
+
+    def tidy(self) -> None:
+        """Remove what readers in processes that were killed have left half-written."""
+        for folder in (self.dataset_dir, os.path.join(self.dataset_dir, FOLDER)):
+            sweep(folder)
 
     def find_images(self) -> None:
         """Raise FileNotFoundError unless the image folders exist."""
@@ -125,7 +134,7 @@ class SplitDataset(DatasetBase):
             if parse_split(self.split_path) == split:
                 return split
         print(f"Reading the split from {self.split_path}")
-        split = read_split(self.split_path, self.equal_names)
+        split = with_slashes(read_split(self.split_path, self.equal_names), self.image_dir)
         self.check_images(split, self.split_path)
         return split
 

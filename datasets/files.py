@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import json
 import os
@@ -12,10 +13,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
-from trainers.modules.files import abandoned, atomic_write, part_of
+from trainers.modules.files import atomic_write, part_of, put_folder, sweep
 from trainers.modules.safe_text import escaped
 
 IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+class OwnImage(str):
+    """The path of an image that no published reader reads: `read_image` scales its greys of 16 bits to 8."""
+
+    scaled = True
 
 
 def generate_once(folder: str, build: Callable[[str], None]) -> None:
@@ -23,7 +30,7 @@ def generate_once(folder: str, build: Callable[[str], None]) -> None:
 
     `build` writes into a new folder beside it, which is renamed when it is done. So `folder` never exists half-made;
     two processes at once both build and the first one to finish is kept. What a killed process left behind has a hidden
-    name of its own, is never mistaken for the set, and is removed by a later call once it is a day old.
+    name of its own, is never mistaken for the set, and is removed by the next call.
 
     Args:
         folder: the folder to make; its parents are made as needed.
@@ -33,15 +40,14 @@ def generate_once(folder: str, build: Callable[[str], None]) -> None:
         return
     place = Path(folder).absolute()
     place.parent.mkdir(parents=True, exist_ok=True)
-    for left in abandoned(place):
-        shutil.rmtree(left, ignore_errors=True)
+    sweep(place.parent)
     part = str(part_of(place))
     os.mkdir(part)
     print(f"Writing {folder} (once)")
     try:
         build(part)
         try:
-            os.rename(part, folder)
+            put_folder(part, folder)
         except OSError:
             if not (os.path.isdir(folder) and os.listdir(folder)):
                 raise
@@ -65,8 +71,29 @@ def write_json(content: Any, path: str, replace: bool = True, indent: int | None
         json.dump(content, file, indent=indent)
 
 
+def read_text(path: str) -> str:
+    """Return the content of a text file with "\\n" as the end of lines, whatever system has written it.
+
+    It is in UTF-8 or, by its byte order mark, in UTF-16, as Windows' editors and shell write; the mark is left out.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnicodeDecodeError: it is no such text.
+    """
+    with open(path, "rb") as file:
+        content = file.read()
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if utf16 else "utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def posix_path(path: str) -> str:
+    """A path that a file of Windows names, with "/" in the place of "\\"."""
+    return path.replace("\\", "/")
+
+
 def read_json(path: str, role: str) -> Any:
-    """Return the content of a JSON file.
+    """Return the content of a JSON file, which `read_text` reads.
 
     Args:
         path: of the file.
@@ -76,19 +103,19 @@ def read_json(path: str, role: str) -> Any:
         ValueError: it is not JSON.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{role} {path} is not readable as JSON ({error})") from error
 
 
-def read_lines(path: str, pattern: str, form: str) -> list[tuple[str, ...]]:
+def read_lines(path: str, pattern: str, form: str, of_paths: bool = False) -> list[tuple[str, ...]]:
     """Read a text file in which every line that is not blank has the same form.
 
     Args:
-        path: of the file, in UTF-8.
+        path: of the file, which `read_text` reads.
         pattern: regular expression of a whole line without the blanks around it.
         form: the same in words, for the error.
+        of_paths: whether lines hold paths, which Windows may have written.
 
     Returns:
         The groups of the pattern, for each line.
@@ -98,14 +125,13 @@ def read_lines(path: str, pattern: str, form: str) -> list[tuple[str, ...]]:
         ValueError: it is no text, it is empty, or a line has another form.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = [line.strip() for line in file]
+        lines = [line.strip() for line in read_text(path).split("\n")]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not readable as UTF-8 text ({error})") from error
     found = []
     for number, line in enumerate(lines, start=1):
         if line:
-            match = re.fullmatch(pattern, line)
+            match = re.fullmatch(pattern, posix_path(line) if of_paths else line)
             if match is None:
                 raise ValueError(f"line {number} of {path} must be {form}, got {line!r}")
             found.append(match.groups())

@@ -19,10 +19,10 @@ import random
 from collections.abc import Iterable
 
 from dassl.config import cfg_default
-from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.datasets import DATASET_REGISTRY, Datum
 
 from .base import SplitDataset
-from .files import describe_nearest, list_images, list_visible, note_strays, read_lines, shorten
+from .files import OwnImage, describe_nearest, list_images, list_visible, note_strays, read_lines, shorten
 from .splits import Item, Split, check_split, split_folders
 
 if "FOLDER" not in cfg_default.DATASET:
@@ -72,6 +72,7 @@ class Folder(SplitDataset):
             return self.make_split() if has_parts(self.dataset_dir) else super().load_split()
         split = super().load_split()
         note_unlisted(split, self.dataset_dir, self.split_path)
+        note_other_names(split, self.dataset_dir, self.split_path)
         return split
 
     def make_split(self) -> Split:
@@ -80,6 +81,11 @@ class Folder(SplitDataset):
         # Before it is saved: a file that is then removed as broken would be missed ever after.
         self.check_content({item.path for part in split for item in part})
         return split
+
+    def to_datum(self, item: Item) -> Datum:
+        """Return Dassl's `Datum`, whose image is read as one's own."""
+        path = OwnImage(os.path.join(self.image_dir, item.path))
+        return Datum(impath=path, label=item.label, classname=item.classname)
 
 
 def has_parts(folder: str) -> bool:
@@ -219,12 +225,7 @@ def read_classnames(path: str, folders: Iterable[str]) -> dict[str, str]:
     Raises:
         ValueError: the file is not UTF-8 text, a folder has no line or several, or a line is a single word.
     """
-    names: dict[str, str] = {}
-    for line in read_lines(path, r"([^\t]+\t.+|\S+ .+)", "a folder's name, a blank (or a tab) and a class name"):
-        name, _, classname = line[0].partition("\t" if "\t" in line[0] else " ")
-        if name in names:
-            raise ValueError(f"{path} must have one line for a folder, but has several for {name!r}")
-        names[name] = " ".join(classname.split())
+    names = _read_names(path)
     unnamed = [name for name in folders if name not in names]
     if unnamed:
         raise ValueError(f"{path} must have a line for every class folder, but has none for {shorten(unnamed)}")
@@ -232,15 +233,55 @@ def read_classnames(path: str, folders: Iterable[str]) -> dict[str, str]:
     return {name: classname for name, classname in names.items() if name in here}
 
 
+def _read_names(path: str) -> dict[str, str]:
+    """All lines of a `classnames.txt`; errors as of `read_classnames`."""
+    names: dict[str, str] = {}
+    for line in read_lines(path, r"([^\t]+\t.+|\S+ .+)", "a folder's name, a blank (or a tab) and a class name"):
+        name, _, classname = line[0].partition("\t" if "\t" in line[0] else " ")
+        if name in names:
+            raise ValueError(f"{path} must have one line for a folder, but has several for {name!r}")
+        names[name] = " ".join(classname.split())
+    return names
+
+
 def note_unlisted(split: Split, folder: str, source: str) -> None:
-    """Print how many images there are, in the folders that the split names, which it does not name."""
+    """Print how many images there are which the split does not name: in the folders that it names, or in new ones."""
     listed = {item.path for part in split for item in part}
-    unlisted = []
-    for below in sorted({os.path.dirname(path) for path in listed}):
-        paths = [os.path.join(below, name) for name in list_images(os.path.join(folder, below))[0]]
+    named = {os.path.dirname(path) for path in listed}
+    unlisted, new = [], []
+    for below in sorted(named | set(_class_folders(folder))):
+        names = list_images(os.path.join(folder, below))[0] if os.path.isdir(os.path.join(folder, below)) else []
+        paths = [os.path.join(below, name) for name in names]
         unlisted += [path for path in paths if path not in listed]
+        new += [below] * (bool(paths) and below not in named)
     if unlisted:
+        classes = f" (and no image of {shorten(new)})" if new else ""
         print(
-            f"Note: {len(unlisted)} images are not in {source} and are not used: {shorten(unlisted)}; remove that file "
-            "to have all images split again, with other results"
+            f"Note: {len(unlisted)} images are not in {source} and are not used: {shorten(unlisted)}{classes}; remove "
+            "that file to have all images split again, with other results"
+        )
+
+
+def _class_folders(folder: str) -> list[str]:
+    """Folders that may hold the images of a class, seen from the data set's folder."""
+    parts = [part for part in PARTS if os.path.isdir(path := os.path.join(folder, part)) and list_visible(path)[0]]
+    tops = parts if {"train", "test"} <= set(parts) else [""]
+    below = [os.path.join(top, name) for top in tops for name in list_visible(os.path.join(folder, top))[0]]
+    return [path for path in below if path not in NO_CLASSES]
+
+
+def note_other_names(split: Split, folder: str, source: str) -> None:
+    """Print that `classnames.txt` has other class names, or another order, than the split file, which counts."""
+    path = os.path.join(folder, CLASSNAMES_FILE)
+    if not os.path.exists(path):
+        return
+    used = {os.path.basename(os.path.dirname(item.path)): item for part in split for item in part}
+    names = {name: classname for name, classname in _read_names(path).items() if name in used}
+    others = [f"{name} ({classname!r})" for name, classname in names.items() if used[name].classname != classname]
+    labels = [used[name].label for name in names]
+    if others or labels != sorted(labels):
+        what = f"other names of {shorten(others)}" if others else "another order of the classes"
+        print(
+            f"Note: {path} has {what}, which is not used, as {source} has names and labels already; remove {source} to "
+            "have it used and all images split again, with other results"
         )

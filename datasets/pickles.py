@@ -4,13 +4,16 @@ A pickle can name any function of any installed package and call it. CoOp's read
 (`split_fewshot/shot_<n>-seed_<k>.pkl`) and ImageNet's lists (`preprocessed.pkl`) as pickles, and labs pass them on with
 their data. These files hold plain containers, strings and numbers, and one class, `Datum`; here even that one is not
 imported, a holder that only takes its three values stands in for it. The paths in them are those of the machine that
-made them, and are given back relative to the image folder.
+made them, Windows too, and are given back relative to the image folder.
 """
 
 from __future__ import annotations
 
 import pickle
+import re
 from typing import Any
+
+from .files import posix_path
 
 DATUM = ("dassl.data.datasets.base_dataset", "Datum")
 
@@ -62,7 +65,8 @@ def read_pickled(path: str, image_dir: str) -> dict[str, list[tuple[str, int, st
     marker = f"/{image_dir.strip('/')}/"
     for items in lists.values():
         for index, (impath, label, classname) in enumerate(items):
-            _, found, relative = impath.rpartition(marker)
+            of_windows = re.match(r"[A-Za-z]:[\\/]|\\\\", impath) or marker not in impath
+            _, found, relative = (posix_path(impath) if of_windows else impath).rpartition(marker)
             if not found:
                 raise ValueError(f"{path} names the image {impath}, which is not below a folder ...{marker}")
             items[index] = (relative, label, classname)

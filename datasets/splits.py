@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import random
@@ -9,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Callable, NamedTuple
 
-from .files import is_a, list_classes, list_images, note_strays, read_json, shorten, write_json
+from .files import is_a, list_classes, list_images, note_strays, posix_path, read_json, shorten, write_json
 
 SUBSAMPLES = ("all", "base", "new")
 
@@ -70,13 +71,23 @@ def split_folders(
         )
 
     split = Split([], [], [])
+    small = []
     for label, folder in enumerate(folders):
         images, others = list_images(os.path.join(image_dir, folder))
         strays += [f"{folder}/{name}" for name in others]
         shuffle(images)
         items = [Item(f"{folder}/{name}", label, renamed.get(folder, folder)) for name in images]
+        if len(items) < fewest_images(p_train, p_val):
+            small.append(f"{folder} ({len(items)})")
+            continue
         for part, share in zip(split, divide(items, os.path.join(image_dir, folder), p_train, p_val)):
             part.extend(share)
+    if small:
+        raise ValueError(
+            f"a class must have at least {fewest_images(p_train, p_val)} images, so that training, validation and test "
+            f"get one each, which is not so in {image_dir} for {shorten(small, limit=12)}: add images to these class "
+            "folders, or move the folders away"
+        )
     note_strays(strays, image_dir)
     return split
 
@@ -92,13 +103,24 @@ def divide(items: list[Item], source: str, p_train: float = 0.5, p_val: float = 
     Raises:
         ValueError: a part would be empty.
     """
-    n_train, n_val = round(len(items) * p_train), round(len(items) * p_val)
-    if min(n_train, n_val, len(items) - n_train - n_val) < 1:
+    n_train, n_val, n_test = _shares(len(items), p_train, p_val)
+    if min(n_train, n_val, n_test) < 1:
         raise ValueError(
-            f"the class {source} must hold enough images to give train, val and test at least one each, "
-            f"but holds {len(items)}"
+            f"the class {source} must have at least {fewest_images(p_train, p_val)} images, so that training, validation "
+            f"and test get one each, but has {len(items)}"
         )
     return Split(items[:n_train], items[n_train : n_train + n_val], items[n_train + n_val :])
+
+
+def _shares(n: int, p_train: float, p_val: float) -> tuple[int, int, int]:
+    """How many of n images are for training, validation and test."""
+    n_train, n_val = round(n * p_train), round(n * p_val)
+    return n_train, n_val, n - n_train - n_val
+
+
+def fewest_images(p_train: float = 0.5, p_val: float = 0.2) -> int:
+    """The smallest class that gives training, validation and test an image each; arguments as of `divide`."""
+    return next(n for n in itertools.count(3) if min(_shares(n, p_train, p_val)) >= 1)
 
 
 def split_trainval(items: list[Item], source: str, p_val: float = 0.2) -> tuple[list[Item], list[Item]]:
@@ -123,8 +145,9 @@ def split_trainval(items: list[Item], source: str, p_val: float = 0.2) -> tuple[
         n_val = round(len(images) * p_val)
         if not 0 < n_val < len(images):
             raise ValueError(
-                f"{source} must name enough images of the class {images[0].classname!r} to give train and val at "
-                f"least one each, but names {len(images)}"
+                f"{source} must name at least {next(n for n in itertools.count(2) if 0 < round(n * p_val) < n)} images "
+                f"of the class {images[0].classname!r}, so that training and validation get one each, but names "
+                f"{len(images)}"
             )
         random.shuffle(images)
         val.extend(images[:n_val])
@@ -186,6 +209,22 @@ def parse_split(path: str) -> Split:
                     f"entry {index} of {part} in the split file {path} must be [path, label, class name], got {entry!r}"
                 )
     return Split(*([Item(*entry) for entry in content[part]] for part in Split._fields))
+
+
+def with_slashes(split: Split, image_dir: str) -> Split:
+    """A split with "/" in its paths where a file of Windows has "\\", which elsewhere may be part of a file's name.
+
+    Args:
+        split: the split.
+        image_dir: folder that its paths start from.
+    """
+
+    def named(item: Item) -> Item:
+        if "\\" not in item.path or (os.sep == "/" and os.path.lexists(os.path.join(image_dir, item.path))):
+            return item
+        return item._replace(path=posix_path(item.path))
+
+    return Split(*([named(item) for item in part] for part in split))
 
 
 def check_split(split: Split, source: str, equal_names: bool = False) -> None:

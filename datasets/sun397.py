@@ -32,7 +32,7 @@ class SUN397(SplitDataset):
     def make_split(self) -> Split:
         """Take the test images of the first partition, and a fifth of each scene's others for validation."""
         path = os.path.join(self.dataset_dir, CLASS_NAMES)
-        folders = [folder for (folder,) in read_lines(path, r"/(.+)", "'/<letter>/<scene>'")]
+        folders = [folder for (folder,) in read_lines(path, r"/(.+)", "'/<letter>/<scene>'", of_paths=True)]
         label_of = {folder: label for label, folder in enumerate(folders)}
         trainval, test = (self.read_list(name, label_of) for name in LISTS)
         train, val = split_trainval(trainval, os.path.join(self.dataset_dir, LISTS[0]))
@@ -41,7 +41,7 @@ class SUN397(SplitDataset):
     def read_list(self, name: str, label_of: dict[str, int]) -> list[Item]:
         """Read one list of images; raise ValueError if it has a folder that `label_of` has not."""
         path = os.path.join(self.dataset_dir, name)
-        lines = read_lines(path, r"/((.+)/[^/]+)", "'/<letter>/<scene>/<image>'")
+        lines = read_lines(path, r"/((.+)/[^/]+)", "'/<letter>/<scene>/<image>'", of_paths=True)
         unknown = sorted({folder for _, folder in lines if folder not in label_of})
         if unknown:
             raise ValueError(f"{path} has classes that {CLASS_NAMES} has not: {shorten(unknown)}")

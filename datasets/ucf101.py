@@ -43,7 +43,7 @@ class UCF101(SplitDataset):
     def read_list(self, name: str, label_of: dict[str, int]) -> list[Item]:
         """Read one list of videos; raise ValueError if it has an action that `label_of` has not."""
         path = os.path.join(self.dataset_dir, name)
-        lines = read_lines(path, r"([^/ ]+)/([^/ ]+)\.avi(?: .*)?", "'<Action>/<video>.avi'")
+        lines = read_lines(path, r"([^/ ]+)/([^/ ]+)\.avi(?: .*)?", "'<Action>/<video>.avi'", of_paths=True)
         unknown = sorted({action for action, _ in lines if action not in label_of})
         if unknown:
             raise ValueError(f"{path} has classes that {CLASS_NAMES} has not: {shorten(unknown)}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+from pathlib import Path
 
 import compat  # noqa: F401  makes `import dassl` work
 
@@ -14,7 +16,7 @@ from dassl.utils import set_random_seed
 from PIL import Image
 
 import train
-from helpers import COLOURS, ROOT, SIZE, random_clip, save_archive
+from helpers import COLOURS, ROOT, RUNS, SIZE, Run, random_clip, save_archive
 from suite import pytest_terminal_summary  # noqa: F401  a row for docs/compatibility.md
 from trainers.modules import loading  # noqa: F401  imports clip without its warning
 
@@ -135,5 +137,34 @@ def build_run(data, clip_files):
         cfg = train.setup_cfg(arguments)
         set_random_seed(cfg.SEED)
         return build_trainer(cfg)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs"), {}
+
+
+@pytest.fixture
+def run_of(kept, data, build_run):
+    """Trains and tests a run of `RUNS` once, on a data folder of its own that is gone afterwards."""
+    top, runs = kept
+
+    def make(name):
+        if name not in runs:
+            trainer_name, config, options = RUNS[name]
+            folder, source, moved = (top / name / part for part in ("run", "data", "images"))
+            shutil.copytree(data, source)
+            options = ("DATASET.ROOT", source, "OPTIM.MAX_EPOCH", 2, *options)
+            trainer = build_run(trainer_name, folder, *options, config=config)
+            scores, process = [], trainer.evaluator.process
+            trainer.evaluator.process = lambda mo, gt: (scores.append(mo.clone()), process(mo, gt))
+            trainer.train()
+            images = [item.impath for item in trainer.dm.dataset.test]
+            source.rename(moved)
+            images = [str(moved / Path(path).relative_to(source)) for path in images]
+            runs[name] = Run(folder, images, torch.cat(scores))
+        return runs[name]
 
     return make

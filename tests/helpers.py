@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
+from collections import namedtuple
 from pathlib import Path
 from typing import Tuple  # noqa: UP035
 
@@ -29,6 +31,47 @@ def _has_half_on_cpu() -> bool:
 HALF = pytest.param(
     "fp16", marks=pytest.mark.skipif(not _has_half_on_cpu(), reason="this PyTorch has no half precision on the CPU")
 )
+
+TEMPLATES = ("TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.EVIDENCE_SCALE", 10.0)
+AUGMENTED = (*TEMPLATES, "TRAINER.CDC.AUGMENTATIONS", [["random_resized_crop", "normalize"], ["normalize"]])
+WORDS = ("TRAINER.CDC.CTX_INIT", ["a photo of a", "one picture of a"])
+# Views that do not depend on chance, yet differ from the plain one, which is cropped and not squeezed
+VIEWS = (
+    "TRAINER.CDC.AUGMENTATIONS",
+    [["normalize"], ["center_crop", "normalize"]],
+    "TRAINER.CDC.TEST_VIEWS",
+    True,
+)
+# One a method and kind of prediction: trainer, config, options
+RUNS = {
+    "CDC": ("CDC", "tiny_text", (*AUGMENTED, *WORDS)),
+    "CDC coupled": ("CDC", "tiny", (*AUGMENTED, "TRAINER.CDC.PROMPT_DEPTH", 2)),
+    "CDC views": ("CDC", "tiny_text", (*TEMPLATES, *WORDS, *VIEWS)),
+    "CDC invariant": ("CDC", "tiny_text", (*AUGMENTED, *WORDS, "TRAINER.CDC.INVARIANT_MAP.ENABLED", True)),
+    "CDC bank": ("CDC", "tiny_text", (*AUGMENTED, *WORDS, "TRAINER.CDC.FEATURE_BANK", 1)),
+    "CoOp": ("CoOp", "tiny", ()),
+    "CoOp CSC": ("CoOp", "tiny", ("TRAINER.COOP.CSC", True, "TRAINER.COOP.CTX_INIT", "")),
+    "CoCoOp": ("CoCoOp", "tiny", ()),
+    "KgCoOp": ("KgCoOp", "tiny", ()),
+    "MaPLe": ("MaPLe", "tiny", ("TRAINER.MAPLE.PROMPT_DEPTH", 2)),
+    "TCP": ("TCP", "tiny", ("TRAINER.TCP.LAYER", 2)),
+    "PromptSRC": ("PromptSRC", "tiny", ("TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 2)),
+    "MMRL": ("MMRL", "tiny", ("TRAINER.MMRL.REP_LAYERS", [2])),
+    "CLIPICM": ("CLIPICM", "tiny", ()),
+    "CLIPICM probe": ("CLIPICM", "tiny", ("TRAINER.CLIPICM.PREDICTION", "probe")),
+    "ZeroshotCLIP": ("ZeroshotCLIP", "tiny", ()),
+    "ZeroshotCLIP2": ("ZeroshotCLIP2", "tiny", ()),
+}
+
+# A finished run, the images it tested, now elsewhere, and the scores (B, C) that its test had of them
+Run = namedtuple("Run", "folder images scores")
+
+
+def checkout_of(variable: str) -> str:
+    """The checkout of published code that an environment variable names; without it the test is skipped."""
+    if not os.environ.get(variable):
+        pytest.skip(f"{variable} is not set to a checkout (CONTRIBUTING.md)")
+    return os.environ[variable]
 
 
 def relative(a, b) -> float:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
-from helpers import GOLDEN, relative
+from helpers import GOLDEN, checkout_of, relative
 
 
 def read_numbers(path: Path) -> dict[str, np.ndarray]:
@@ -24,9 +25,8 @@ def checkouts(variable: str) -> list[str]:
 
     Without the first the test is skipped.
     """
-    if variable not in os.environ:
-        pytest.skip(f"{variable} is not set")
-    return [os.environ[key] for key in (variable, "DASSL_CHECKOUT") if key in os.environ]
+    dassl = os.environ.get("DASSL_CHECKOUT")
+    return [checkout_of(variable), *([dassl] if dassl else [])]
 
 
 def live_numbers(script: str, variable: str, folder: Path) -> dict[str, np.ndarray]:
@@ -81,3 +81,51 @@ def assert_same_from_start(case: str, ours: dict, published: dict, logged: set[s
         if what.startswith(("five.", "six.")):  # how far they went is a small part of what they are
             start = sample(published[f"{case}/start.{what.split('.', 1)[1]}"])
             assert relative(numbers - start, expected - start) < 1e-4, what
+
+
+def newest_commit(checkout: str | Path) -> str:
+    done = subprocess.run(
+        ["git", "-C", checkout, "log", "-1", "--format=%h"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "?"
+
+
+def note_row(what: str, checkout: str, dassl: str, result: str) -> None:
+    """Add a row to the compatibility page's, if COMPATIBILITY_ROWS is set.
+
+    Args:
+        what, result: what was run, and what came out.
+        checkout: name and commit of the published code, whose CLIP it is too.
+        dassl: embedded, or upstream for that of DASSL_CHECKOUT.
+    """
+    if "COMPATIBILITY_ROWS" not in os.environ:
+        return
+    row = {
+        "what": what,
+        "clip": f"{checkout.split()[0]}'s",
+        "checkout": checkout,
+        "dassl": dassl if dassl == "embedded" else f"upstream ({newest_commit(os.environ['DASSL_CHECKOUT'])})",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": "GPU" if torch.cuda.is_available() else "CPU",
+        "result": result,
+    }
+    with Path(os.environ["COMPATIBILITY_ROWS"]).open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def note_parity(trainer: str, variable: str, repository: str = "") -> None:
+    """A row for a live test that held a trainer of this project to its published code, once that has passed.
+
+    Args:
+        trainer: its name.
+        variable: the environment variable of the checkout.
+        repository: the published code's name, if that is not the trainer's.
+    """
+    checkout, *others = checkouts(variable)
+    note_row(
+        f"its own `{trainer}` beside this project's",
+        f"{repository or trainer} ({newest_commit(checkout)})",
+        "upstream" if others else "embedded",
+        "numbers equal to 1e-5; its checkpoint loads",
+    )

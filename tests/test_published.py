@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -21,7 +20,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import ROOT, SIZE, results_of
+from helpers import ROOT, SIZE, checkout_of, results_of
+from parity import newest_commit, note_row
 from tools import dropin
 
 sys.path.append(str(ROOT / "tests" / "golden"))
@@ -66,16 +66,7 @@ UPSTREAM_NEEDS = ("gdown", "wilds", "pandas")
 
 def published(name: str) -> Path:
     """The checkout in the environment variable of this name."""
-    if name not in os.environ:
-        pytest.skip(f"{name} is not set")
-    return Path(os.environ[name])
-
-
-def newest_commit(checkout: Path) -> str:
-    done = subprocess.run(
-        ["git", "-C", checkout, "log", "-1", "--format=%h"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "?"
+    return Path(checkout_of(name))
 
 
 @pytest.fixture(scope="module")
@@ -139,20 +130,7 @@ class Lab:
 
     def note(self, what: str, result: str) -> None:
         """Add a row to the compatibility page's."""
-        if "COMPATIBILITY_ROWS" in os.environ:
-            upstream = f"upstream ({newest_commit(published('DASSL_CHECKOUT'))})" if self.dassl == "upstream" else ""
-            row = {
-                "what": what,
-                "clip": f"{self.name.split()[0]}'s",
-                "checkout": self.name,
-                "dassl": upstream or "embedded",
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-                "device": "GPU" if torch.cuda.is_available() else "CPU",
-                "result": result,
-            }
-            with Path(os.environ["COMPATIBILITY_ROWS"]).open("a") as file:
-                file.write(json.dumps(row) + "\n")
+        note_row(what, self.name, self.dassl, result)
 
 
 def figures(log: str) -> list[str]:

@@ -314,7 +314,7 @@ def test_every_method_has_every_script_that_it_can_run():
         for name, text in scripts.items():
             assert text.endswith(f'TRAINER={trainer} exec bash "$(dirname "${{BASH_SOURCE[0]}}")/../cdc/{name}" "$@"\n')
             assert f"bash scripts/{folder}/{name}" in text
-    assert {path.name for path in (ROOT / "scripts").iterdir()} == {"cdc", "zsclip2", *trainers}
+    assert {path.name for path in (ROOT / "scripts").iterdir()} == {"cdc", "cluster", "zsclip2", *trainers}
 
 
 # ---- the other protocols
@@ -366,6 +366,8 @@ def test_config_of_a_cross_data_set_test_is_that_of_its_training(checkout):
     done = checkout.run("cdc/xd_test.sh", "dtd", "1", SOURCE="shapes", OUTPUT=str(output))
     assert call_of(done, "--output-dir") == f"{output}/evaluation/CDC/tiny+from_shapes_16shots/dtd/seed1"
     assert refused(checkout.run("cdc/xd_test.sh", "dtd", "1", SOURCE="x"), "SOURCE must be one of", "got 'x'")
+    words = "SOURCE names the data set trained on, here imagenet, of those that CDC was trained on: shapes\n"
+    assert refused(checkout.run("cdc/xd_test.sh", "dtd", "1", CFG="tiny"), "no trained model", words)
 
 
 def test_domain_generalisation_tests_all_variants(checkout):
@@ -450,6 +452,25 @@ def test_open_set_is_finished_once_it_has_all_sets(checkout):
     os.utime(later, ns=(10**18, 10**18))
     os.utime(model / "prompt_learner/model.pth.tar-5", ns=(10**18 + 10**9, 10**18 + 10**9))
     assert run("food101").called is not None
+
+
+@pytest.mark.parametrize(("method", "tested"), [("cdc", "train_base"), ("zsclip", "test_base")])
+def test_open_set_with_the_calibration_of_its_model(checkout, method, tested):
+    model = checkout.add_model()
+    trainer = {"cdc": "CDC", "zsclip": "ZeroshotCLIP"}[method]
+    calibration = checkout.output / tested / f"dtd/shots_16/{trainer}/vit_b16/seed1/calibration.json"
+    asked = {"FAR": "", "CALIBRATED": "1"}
+    assert refused(checkout.run(f"{method}/open_set_test.sh", "dtd", "1", **asked), f"no calibration {calibration}")
+    calibration.parent.mkdir(parents=True, exist_ok=True)
+    calibration.touch()
+    done = checkout.run(f"{method}/open_set_test.sh", "dtd", "1", **asked)
+    assert call_of(done, "TEST.CALIBRATION") == str(calibration)
+    assert (method == "cdc") == (str(model) in done.called)
+    results = checkout.root / f"output/open_set/dtd/shots_16/{trainer}/vit_b16/seed1/results.json"
+    results.parent.mkdir(parents=True)
+    results.write_text('"near/images": 6.0')
+    assert checkout.run(f"{method}/open_set_test.sh", "dtd", "1", FAR="").called is None
+    assert checkout.run(f"{method}/open_set_test.sh", "dtd", "1", **asked).called is not None
 
 
 @pytest.mark.parametrize(
@@ -623,21 +644,57 @@ def test_few_shot_curve(checkout):
 
 
 def test_all_data_sets_go_on_after_one_failed(checkout):
+    """Each reason is told once, with all that failed for it."""
     leave_a_model = 'mkdir -p "$2/prompt_learner"; touch "$2/prompt_learner/model.pth.tar-5" "$2/results.json"'
-    environment = {"DATASETS": "digits missing dtd", "SEEDS": "1 2", "DO": leave_a_model, "SUB": "base"}
+    fail = 'case $2 in *train_base/letters*) echo progress >&2; echo "train.py: no letters" >&2; exit 2 ;; esac'
+    checkout.add_config("datasets/letters")
+    environment = {"DATASETS": "digits letters dtd", "SEEDS": "1 2", "DO": f"{fail}; {leave_a_model}", "SUB": "base"}
     done = checkout.run("cdc/base2new_all.sh", **environment)
     assert done.returncode == 1
     assert "[6/6] CDC dtd seed 2: SUB=new base2new_test.sh" in done.stdout
-    assert len(done.calls) == 8
-    assert done.stderr.endswith(
-        "failed: missing seed 1: base2new_train.sh\nfailed: missing seed 2: base2new_train.sh\n"
-    )
-    assert checkout.run("cdc/base2new_all.sh", **environment).calls == []  # all others are finished
+    assert len(done.calls) == 10
+    both = "letters seed 1: base2new_train.sh, letters seed 2: base2new_train.sh"
+    assert done.stderr.endswith(f"\nfailed: {both}: train.py: no letters\n")
+    again = checkout.run("cdc/base2new_all.sh", **environment)
+    assert len(again.calls) == 2  # all others are finished
     tested = checkout.run("zsclip/base2new_all.sh", DATASETS="dtd", SEEDS="1")
     assert [call.split()[-1] for call in tested.calls] == ["base", "new"]
-    done = checkout.run("cdc/base2new_all.sh", cwd=checkout.root / "scripts/cdc", **{**environment, "SEEDS": "3"})
-    assert len(done.calls) == 4
+    environment = {**environment, "DATASETS": "digits dtd", "SEEDS": "3"}
+    done = checkout.run("cdc/base2new_all.sh", cwd=checkout.root / "scripts/cdc", **environment)
+    assert (done.returncode, len(done.calls)) == (0, 4)
     assert refused(checkout.run("cdc/base2new_all.sh", TRAINER="Foo"), "configs/trainers/Foo")
+
+
+def test_all_checks_every_call_before_it_runs_one(checkout):
+    """What is wrong is told once, also where it is wrong of many runs."""
+    done = checkout.run("cdc/base2new_all.sh", DATASETS="digits dtdd dtd", SEEDS="1 2", DATA="/no/such")
+    assert (done.returncode, done.calls) == (1, [])
+    assert re.fullmatch(r".*no data set config .*dtdd.yaml.*\n.*no data folder /no/such: .*\n", done.stderr)
+    done = checkout.run("cdc/base2new_all.sh", "OPTIM.LR", DATASETS="digits dtd")
+    assert refused(done, "the last of 'OPTIM.LR' has no partner")
+
+
+def test_all_looks_for_the_data_before_it_runs_anything(tmp_path):
+    """With this checkout's own tools."""
+    (tmp_path / "dtd/images").mkdir(parents=True)
+    environment = {"DATASETS": "digits dtd eurosat", "DATA": str(tmp_path), "OUTPUT": str(tmp_path / "output")}
+    done = subprocess.run(
+        ["bash", ROOT / "scripts/cdc/base2new_all.sh"],
+        env={**os.environ, **environment, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 2
+    assert done.stdout.startswith("18 runs: 0 have finished, 0 will go on, 18 are new\n")
+    for line in (
+        "dtd: NOT USABLE",
+        f"missing   {tmp_path}/dtd/images/",
+        "eurosat: NOT USABLE",
+        "or --datasets to those",
+    ):
+        assert line in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dtd"]
 
 
 def test_all_tells_first_what_is_finished_and_what_is_left(checkout):
@@ -776,6 +833,54 @@ def test_zero_shot_is_not_run_again(checkout):
     assert checkout.run("zsclip/base2new_test.sh", "dtd", "1").called is None
 
 
+RESULTS = 'mkdir -p "$2"; echo "{\\"ece_calibrated\\": 1.0}" > "$2/results.json"'
+
+
+def test_calibrated_test_takes_the_calibration_of_its_training(checkout):
+    folder = checkout.add_model()
+    assert refused(
+        checkout.test("dtd", "1", CALIBRATED="1"),
+        f"there is no calibration {folder}/calibration.json: run `python -m tools.calibrate {folder}` first",
+    )
+    (folder / "calibration.json").touch()
+    for sub in ("new", "base"):
+        done = checkout.test("dtd", "1", "OPTIM.LR", "1", CALIBRATED="1", SUB=sub, TAG="")
+        assert done.called[-6:-2] == [
+            "DATASET.SUBSAMPLE_CLASSES",
+            sub,
+            "TEST.CALIBRATION",
+            f"{folder}/calibration.json",
+        ]
+        assert checkout.output_folder(done) == f"test_{sub}/dtd/shots_16/CDC/vit_b16/seed1"
+    assert "TEST.CALIBRATION" not in checkout.test("dtd", "1", CALIBRATED="").called
+    assert refused(checkout.test("dtd", "1", "TEST.CALIBRATION", "x"), "set CALIBRATED=1 in place of TEST.CALIBRATION")
+
+
+def test_calibrated_test_is_run_again_where_results_have_no_calibration_or_an_older_one(checkout):
+    folder = checkout.add_model()
+    assert checkout.test("dtd", "1", DO='mkdir -p "$2"; touch "$2/results.json"').called is not None
+    (folder / "calibration.json").touch()
+    os.utime(folder / "calibration.json", (1, 1))
+    assert checkout.test("dtd", "1", CALIBRATED="1", DO=RESULTS).called is not None
+    assert checkout.test("dtd", "1", CALIBRATED="1").called is None
+    assert checkout.test("dtd", "1").called is None  # which holds what it would hold
+    os.utime(folder / "calibration.json", (2**40, 2**40))
+    assert checkout.test("dtd", "1", CALIBRATED="1", ASK="1").returncode == 1
+    assert checkout.test("dtd", "1", CALIBRATED="1").called is not None
+
+
+def test_zero_shot_takes_the_calibration_of_its_base_classes(checkout):
+    run = "dtd/shots_16/ZeroshotCLIP/vit_b16/seed1"
+    (checkout.output / "test_base" / run).mkdir(parents=True)
+    (checkout.output / "test_base" / run / "calibration.json").touch()
+    done = checkout.run("zsclip/base2new_test.sh", "dtd", "1", CALIBRATED="1")
+    assert done.called[-1] == f"{checkout.output}/test_base/{run}/calibration.json"
+    source = checkout.root / "output/evaluation/ZeroshotCLIP/vit_b16+from_dtd_16shots/dtd/seed1"
+    words = (f"there is no calibration {source}/calibration.json",)
+    given = {"SOURCE": "dtd", "TRAINER": "ZeroshotCLIP", "CFG": "vit_b16", "CALIBRATED": "1"}
+    assert refused(checkout.run("cdc/xd_test.sh", "digits", "1", **given), *words)
+
+
 def test_other_epochs_have_their_own_folder(checkout):
     checkout.add_model(epochs=(3, 5))
     done = checkout.test("dtd", "1", LOADEP="3")
@@ -887,14 +992,29 @@ def test_script_that_is_stopped_takes_its_python_along(checkout, script, number,
         (("dtd", "1"), {"TRAINER": "CoOp"}, ("configs/trainers/CoOp", "there are CDC, ZeroshotCLIP")),
         (("dtd", "1"), {"CFG": "vit_l14"}, ("configs/trainers/CDC/vit_l14.yaml", "there are tiny, vit_b16")),
         (("dtd", "1"), {"DATA": "/no/such/folder"}, ("no data folder /no/such/folder", "DATA")),
-        (("dtd", "1"), {"PYTHON": "/no/such/python"}, ("no program /no/such/python", "PYTHON")),
-        (("dtd", "1"), {"PYTHON": "no-such-python"}, ("no program no-such-python",)),
+        (("dtd", "1"), {"DATA": "/etc/passwd"}, ("DATA must be a folder, got /etc/passwd", "/etc/passwd is a file")),
+        (("digits", "1"), {"DATA": "/etc/passwd/sets"}, ("DATA must be a folder", "/etc/passwd is a file")),
+        (("dtd", "1"), {"OUTPUT": "/etc/passwd/runs"}, ("OUTPUT must be a folder", "/etc/passwd is a file")),
+        (
+            ("dtd", "1"),
+            {"PYTHON": "/no/such/python"},
+            ("no program /no/such/python", "(then it is ", ".venv/bin/python)"),
+        ),
+        (("dtd", "1"), {"PYTHON": "no-such-python"}, ("no program no-such-python", "leave it out")),
     ],
 )
 @pytest.mark.parametrize("script", ["cdc/base2new_train.sh", "cdc/base2new_test.sh", "cdc/open_set_test.sh"])
 def test_wrong_call(checkout, script, arguments, environment, words):
     assert refused(checkout.run(script, *arguments, **environment), *words)
     assert not (checkout.root / "output").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_without_the_right_to_write(checkout, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    done = checkout.train("dtd", "1", OUTPUT=f"{locked}/runs")
+    assert refused(done, f"OUTPUT must be a folder that can be written, got {locked}/runs", f"into {locked}")
 
 
 def test_missing_python(checkout):

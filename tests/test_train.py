@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import signal
 import subprocess
@@ -122,8 +123,12 @@ def refused(tmp_path, clip_files, monkeypatch, capfd):
         ((*DIGITS, "OPTIM.LR", "1e999"), "OPTIM.LR must be a finite number, got inf"),
         (("--trainer", "CDC", "--config-file", "configs/nothing.yaml"), "configs/nothing.yaml"),
         ((*DIGITS, *SMALL, "--eval-only"), "KEY VALUE"),
+        (("--eval-only", *DIGITS, *SMALL), "no trained model to test"),
+        ((*DIGITS, "TRAINER.COOP.N_CTX", "4"), "TRAINER.COOP.N_CTX would have no effect: CDC takes"),
         (CDC, "--dataset-config-file must be given, as in: python train.py --root data"),
         (("--config-file", "README.md"), "a config file must be YAML"),
+        ((*DIGITS, "--output-dir", "README.md/run"), "--output-dir must be a folder, got README.md/run, but "),
+        ((*DIGITS, "--root", "README.md"), "--root must be a folder, got README.md, but "),
     ],
 )
 def test_wrong_input_is_one_sentence_and_leaves_nothing(refused, tmp_path, arguments, message):
@@ -144,6 +149,31 @@ def test_broken_image_is_named_also_by_a_worker(refused, tmp_path):
     sentence = refused(*arguments, "DATALOADER.TRAIN_X.BATCH_SIZE", 2)
     assert str(folder) in sentence
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--backbone", "nowhere.pt"), "nowhere.pt"),
+        (("INPUT.SIZE", "(48, 48)"), "INPUT.SIZE must be (32, 32)"),
+        (("MODEL.INIT_WEIGHTS", "nowhere.tar"), "no checkpoint at nowhere.tar"),
+        (("--eval-only", "--model-dir", "nowhere"), "--model-dir must be a run's folder"),
+        (("TRAINER.CDC.M", "2"), "there is no key"),
+        (("TRAINER.CDC.BETA", "-1"), "BETA must not be negative"),
+    ],
+)
+def test_nothing_is_written_beside_ones_images_before_all_is_checked(refused, tmp_path, arguments, message):
+    """A split of one's folder is for good, so a command that fails must not make it."""
+    for name in ("red", "blue"):
+        (tmp_path / "data/folder" / name).mkdir(parents=True)
+        for n in range(6):
+            Image.new("RGB", (32, 32), name).save(tmp_path / f"data/folder/{name}/{n}.png")
+    before = sorted(tmp_path.rglob("*"))
+    options = arguments if arguments[0].startswith("--") else ()
+    pairs = () if options else arguments
+    folder = (*CDC, "--dataset-config-file", "configs/datasets/folder.yaml")
+    assert message in refused(*folder, *options, *SMALL, *pairs)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_training_that_diverges_is_one_line(refused, tmp_path):
@@ -178,7 +208,7 @@ def test_same_command_twice_and_a_signal(refused, tmp_path, clip_files):
     first.terminate()
     _, said = first.communicate(timeout=60)
     assert first.returncode == -signal.SIGTERM
-    assert said.endswith("train.py: terminated; the same command goes on after the last checkpoint\n")
+    assert re.search(r"train\.py: terminated after epoch \d+; the same command goes on\n$", said)
     assert sorted(path for path in (tmp_path / "out/run").iterdir()) == before[1:]
     assert before[0].name == ".owner"
 
@@ -280,6 +310,47 @@ def test_config_order_and_cleaning():
     assert cfg.MODEL.BACKBONE.NAME == "y"
     assert cfg.DATASET.NAME == "Digits"
     assert set(cfg.TRAINER) == {"NAME", "CDC"}
+
+
+@pytest.mark.parametrize("key", ["TRAINER.CDC.BETA", "TRAINER.CDC.INVARIANT", "TRAINER.MAPLE.N_CTX"])
+def test_option_of_another_trainer_is_refused(key):
+    """Before, it trained without effect, in a folder whose name claims it."""
+    command = ["--trainer", "CoOp", "--config-file", str(ROOT / "configs/trainers/CoOp/tiny.yaml")]
+    value = {"TRAINER.CDC.BETA": "0.5", "TRAINER.CDC.INVARIANT": "True"}.get(key, "4")
+    with pytest.raises(ValueError, match=rf"{re.escape(key)} would have no effect: CoOp .* TRAINER\.COOP, .*N_CTX"):
+        train.setup_cfg(train.parse_arguments([*command, "TRAINER.COOP.N_CTX", "4", key, value]))
+    train.setup_cfg(train.parse_arguments([*command, "TRAINER.COOP.N_CTX", "4"]))
+
+
+def test_options_of_another_trainer_in_a_file_are_noted(tmp_path, capsys):
+    file = tmp_path / "both.yaml"
+    file.write_text("TRAINER:\n  COOP:\n    N_CTX: 4\n  CDC:\n    BETA: 0.5\n")
+    cfg = train.setup_cfg(train.parse_arguments(["--trainer", "CoOp", "--config-file", str(file)]))
+    assert cfg.TRAINER.COOP.N_CTX == 4
+    assert f"Note: {file} sets options of CDC, which CoOp does not take" in capsys.readouterr().out
+
+
+def test_log_that_ends_a_run_is_the_one_that_is_parsed(tmp_path, clip_files, monkeypatch):
+    """CoOp's parse_test_res.py reads log.txt alone, and of it what stands after "Finish training"."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    run = tmp_path / "out/run"
+    run.mkdir(parents=True)
+    for n, text in enumerate(("first", "second")):
+        (run / "log.txt").write_text(text)
+        os.utime(run / "log.txt", (10**9, 10**9))
+        train.set_log_aside(run)
+        assert len(list(run.iterdir())) == n + 1
+    quick = (*DIGITS, *SMALL, "OPTIM.MAX_EPOCH", 0, "DATALOADER.TRAIN_X.BATCH_SIZE", 10)
+    (run / "log.txt").write_text("epoch [1/1] batch [1/1]\n")
+    train.main(train.parse_arguments(command_line(tmp_path, clip_files["plain"], *quick)))
+    sys.stdout.close()
+    lines = (run / "log.txt").read_text().splitlines()
+    assert any(line.startswith("* accuracy: ") for line in lines[lines.index("Finish training") :])
+    logs = [path.read_text() for path in sorted(run.glob("log.txt-*"))]
+    assert {"first", "second", "epoch [1/1] batch [1/1]\n"} == set(logs)
+    train.set_log_aside(run)  # finished
+    assert len(list(run.glob("log.txt*"))) == 4
 
 
 # By key what is made as that path, and what it is set to in a file
@@ -386,3 +457,31 @@ def test_checkpoint_that_is_not_finite_is_one_line_and_no_result(refused, tmp_pa
         line = refused(*arguments, *DIGITS, *quick)
         assert re.search(r"model\.pth\.tar-1 .* with infinite values or some that are not numbers", line)
         assert not (tmp_path / "out/run/results.json").exists()
+
+
+def interrupted_in(monkeypatch, capfd, method, arguments):
+    """What main says when Ctrl-C comes in a method of the trainer."""
+    from trainers.cdc import CDC
+
+    def press(self, *_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.chdir(ROOT)
+    with monkeypatch.context() as patch:
+        patch.setattr(CDC, method, press)
+        with pytest.raises(KeyboardInterrupt) as interrupt:
+            train.main(train.parse_arguments(arguments))
+    train._tell_uncaught(KeyboardInterrupt, interrupt.value, None)
+    return capfd.readouterr().err.splitlines()[-1]
+
+
+def test_ctrl_c_tells_the_last_epoch_that_is_kept(tmp_path, clip_files, monkeypatch, capfd):
+    quick = (*SMALL, "OPTIM.MAX_EPOCH", 2, "DATALOADER.TRAIN_X.BATCH_SIZE", 10)
+    arguments = command_line(tmp_path, clip_files["plain"], *DIGITS, *quick)
+    told = interrupted_in(monkeypatch, capfd, "loss", arguments)
+    assert told == "train.py: stopped before anything was kept; the same command starts from the beginning"
+    assert not (tmp_path / "out").exists()
+    told = interrupted_in(monkeypatch, capfd, "test", arguments)
+    assert told == "train.py: stopped after epoch 2; the same command goes on"
+    assert (tmp_path / "out/run/prompt_learner/model.pth.tar-2").is_file()

@@ -3,7 +3,7 @@
     export COMPATIBILITY_ROWS=$PWD/docs/compatibility.jsonl
     make test; make test-lowest; make test-newest             the whole suite, a row for each environment
     COOP_CHECKOUT=... MAPLE_CHECKOUT=... DASSL_CHECKOUT=... \\
-        python -m pytest -m upstream tests/test_published.py  the public repositories, once in each environment
+        python -m pytest -m upstream                      the public repositories, once in each environment
     python -m tools.compatibility > docs/compatibility.md
 
 Only what passed writes a row, and a later row takes the place of an earlier one of the same kind.
@@ -62,9 +62,10 @@ the lower bounds of `setup.py`, by `make test-lowest`. Skipped are tests of what
 
 ## The public repositories
 
-The repositories CoOp, MaPLe and Dassl at the commits named, with a CLIP of random weights and 32-pixel images of four
-classes; each row is a test of `tests/test_published.py` that passed. The rows show that the code runs and agrees; they
-say nothing about accuracy.
+The repositories at the commits named, with a CLIP of random weights and 32-pixel images. Each row is a test that
+passed, of `tests/test_published.py` or, where it names this project's trainer, of `tests/trainers/`. There the numbers
+are start, logits, losses, gradients and the parameters after some steps. The rows show that the code runs and agrees;
+they say nothing about accuracy.
 
 {published}
 """

@@ -9,7 +9,8 @@ What is written: `trainers/cdc.py` with the files beside it that it is built on 
 package, data sets and Dassl are used, and none of its other files changes. `.cdc_dropin/` in the checkout says what was
 put there: so a file that the checkout's owners have changed, or had before, is told from one of ours. Such a file stops
 everything before anything is done; `--force` overwrites it (`--remove` brings back what was there before the first
-time) or, with `--remove`, deletes it.
+time) or, with `--remove`, deletes it. A checkout whose code stops at trainers that it does not name, as MMRL's, takes
+`--force`, too: CDC cannot run there until that place names it.
 
 Called again, it brings the files up to date with this project, and does nothing where they are.
 
@@ -246,6 +247,74 @@ def without_line(text: bytes, path: Path) -> bytes:
     return text
 
 
+# Checkouts that admit certain trainers alone
+
+
+def admission_problems(folder: Path) -> list[str]:
+    """Where a checkout's `train.py`, or what it imports from `trainers/`, would stop at a trainer of another name.
+
+    Such a place is an `assert trainer in [...]`, an `if trainer not in [...]:` that raises, or choices of `--trainer`.
+
+    Returns:
+        A sentence each.
+    """
+    train = folder / "train.py"
+    modules = parse(train.read_bytes(), train)
+    paths = [Path("train.py")]
+    for name in modules:
+        path = Path(*name.split(".")).with_suffix(".py")
+        if name.split(".")[0] == "trainers" and name != MODULE and (folder / path).is_file():
+            paths.append(path)
+    problems = []
+    for path in dict.fromkeys(paths):
+        tree = ast.parse((folder / path).read_bytes())
+        for line, names in sorted(_admitted(tree).items()):
+            if "CDC" not in names:
+                problems.append(f"{path} admits the trainers {', '.join(names)} alone (line {line}) and stops at CDC")
+    return problems
+
+
+def _admitted(tree: ast.Module) -> dict[int, list[str]]:
+    """Lines that admit certain trainers alone -> their names."""
+    lists = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    found: dict[int, list[str]] = {}
+    for node in ast.walk(tree):
+        tests: list[tuple[ast.expr, type[ast.cmpop]]] = []
+        if isinstance(node, ast.Assert):
+            tests.append((node.test, ast.In))
+        elif isinstance(node, ast.If) and any(isinstance(step, ast.Raise) for step in node.body):
+            tests.append((node.test, ast.NotIn))
+        for test, operator in tests:
+            if isinstance(test, ast.Compare) and isinstance(test.ops[0], operator) and _is_trainer(test.left):
+                found.setdefault(test.lineno, []).extend(_texts(test.comparators[0], lists))
+        if isinstance(node, ast.Call) and any(_texts(part, {}) == ["--trainer"] for part in node.args):
+            choices = [option.value for option in node.keywords if option.arg == "choices"]
+            found.setdefault(node.lineno, []).extend(name for part in choices for name in _texts(part, lists))
+    return {line: names for line, names in found.items() if names}
+
+
+def _is_trainer(node: ast.expr) -> bool:
+    """Whether an expression is the name of a trainer, as `args.trainer` and `cfg.TRAINER.NAME`."""
+    if isinstance(node, ast.Attribute):
+        owner = node.value.attr if isinstance(node.value, ast.Attribute) else ""
+        return "trainer" in node.attr.lower() or (owner, node.attr) == ("TRAINER", "NAME")
+    return isinstance(node, ast.Name) and "trainer" in node.id.lower()
+
+
+def _texts(node: ast.expr, lists: dict[str, ast.expr]) -> list[str]:
+    """The texts of a constant, a list of these, or the name of one; none of anything else."""
+    if isinstance(node, ast.Name):
+        node = lists.get(node.id, node)
+    parts = node.elts if isinstance(node, (ast.List, ast.Tuple, ast.Set)) else [node]
+    return [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+
+
 # Plans
 
 
@@ -360,6 +429,7 @@ def change(folder: Path, remove: bool, force: bool, dry_run: bool) -> None:
     if not steps and new_text == text:
         print(f"nothing to do: {folder} {'holds nothing of this project' if remove else 'is up to date'}")
     problems = [f"{path} {problem}" for _, path, problem in steps if problem]
+    problems += [] if remove else admission_problems(folder)
     if problems and not force:
         raise ValueError(f"nothing was changed in {folder}: {'; '.join(problems)}. --force goes on all the same")
     if dry_run:

@@ -5,8 +5,9 @@
 
 In a page, a code block of the kind `console` holds commands, each after `$ `, and below each what it prints. The
 commands are run, and what they print now replaces what stands there. A block of the kind `bash` below the line
-`<!-- run first -->` is run as a whole, and stays as it is. Everything else in a page is left alone. The last line of
-the page says with which CLIP it was made; a test compares that with the one in weights/.
+`<!-- run first -->` is run as a whole, and stays as it is. Pictures that the page shows from its own folder, and that
+the commands have drawn in theirs, are put beside it. Everything else in a page is left alone. The last line of the page
+says with which CLIP it was made; a test compares that with the one in weights/.
 
 Commands run in a folder below output/pages, named after the CLIP. It looks like a fresh checkout, and has data and runs
 of its own. Runs that are finished are not run again: delete the folder to have all of them made again.
@@ -17,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +33,7 @@ LINKED = ("compat", "configs", "datasets", "scripts", "tools", "trainers", "trai
 WEIGHTS = ROOT / "weights" / "tiny_clip.pt.gz"
 FENCE = re.compile(r"^(?P<before><!-- run first -->\n)?```(?P<kind>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 MADE = re.compile(r"\n*<!-- printed by tools\.pages with the CLIP of SHA-256 (\w+) -->\n*\Z")
+PICTURE = re.compile(r"!\[[^\]]*\]\(([\w.-]+)\)")  # without a folder in its path
 ASSIGNMENT = re.compile(r"[A-Z_]+=\S*")
 
 
@@ -168,6 +171,9 @@ def main() -> None:
         for page in args.pages or pages():
             text = rewrite(page.read_text("utf-8"), Shell(folder.absolute()))
             page.write_text(text, "utf-8")
+            for name in PICTURE.findall(text):
+                if (folder / name).is_file():
+                    shutil.copyfile(folder / name, page.parent / name)
             print(f"{page} is written")
     except (OSError, RuntimeError, ValueError) as error:
         parser.exit(1, f"tools.pages: {error}\n")

@@ -23,13 +23,14 @@ from .modules.calibration_file import read_calibration
 from .modules.checkpoints import MOST_EPOCHS
 from .modules.clip_types import CLIP
 from .modules.evidence import Opinion
-from .modules.files import atomic_write
+from .modules.files import atomic_write, sweep
 from .modules.group_accuracy import GroupAccuracy
 from .modules.interrupts import Interrupts, interrupts_put_off
-from .modules.loading import PRECISIONS, load_clip, weights_digest
-from .modules.ownership import own_folder
+from .modules.loading import PRECISIONS, assumptions, load_clip, weights_digest
+from .modules.ownership import SILENT, own_folder
 from .modules.predictions import (
     CALIBRATED_FILE_NAME,
+    COMMON,
     FILE_NAME,
     NO_CLASS,
     Arrays,
@@ -70,6 +71,7 @@ class ClipTrainer(TrainerX):
     wanted_sha256: str | None = None
     model_dir: str | None = None
     trained_on: dict | None = None
+    _clip_model: CLIP | None = None  # between the building of data and model
 
     class_names: list[str]
 
@@ -101,6 +103,8 @@ class ClipTrainer(TrainerX):
         return None, None
 
     def build_data_loader(self) -> None:
+        # Before any data is read, which may be split for good then: a run without its CLIP is to leave nothing.
+        self._clip_model = self._load_clip()
         self.dm = DataManager(self.cfg, *self.transforms())
         for name in ("train_loader_x", "train_loader_u", "val_loader", "test_loader", "lab2cname"):
             setattr(self, name, getattr(self.dm, name))
@@ -109,14 +113,27 @@ class ClipTrainer(TrainerX):
         # Dassl prints these, and encodes none of them.
         self.lab2cname = {label: escaped(name) for label, name in self.lab2cname.items()}
 
-    def build_model(self) -> None:
+    def _load_clip(self) -> CLIP:
+        """The run's CLIP, on the CPU.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            ValueError: it is broken, or images of this config are none for it.
+        """
         cfg = self.cfg
         print(f"Loading CLIP (backbone: {escaped(cfg.MODEL.BACKBONE.NAME)})")
         clip_model = load_clip(cfg.MODEL.BACKBONE.NAME, self.options.PREC, sha256=self.wanted_sha256)
+        assumed = assumptions(cfg.MODEL.BACKBONE.NAME, clip_model)
+        if assumed:
+            print(f"Note: {escaped(assumed)}")
         size = clip_model.visual.input_resolution
         if tuple(cfg.INPUT.SIZE) != (size, size):
             raise ValueError(f"INPUT.SIZE must be ({size}, {size}) for this CLIP, got {tuple(cfg.INPUT.SIZE)}")
         check_pixels(cfg.INPUT, clip_model)
+        return clip_model
+
+    def build_model(self) -> None:
+        clip_model, self._clip_model = self._clip_model or self._load_clip(), None
         self.scale = float(clip_model.logit_scale.exp())
         self.backbone_sha256 = clip_model.sha256
         self.build_clip(clip_model)
@@ -166,6 +183,7 @@ class ClipTrainer(TrainerX):
         if self.cfg.TEST.CALIBRATION:
             raise ValueError("TEST.CALIBRATION is for tests of what is trained (--eval-only), and fits no other model")
         with own_folder(self.output_dir), interrupts_put_off() as self.interrupts:
+            sweep(self.output_dir, below=True, abandoned_after=SILENT)
             super().train()
 
     def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
@@ -271,7 +289,7 @@ class ClipTrainer(TrainerX):
         """What a method computes of images before it is said how certain that is: logits `(B, C)`.
 
         A method whose certainty follows from something else overrides this, `judge` and `fit_calibration`. The images
-        are the last dimension but one.
+        are the last dimension but one. `judge` gets them on the CPU, too.
         """
         return self.model_inference(images)
 
@@ -281,8 +299,8 @@ class ClipTrainer(TrainerX):
         """Scores `(B, C)` of one batch, and what else a method says of each image, by name.
 
         Records are `(B,)`, of which a test reports the mean, as `uncertainty`; or, as `template_prediction`, `(B, M)`.
-        A test writes them all to `predictions.npz`, and measures how well `uncertainty`, `conflict` and the templates'
-        disagreement tell wrong predictions, where a method has these.
+        A test writes them all to `predictions.npz`, and measures how well `uncertainty`, `conflict`, `doubt` and the
+        templates' disagreement tell wrong predictions, where a method has these.
 
         Args:
             outputs: from `outputs`.
@@ -498,7 +516,8 @@ def _calibrated_metrics(found: Arrays) -> dict[str, float]:
     """As `_uncertainty_metrics`, of what was found after calibration, with the accuracy and the means of records."""
     print("After calibration")
     metrics = {"accuracy": 100.0 * float((found["prediction"] == found["label"]).mean())}
-    metrics.update((name, float(found[name].mean())) for name in ("uncertainty", "conflict") if name in found)
+    own = {name: values for name, values in found.items() if name not in COMMON and values.ndim == 1}
+    metrics.update((name, float(values.mean())) for name, values in own.items())
     metrics.update(_uncertainty_metrics(found))
     return {f"{name}_calibrated": value for name, value in metrics.items()}
 

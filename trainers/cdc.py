@@ -11,6 +11,7 @@ Legend: M templates, B images, C classes, S image size in pixels, D embedding wi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
@@ -48,22 +49,17 @@ class CDCModel(PromptedCLIP):
 
     Args:
         clip_model, prompt_learner, autocast: see `PromptedCLIP`.
-        anchor: `(C, D)`, L2-normalised class embeddings under the hand-written template.
         evidence: h of eq. (4).
     """
-
-    anchor: Tensor
 
     def __init__(
         self,
         clip_model: CLIP,
         prompt_learner: Learner,
         autocast: Callable[[], AbstractContextManager[object]],
-        anchor: Tensor,
         evidence: EvidenceFunction,
     ) -> None:
         super().__init__(clip_model, prompt_learner, autocast)
-        self.register_buffer("anchor", anchor, persistent=False)
         self.evidence = evidence
 
     def project(self, features: Tensor) -> Tensor:
@@ -99,7 +95,7 @@ class CDCModel(PromptedCLIP):
 
 @TRAINER_REGISTRY.register()
 class CDC(PromptTrainer):
-    """Trainer of CDC, eq. (8), with the prediction of eq. (6)."""
+    """Trainer of CDC, eq. (8), with the prediction of eq. (6) or (6')."""
 
     model: CDCModel
 
@@ -115,24 +111,36 @@ class CDC(PromptTrainer):
 
     def build_clip(self, clip_model: CLIP) -> None:
         options = self.options
-        encoder = TextEncoder(clip_model)
-        texts = format_template(self.class_names, self.cfg.DATASET.NAME, options.ANCHOR)
-        print(f"Hand-written template: {texts[0]!r} ...")
-        learner = self._learner(encoder, ImageEncoder(clip_model))
+        print(f"Hand-written template: {self._hand_written()[0]!r} ...")
+        learner = self._learner(TextEncoder(clip_model), ImageEncoder(clip_model))
         clip_model.to(self.device)
-        with self.autocast():
-            anchor = encoder.encode_texts(texts)
-        estimate = options.INVARIANT_MAP
+        estimate, width = options.INVARIANT_MAP, clip_model.text_projection.shape[1]
         if estimate.ENABLED:
-            check_estimate(estimate.INTERVENTIONS, estimate.K, estimate.LAMBDA, anchor.shape[1])
-            learner.invariant = InvariantMap(anchor.shape[1])  # part of the learner, so that checkpoints keep it
+            check_estimate(estimate.INTERVENTIONS, estimate.K, estimate.LAMBDA, width)
+            learner.invariant = InvariantMap(width)  # part of the learner, so that checkpoints keep it
         evidence = EvidenceFunction(options.EVIDENCE, options.EVIDENCE_SCALE or self.scale, options.EVIDENCE_SHIFT)
-        self.model = CDCModel(clip_model, learner, self.autocast, anchor, evidence).to(self.device)
+        self.model = CDCModel(clip_model, learner, self.autocast, evidence).to(self.device)
         regulation = options.SELF_REGULATION
         if regulation.ENABLED:
-            with self.autocast():
-                self.frozen_texts = ensemble_features(encoder, PROMPTSRC_TEMPLATES, self.class_names)
             self.average = GaussianAverage(self.cfg.OPTIM.MAX_EPOCH, regulation.GPA_MEAN, regulation.GPA_STD)
+
+    def _hand_written(self) -> list[str]:
+        """The hand-written template's texts, one per class."""
+        return format_template(self.class_names, self.cfg.DATASET.NAME, self.options.ANCHOR)
+
+    # Both are for training alone: to test many classes would else take the time of many more texts.
+
+    @functools.cached_property
+    def anchor(self) -> Tensor:
+        """`(C, D)`, L2-normalised class embeddings under the hand-written template."""
+        with self.autocast():
+            return self.model.text_encoder.encode_texts(self._hand_written())
+
+    @functools.cached_property
+    def frozen_texts(self) -> Tensor:
+        """`(C, D)`, L2-normalised class embeddings of PromptSRC's templates by the frozen CLIP."""
+        with self.autocast():
+            return ensemble_features(self.model.text_encoder, PROMPTSRC_TEMPLATES, self.class_names)
 
     def _learner(self, text_encoder: TextEncoder, image_encoder: ImageEncoder) -> Learner:
         """The templates, of the kind that the config says."""
@@ -148,7 +156,7 @@ class CDC(PromptTrainer):
         # A run that starts from INIT_WEIGHTS keeps the map that was saved with them.
         estimate = self.options.INVARIANT_MAP
         if estimate.ENABLED and self.start_epoch == 0 and not self.cfg.MODEL.INIT_WEIGHTS:
-            anchor = self.model.anchor.cpu()
+            anchor = self.anchor.cpu()
 
             def classify(a: Tensor, features: Tensor, labels: Tensor, images: Tensor) -> Tensor:
                 return cosine(images @ a, anchor @ a)
@@ -168,10 +176,10 @@ class CDC(PromptTrainer):
         text_features = self.model.text_features()
         loss_images, log_evidence = self._image_loss(batch, text_features, label)
         loss_de = diversity_loss(text_features, self.model.scale)
-        loss_con = consistency_loss(text_features, self.model.project(self.model.anchor), self.model.scale)
+        loss_con = consistency_loss(text_features, self.model.project(self.anchor), self.model.scale)
         loss = loss_images + options.BETA * loss_de + options.GAMMA * loss_con
         if options.FUSED_LOSS:
-            loss = loss + trusted_cross_entropy(fused_log_evidence(log_evidence)[None], label)
+            loss = loss + trusted_cross_entropy(fused_log_evidence(log_evidence, options.FUSION)[None], label)
 
         with torch.no_grad():
             loss_tce = self._classification_loss(log_evidence, label)
@@ -258,7 +266,9 @@ class CDC(PromptTrainer):
 
     def _decide(self, log_evidence: Tensor) -> Opinion:
         """The fused opinion, eq. (5), of log-evidence `(M, B, C)`; that of the templates' mean if DECISION is mean."""
-        return fuse(log_evidence.mean(dim=0, keepdim=True) if self.options.DECISION == "mean" else log_evidence)
+        if self.options.DECISION == "mean":
+            return fuse(log_evidence.mean(dim=0, keepdim=True))
+        return fuse(log_evidence, self.options.FUSION, self.options.PROBABILITY)
 
     def views(self, batch: dict) -> Tensor:
         """What each template sees, `(M, B, 3, S, S)`: Dassl gives the views as img, img2, img3, ..."""
@@ -270,7 +280,7 @@ class CDC(PromptTrainer):
         return (self.views(batch) if self.options.TEST_VIEWS else images), label
 
     def model_inference(self, images: Tensor) -> Tensor:
-        """Log-probabilities `(B, C)` of eq. (6); images as in `CDCModel.forward`."""
+        """Log-probabilities `(B, C)` of eq. (6) or (6'); images as in `CDCModel.forward`."""
         return self._decide(self.model(images)).log_prob
 
     def outputs(self, images: Tensor) -> Tensor:
@@ -299,6 +309,7 @@ class CDC(PromptTrainer):
         records = {
             "uncertainty": opinion.uncertainty,
             "conflict": opinion.conflict,
+            "doubt": opinion.doubt,
             "template_prediction": log_evidence.argmax(dim=2).T,
             "template_confidence": confidence.T,
             "template_uncertainty": uncertainty.T,

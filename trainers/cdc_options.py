@@ -7,7 +7,7 @@ from dassl.data.transforms.transforms import AVAI_CHOICES
 from yacs.config import CfgNode
 
 from .base import collect_errors
-from .modules.evidence import EVIDENCE_FUNCTIONS
+from .modules.evidence import EVIDENCE_FUNCTIONS, FUSIONS, PROBABILITIES
 from .modules.invariant import check_estimate
 from .modules.prompts import check_coupled, check_start
 from .modules.self_regulation import gaussian_weights
@@ -50,6 +50,11 @@ cfg_default.TRAINER.CDC = CfgNode(
         "EVIDENCE": "exp",
         "EVIDENCE_SCALE": 0.0,
         "EVIDENCE_SHIFT": 0.2,
+        # How templates are fused: dempster, eq. (5), as independent witnesses, or averaging, eq. (5'')
+        "FUSION": "dempster",
+        # Of the classes, by the fused opinion: belief, eq. (6), or expected, eq. (6'). Neither this key nor FUSION
+        # changes which class is predicted.
+        "PROBABILITY": "belief",
         # trusted: eqs. (5) to (7); mean, to show what these bring: plain cross-entropy of each template, and prediction
         # by the mean of the templates' logits, which are their log-evidence where EVIDENCE is exp
         "DECISION": "trusted",
@@ -87,6 +92,9 @@ def option_problems(cfg: CfgNode, options: CfgNode) -> list[str]:
         problems.append("INPUT.NO_TRANSFORM must be False and DATALOADER.K_TRANSFORMS 1: views are AUGMENTATIONS'")
     if options.EVIDENCE not in EVIDENCE_FUNCTIONS:
         problems.append(f"EVIDENCE must be one of {', '.join(EVIDENCE_FUNCTIONS)}, got {options.EVIDENCE!r}")
+    for key, known in (("FUSION", FUSIONS), ("PROBABILITY", PROBABILITIES)):
+        if options[key] not in known:
+            problems.append(f"{key} must be one of {', '.join(known)}, got {options[key]!r}")
     if options.DECISION not in ("trusted", "mean"):
         problems.append(f"DECISION must be trusted or mean, got {options.DECISION!r}")
     elif options.DECISION == "mean" and (options.EVIDENCE != "exp" or options.FUSED_LOSS or options.KL_WEIGHT):

@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from .modules.files import atomic_write
+from .modules.files import atomic_write, sweep
 from .modules.random_state import kept_random_states, seed_all
 
 if TYPE_CHECKING:
@@ -189,6 +189,7 @@ def feature_bank(
     cfg = trainer.cfg
     root = Path(cfg.DATASET.ROOT).expanduser().absolute()
     folder = Path(trainer.options.FEATURE_BANK_DIR or root / "feature_bank").expanduser()
+    sweep(folder)
     paths = [item.impath for item in trainer.dm.dataset.train_x]
     same_for_all = {
         "version": VERSION,
@@ -304,7 +305,7 @@ def _write(path: Path, features: np.ndarray) -> None:
         np.save(file, features)
 
 
-def _stamp(path: str) -> tuple[int, int]:
-    """What tells that a file has been changed."""
+def _stamp(path: str) -> tuple[int | str, ...]:
+    """What tells that a file has been changed, or is read in another way."""
     status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, *(["scaled"] if getattr(path, "scaled", False) else [])

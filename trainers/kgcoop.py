@@ -13,6 +13,7 @@ Legend: C classes, D embedding width.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import torch.nn.functional as F
@@ -23,7 +24,6 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from .coop import CoOp
-from .modules.clip_types import CLIP
 from .modules.losses import knowledge_loss
 from .modules.templates import format_template
 from .modules.text import TextEncoder
@@ -52,13 +52,11 @@ class KgCoOp(CoOp):
 
     Attributes:
         hand_written: templates that are others than those of `modules.templates`, by data set.
-        anchor: `(C, D)`, L2-normalised class embeddings under the hand-written template.
     """
 
     # The published code keeps a vector and a layer beside the context, which it does not use.
     untrained_keys = (*CoOp.untrained_keys, "bias_vectors", "meta_net.linear1.*")
     hand_written: Mapping[str, str] = HAND_WRITTEN
-    anchor: Tensor
 
     def config_problems(self, cfg, options) -> list[str]:
         problems = super().config_problems(cfg, options)
@@ -66,9 +64,10 @@ class KgCoOp(CoOp):
             problems.append(f"W must not be negative, got {options.W}")
         return problems
 
-    def build_clip(self, clip_model: CLIP) -> None:
-        super().build_clip(clip_model)
-        self.anchor = self.encode_hand_written(self.model.text_encoder)
+    @functools.cached_property
+    def anchor(self) -> Tensor:
+        """`(C, D)`, L2-normalised class embeddings under the hand-written template; tests do without them."""
+        return self.encode_hand_written(self.model.text_encoder)
 
     def encode_hand_written(self, encoder: TextEncoder) -> Tensor:
         """L2-normalised class embeddings `(C, D)` under the hand-written template."""

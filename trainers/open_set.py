@@ -138,7 +138,7 @@ def _test_images(cfg: Any) -> list[Any]:
     if cfg.SEED >= 0:
         random.seed(cfg.SEED)
     try:
-        return build_dataset(cfg).test
+        return list(build_dataset(cfg).test or ())
     finally:
         random.setstate(state)
 

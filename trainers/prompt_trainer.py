@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import math
 import os
 import time
@@ -50,6 +51,10 @@ ENCODER_KEYS = (
     "text_encoder.text_projection",
     "logit_scale",
 )
+
+
+class Diverged(FloatingPointError):
+    """A training whose loss or parameters are infinite or not a number."""
 
 
 class PromptTrainer(ClipTrainer):
@@ -116,6 +121,9 @@ class PromptTrainer(ClipTrainer):
         return self.to_device(batch["img"])
 
     def build_data_loader(self) -> None:
+        start = self.cfg.MODEL.INIT_WEIGHTS
+        if start and not Path(start).is_file():
+            raise FileNotFoundError(f"no checkpoint at {start}")
         super().build_data_loader()
         self.feature_source = choose_source(self)
         self.train_loader_x = self.feature_source.loader()
@@ -138,6 +146,21 @@ class PromptTrainer(ClipTrainer):
                 f"TEST.FINAL_MODEL best_val chooses the epoch on validation images, of which {has} in "
                 f"{self.cfg.DATASET.NAME}: it would be chosen on test images; TEST.FINAL_MODEL last_step chooses none"
             )
+
+    def train(self) -> None:  # type: ignore[override]
+        try:
+            super().train()
+        except Diverged:
+            self._set_checkpoints_aside()
+            raise
+
+    def _set_checkpoints_aside(self) -> None:
+        """Give this run's checkpoints names from which nothing goes on: another training may take their folder."""
+        folder = Path(self.output_dir, self.checkpoint_folder)
+        for path in folder.glob("model*"):
+            path.replace(folder / f"diverged-{path.name}")
+            print(f"Checkpoint of a training that diverged: {folder / f'diverged-{path.name}'}")
+        (folder / "checkpoint").unlink(missing_ok=True)
 
     def init_writer(self, log_dir: str) -> None:
         """Open TensorBoard's log, without what a run that was cut has logged after its last checkpoint."""
@@ -174,14 +197,14 @@ class PromptTrainer(ClipTrainer):
         All values come over from the device at once, after the step: to ask for each would make the host wait as often.
 
         Raises:
-            FloatingPointError: the loss is infinite or not a number.
+            Diverged: the loss is infinite or not a number.
             KeyboardInterrupt: Ctrl-C came.
         """
         summary = self.step(batch)
         values = torch.stack([value.detach().float().reshape(()) for value in summary.values()]).tolist()
         logged = dict(zip(summary, values))
         if not math.isfinite(logged["loss"]):
-            raise FloatingPointError(
+            raise Diverged(
                 f"training diverges: the loss is {logged['loss']} in epoch {self.epoch + 1}, batch "
                 f"{self.batch_idx + 1}, at the learning rate {self.get_current_lr():g}; try a smaller OPTIM.LR"
             )
@@ -223,7 +246,7 @@ class PromptTrainer(ClipTrainer):
     def after_epoch(self) -> None:
         diverged = [name for name, parameter in self.learner.named_parameters() if not parameter.isfinite().all()]
         if diverged:
-            raise FloatingPointError(
+            raise Diverged(
                 f"training diverges: {', '.join(diverged)} is infinite or not a number after epoch {self.epoch + 1}; "
                 f"try a smaller OPTIM.LR than {self.cfg.OPTIM.LR:g}"
             )
@@ -288,9 +311,11 @@ class PromptTrainer(ClipTrainer):
         names = [model_name or f"model.pth.tar-{epoch + 1}"] + ["model-best.pth.tar"] * is_best
         for name in names:
             try:
+                content = io.BytesIO()  # as PyTorch tells of a full disk by positions in a file
+                torch.save(state, content)
                 with atomic_write(folder / name) as path:
-                    torch.save(state, path)
-            except (OSError, RuntimeError) as error:  # PyTorch tells of a full disk by a RuntimeError
+                    path.write_bytes(content.getbuffer())
+            except OSError as error:
                 raise OSError(f"{folder / name} cannot be written, older checkpoints are kept: {error}") from error
             print(f"Checkpoint saved to {folder / name}")
         with atomic_write(folder / "checkpoint") as path:

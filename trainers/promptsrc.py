@@ -13,8 +13,7 @@ starts the average again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import functools
 
 import torch.nn.functional as F
 from dassl.config import cfg_default
@@ -26,7 +25,7 @@ from yacs.config import CfgNode
 from .base import collect_errors
 from .modules.clip_types import CLIP
 from .modules.prompted import PromptedCLIP
-from .modules.prompts import IndependentPrompt, Learner, check_independent, check_start
+from .modules.prompts import IndependentPrompt, check_independent, check_start
 from .modules.self_regulation import GaussianAverage, distances, ensemble_features, gaussian_weights
 from .modules.templates import PROMPTSRC_TEMPLATES
 from .modules.text import TextEncoder
@@ -51,32 +50,10 @@ cfg_default.TRAINER.PROMPTSRC = CfgNode(
 )
 
 
-class SelfRegulatedCLIP(PromptedCLIP):
-    """CLIP under prompts, beside the frozen CLIP.
-
-    Args:
-        clip_model, prompt_learner, autocast: see `PromptedCLIP`.
-        frozen_texts: `(C, D)`, L2-normalised class embeddings of the frozen CLIP.
-    """
-
-    frozen_texts: Tensor
-
-    def __init__(
-        self,
-        clip_model: CLIP,
-        prompt_learner: Learner,
-        autocast: Callable[[], AbstractContextManager[object]],
-        frozen_texts: Tensor,
-    ) -> None:
-        super().__init__(clip_model, prompt_learner, autocast)
-        self.register_buffer("frozen_texts", frozen_texts, persistent=False)
-
-
 @TRAINER_REGISTRY.register()
 class PromptSRC(PromptTrainer):
     """Trainer of PromptSRC."""
 
-    model: SelfRegulatedCLIP
     # As the published code, which keeps all of CLIP beside what was trained.
     checkpoint_folder = "VLPromptLearner"
     untrained_keys = (
@@ -108,9 +85,8 @@ class PromptSRC(PromptTrainer):
 
     def build_clip(self, clip_model: CLIP) -> None:
         options, words = self.options, _words(self.options)
-        encoder = TextEncoder(clip_model)
         learner = IndependentPrompt(
-            encoder,
+            TextEncoder(clip_model),
             ImageEncoder(clip_model),
             self.class_names,
             options.N_CTX_TEXT,
@@ -120,11 +96,14 @@ class PromptSRC(PromptTrainer):
             visual_n_ctx=options.N_CTX_VISION,
             visual_depth=options.PROMPT_DEPTH_VISION,
         )
-        clip_model.to(self.device)
-        with self.autocast():
-            frozen_texts = ensemble_features(encoder, PROMPTSRC_TEMPLATES, self.class_names)
-        self.model = SelfRegulatedCLIP(clip_model, learner, self.autocast, frozen_texts).to(self.device)
+        self.model = PromptedCLIP(clip_model, learner, self.autocast).to(self.device)
         self.average = GaussianAverage(self.cfg.OPTIM.MAX_EPOCH, options.GPA_MEAN, options.GPA_STD)
+
+    @functools.cached_property
+    def frozen_texts(self) -> Tensor:
+        """`(C, D)`, L2-normalised class embeddings of sixty templates by the frozen CLIP; tests do without them."""
+        with self.autocast():
+            return ensemble_features(self.model.text_encoder, PROMPTSRC_TEMPLATES, self.class_names)
 
     def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy and the three distances. Of all these the published code logs the loss alone."""
@@ -138,7 +117,7 @@ class PromptSRC(PromptTrainer):
             image_features,
             text_features,
             model.plain_image_features(self.views(batch)),
-            model.frozen_texts,
+            self.frozen_texts,
             model.scale,
         )
         loss_text, loss_image = options.TEXT_LOSS_WEIGHT * far.text, options.IMAGE_LOSS_WEIGHT * far.image

@@ -9,9 +9,10 @@
 #     SEEDS       default: "1 2 3"
 #     CALIBRATED  not empty: base classes are tested, too, as training tests them without calibration
 #
-# This is `python -m tools.sweep base2new` for one trainer, and told there: finished runs are not run again, a run that
-# fails does not stop the others, and with Ray they go side by side. In a checkout without tools/sweep the two scripts
-# are called one after the other.
+# This is `python -m tools.sweep base2new` for one trainer: runs go side by side where Ray is installed, and whatever that
+# command says holds. In a checkout that has no tools/sweep the scripts are called here, one after the other: all calls
+# are checked before anything is run, it is told which runs are left, finished ones are not run again, and those that
+# failed are told in the end, each reason once.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -28,38 +29,93 @@ read -ra seeds <<< "$SEEDS"
 
 if [[ -f $ROOT/tools/sweep/__main__.py ]]; then
     find_python
-    export PYTHON DATA OUTPUT PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
     DATA=$(absolute "${DATA:-$ROOT/data}") OUTPUT=$(absolute "${OUTPUT:-$ROOT/output}")
+    export PYTHON DATA OUTPUT
     cd "$ROOT"
     exec "$PYTHON" -m tools.sweep base2new --trainers "$TRAINER" --datasets "${datasets[@]}" --seeds "${seeds[@]}" -- "$@"
 fi
 
 steps=("SUB=new base2new_test.sh")
-has_training && [[ -z ${CALIBRATED:-} ]] || steps=("SUB=base base2new_test.sh" "${steps[@]}")
-! has_training || steps=("SUB=new base2new_train.sh" "${steps[@]}")
+if ! has_training || [[ -n ${CALIBRATED:-} ]]; then
+    steps=("SUB=base base2new_test.sh" "${steps[@]}")
+fi
+if has_training; then
+    steps=("base2new_train.sh" "${steps[@]}")
+fi
+total=$((${#datasets[@]} * ${#seeds[@]}))
 
 # run_step STEP DATASET SEED [KEY VALUE ...]: become a step's script.
-# shellcheck disable=SC2329 # `attended` calls it
 run_step() {
-    local variable=${1% *} script=${1#* }
+    local environment=() script=$1
+    if [[ $script == *" "* ]]; then
+        environment=("${script% *}") script=${script#* }
+    fi
     shift
-    exec env "$variable" TRAINER="$TRAINER" bash "$(dirname "${BASH_SOURCE[0]}")/$script" "$@"
+    exec env ${environment[@]+"${environment[@]}"} TRAINER="$TRAINER" \
+        bash "$(dirname "${BASH_SOURCE[0]}")/$script" "$@"
 }
 
-failed=()
+finished=0
+left=()
+problems=()
 for seed in "${seeds[@]}"; do
     for dataset in "${datasets[@]}"; do
+        names=""
         for step in "${steps[@]}"; do
-            echo "$TRAINER $dataset seed $seed: $step"
-            if ! attended run_step "$step" "$dataset" "$seed" "$@"; then
+            if told=$(export ASK=1 && run_step "$step" "$dataset" "$seed" "$@" 2>&1 > /dev/null); then
+                finished=$((finished + 1))
+            else
+                names+=", $step"
+                # Later steps need what the first one leaves.
+                [[ $step != "${steps[0]}" || -z $told || " ${problems[*]-} " == *" $told "* ]] || problems+=("$told")
+            fi
+        done
+        [[ -z $names ]] || left+=("$dataset seed $seed: ${names#, }")
+    done
+done
+if [[ ${#problems[@]} -gt 0 ]]; then
+    printf '%s\n' "${problems[@]}" >&2
+    exit 1
+fi
+echo "$TRAINER: $finished of $((total * ${#steps[@]})) runs are finished"
+[[ ${#left[@]} == 0 ]] || printf 'left: %s\n' "${left[@]}"
+
+scratch=$(mktemp -d)
+trap 'rm -r "$scratch"' EXIT
+mkfifo "$scratch/pipe"
+
+# run_heard STEP DATASET SEED [KEY VALUE ...]: call a step's script; what it says on stderr is in $scratch/said, too.
+run_heard() {
+    local listener status=0
+    tee -i "$scratch/said" < "$scratch/pipe" >&2 &
+    listener=$!
+    attended run_step "$@" 2> "$scratch/pipe" || status=$?
+    wait "$listener" || true
+    return "$status"
+}
+
+n=0
+reasons=()
+failed=() # by reason
+for seed in "${seeds[@]}"; do
+    for dataset in "${datasets[@]}"; do
+        n=$((n + 1))
+        for step in "${steps[@]}"; do
+            echo "[$n/$total] $TRAINER $dataset seed $seed: $step"
+            if ! run_heard "$step" "$dataset" "$seed" "$@"; then
                 give_up_if_stopped
-                failed+=("$dataset seed $seed: $step")
+                reason=$(tail -n 1 "$scratch/said")
+                for ((i = 0; i < ${#reasons[@]}; i++)); do
+                    [[ ${reasons[i]} != "$reason" ]] || break
+                done
+                reasons[i]=$reason
+                failed[i]=${failed[i]-}${failed[i]+, }"$dataset seed $seed: $step"
                 break
             fi
         done
     done
 done
-if [[ ${#failed[@]} -gt 0 ]]; then
-    printf 'failed: %s\n' "${failed[@]}" >&2
-    exit 1
-fi
+for ((i = 0; i < ${#reasons[@]}; i++)); do
+    printf 'failed: %s: %s\n' "${failed[i]}" "${reasons[i]:-(it said nothing)}" >&2
+done
+[[ ${#reasons[@]} == 0 ]]

@@ -71,6 +71,36 @@ settings_suffix() {
     printf '+%s' "$safe"
 }
 
+# find_python: set PYTHON, where it is not given to that of the checkout, else to the first on the path.
+find_python() {
+    local own=$ROOT/.venv/bin/python
+    if [[ -n ${PYTHON:-} ]]; then
+        case $PYTHON in
+            */*) PYTHON=$(absolute "$PYTHON") ;;
+        esac
+        command -v "$PYTHON" > /dev/null ||
+            die "there is no program $PYTHON: set PYTHON to a Python, or leave it out" \
+                "(then it is $(if [[ -x $own ]]; then echo "$own"; else echo python; fi))"
+    else
+        PYTHON=python
+        [[ ! -x $own ]] || PYTHON=$own
+        command -v "$PYTHON" > /dev/null ||
+            die "there is no program python, and $own is not there either: set PYTHON to the one to use"
+    fi
+}
+
+# check_folder NAME PATH [to_write]: stop unless a variable's PATH is a folder, or can become one.
+check_folder() {
+    local there=$2
+    while [[ -n $there && ! -e $there ]]; do
+        there=${there%/*}
+    done
+    there=${there:-/}
+    [[ -d $there ]] || die "$1 must be a folder, got $2, but $there is a file"
+    [[ -z ${3-} || (-w $there && -x $there) ]] ||
+        die "$1 must be a folder that can be written, got $2, but there is no right to write into $there"
+}
+
 # has_training: whether TRAINER is one that is trained before it is tested, by its name.
 has_training() {
     [[ $TRAINER != Zeroshot* ]]
@@ -108,19 +138,6 @@ default_config() {
         MMRL:*:few) echo vit_b16_few_shot ;;
         *) echo vit_b16 ;;
     esac
-}
-
-# find_python: set PYTHON, the interpreter.
-find_python() {
-    if [[ -z ${PYTHON:-} ]]; then
-        PYTHON=python
-        [[ ! -x $ROOT/.venv/bin/python ]] || PYTHON=$ROOT/.venv/bin/python
-    fi
-    case $PYTHON in
-        */*) PYTHON=$(absolute "$PYTHON") ;;
-    esac
-    command -v "$PYTHON" > /dev/null ||
-        die "there is no program $PYTHON, and $ROOT/.venv/bin/python is not there either: set PYTHON to the one to use"
 }
 
 # configure DATASET SEED [KEY VALUE ...]: check all that the caller gave, and set DATASET, SEED, SETTINGS (the pairs),
@@ -187,9 +204,11 @@ configure() {
 
     find_python
     DATA=$(absolute "${DATA:-$ROOT/data}")
-    generated "$DATASET" || [[ -d $DATA ]] ||
+    check_folder DATA "$DATA"
+    [[ -d $DATA ]] || generated "$DATASET" ||
         die "there is no data folder $DATA: set DATA to the folder that holds the data sets"
     OUTPUT=$(absolute "${OUTPUT:-$ROOT/output}")
+    check_folder OUTPUT "$OUTPUT" to_write
 
     if [[ -n ${TAG-} ]]; then
         [[ $TAG =~ ^[A-Za-z0-9._=,+-]+$ ]] || die "TAG must consist of letters, digits and . _ = , + -, got '$TAG'"
@@ -220,13 +239,27 @@ epochs() {
     done | sort -n
 }
 
+# sources: the data sets on all of whose classes TRAINER was trained, in one line.
+sources() {
+    local path paths=()
+    for path in "$OUTPUT"/*/"$TRAINER"/; do
+        path=${path%/"$TRAINER"/}
+        [[ $path == */evaluation ]] || paths+=("$path")
+    done
+    listing ${paths[@]+"${paths[@]}"}
+}
+
 # find_model FOLDER SCRIPT: set MODEL_FILE and LOADEP, by default those of the model that a finished training in FOLDER
 # by SCRIPT has tested: the best one in validation, for which LOADEP stays empty, if it kept one, else the last. Another
 # LOADEP gives the test a folder of its own.
 find_model() {
     local saved last best trained="" train
     train="${GIVEN}bash ${BASH_SOURCE[0]%/*}/$2 ${SOURCE:-$DATASET} $SEED ${SETTINGS[*]-}"
-    [[ $CLASSES == all ]] || trained=", data sets trained at all $(listing "${1%/"$RUN"}"/*)"
+    if [[ $CLASSES == all ]]; then
+        trained="; SOURCE names the data set trained on, here $SOURCE, of those that $TRAINER was trained on: $(sources)"
+    else
+        trained=", data sets trained at all $(listing "${1%/"$RUN"}"/*)"
+    fi
     saved=$(epochs "$1")
     last=${saved##*$'\n'}
     [[ -n $saved ]] ||
@@ -272,7 +305,7 @@ skip_if_finished() {
             "${CFG}_text, or set OUTPUT to another folder"
     fi
     if [[ -f $1/results.json && ! ${2:-/dev/null} -nt $1/results.json ]] && has_calibrated "$1"; then
-        echo "Finished already, not run again: $1/results.json"
+        echo "Finished already, not run again: $1/results.json (remove this folder to run it again)"
         exit 0
     fi
     [[ -z ${ASK:-} ]] || exit 1

@@ -6,7 +6,7 @@
 #
 # The others are the test images of the new classes (near) and of other data sets (far). The run lies in
 # OUTPUT/open_set/DATASET/shots_<n>/<trainer>/<cfg>/seed<SEED>. Environment variables, besides those in common.sh (DATA,
-# OUTPUT, SHOTS, TRAINER, CFG, PYTHON, TAG):
+# OUTPUT, SHOTS, TRAINER, CFG, PYTHON, TAG, CALIBRATED):
 #
 #     FAR       the other data sets, as "food101 ucf101"; may be empty (default: of dtd, eurosat and oxford_flowers, or
 #               of the generated digits, symbols and textures, those that are there, but for DATASET)
@@ -43,7 +43,10 @@ MODEL_FILE=""
 if has_training; then
     model_dir=$OUTPUT/base2new/train_base/$RUN
     find_model "$model_dir" base2new_train.sh
+    find_calibration "$model_dir"
     model=(--model-dir "$model_dir" ${LOADEP:+--load-epoch "$LOADEP"})
+else
+    find_calibration "$OUTPUT/base2new/test_base/$RUN"
 fi
 folder=$OUTPUT/open_set/$RUN
 lacking=""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from dassl.data.transforms.transforms import AVAI_CHOICES, Cutout, InstanceNorma
 from PIL import Image
 from yacs.config import CfgNode
 
-from helpers import GOLDEN, ROOT
+from helpers import GOLDEN, ROOT, checkout_of
 
 pytestmark = pytest.mark.skipif(
     not Path(dassl.__file__).is_relative_to(ROOT / "compat"),
@@ -92,9 +91,7 @@ def test_golden_transforms_cover_every_name():
 @pytest.mark.upstream
 def test_live_against_checkout(tmp_path):
     """Everything `collect` notes, with a hash of every image, is what the checkout gives on this machine."""
-    checkout = os.environ.get("DASSL_CHECKOUT")
-    if not checkout:
-        pytest.skip("set DASSL_CHECKOUT to a checkout of github.com/KaiyangZhou/Dassl.pytorch")
+    checkout = checkout_of("DASSL_CHECKOUT")
     output = tmp_path / "upstream.json"
     script = GOLDEN / "make_dassl_data.py"
     subprocess.run([sys.executable, script, checkout, "--hash-all", "--output", output], check=True, timeout=900)

@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from helpers import GOLDEN, ROOT, run_archive, save_harmful_archive
+from helpers import GOLDEN, ROOT, checkout_of, run_archive, save_harmful_archive
 
 SCRIPT = GOLDEN / "make_dassl_engine.py"
 FACTS = json.loads(SCRIPT.with_name("dassl_engine.json").read_text(encoding="utf-8"))
@@ -80,7 +80,7 @@ def test_golden_trainings():
 @pytest.mark.upstream
 def test_upstream_mended(tmp_path):
     """A checkout (its path in DASSL_CHECKOUT) under today's PyTorch: golden numbers; resuming in and after warm-up."""
-    checkout = os.environ["DASSL_CHECKOUT"]
+    checkout = checkout_of("DASSL_CHECKOUT")
     command = [sys.executable, SCRIPT, checkout, "--output", tmp_path / "found.json"]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
@@ -674,6 +674,49 @@ def test_read_image(tmp_path):
 
 
 @embedded
+def test_greys_of_16_bits_are_scaled(tmp_path):
+    """Where a path asks for it. Pillow cuts them off at 255: an image that is white all over."""
+    from dassl.utils import read_image
+
+    from datasets.files import OwnImage
+
+    values = np.array([[0, 128, 129, 257], [32768, 65000, 65534, 65535]], dtype=np.uint16)
+    expected = np.array([[0, 0, 1, 1], [128, 253, 255, 255]])
+    for name in ("x.png", "x.tif"):
+        Image.fromarray(values).save(tmp_path / name)
+    (tmp_path / "x.pgm").write_bytes(b"P5 4 2 65535\n" + values.astype(">u2").tobytes())
+    Image.fromarray(values.astype(">u2")).save(tmp_path / "big.tif")
+    for name in ("x.png", "x.tif", "x.pgm", "big.tif"):
+        image = read_image(OwnImage(tmp_path / name))
+        assert (image.mode, image.size) == ("RGB", (4, 2))
+        assert (np.asarray(image) == expected[..., None]).all(), name
+        assert (np.asarray(read_image(str(tmp_path / name))) == np.minimum(values, 255)[..., None]).all(), name
+
+
+@pytest.mark.parametrize(
+    ("values", "is_read"),
+    [
+        (np.array([[0, 255]], dtype=np.int32), True),
+        (np.array([[0, 256]], dtype=np.int32), False),
+        (np.array([[-1, 7]], dtype=np.int32), False),
+        (np.array([[0, 254.5]], dtype=np.float32), True),
+        (np.array([[0, 1]], dtype=np.float32), False),  # would be black
+        (np.array([[0, np.inf]], dtype=np.float32), False),
+    ],
+)
+def test_values_without_a_known_range_are_refused(tmp_path, values, is_read):
+    from dassl.utils import read_image
+
+    from datasets.files import OwnImage
+
+    Image.fromarray(values).save(tmp_path / "x.tif")
+    if is_read:
+        assert np.asarray(read_image(OwnImage(tmp_path / "x.tif"))).max() in (254, 255)
+        return
+    with pytest.raises(OSError, match=r"x\.tif cannot be read: its 32-bit values must be 0 to 255, got"):
+        read_image(OwnImage(tmp_path / "x.tif"))
+
+
 def test_read_image_opens_regular_files_alone(tmp_path):
     from dassl.utils import read_image
 

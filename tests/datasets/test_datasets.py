@@ -22,6 +22,8 @@ from sklearn.datasets import load_digits
 from datasets.base import Item, Split, generate_once, read_split, save_split, split_folders, subsample_classes
 from datasets.digits import Digits
 from helpers import GOLDEN, ROOT
+from trainers.modules.files import part_of
+from trainers.modules.ownership import this_process
 from trees import write_images
 
 FACTS = json.loads((GOLDEN / "coop_datasets.json").read_text())
@@ -190,14 +192,15 @@ def test_missing_data_folder_says_where_and_what_is_there(tmp_path):
 def test_class_folder_without_images(tree):
     (tree / "dtd" / "images" / "empty").mkdir()
     (tree / "dtd" / "images" / "empty" / "notes.txt").touch()
-    with pytest.raises(ValueError, match=r"images/empty must hold enough images .* holds 0"):
+    with pytest.raises(ValueError, match=r"at least 4 images, .* in .*images for empty \(0\): add images"):
         read(tree)
     assert not (tree / "dtd" / SPLIT_FILE).exists()
 
 
 def test_class_folder_too_small_to_split(tmp_path):
-    write_tree(tmp_path, {"many": 10, "few": 2})
-    with pytest.raises(ValueError, match=r"images/few must hold enough images .* holds 2"):
+    """All such classes are told at once, with how many images they have."""
+    write_tree(tmp_path, {"many": 10, "few": 3, "enough": 4, "one": 1})
+    with pytest.raises(ValueError, match=r"at least 4 images, .* for few \(3\), one \(1\): add images"):
         read(tmp_path)
 
 
@@ -460,15 +463,24 @@ def test_half_made_set_of_a_killed_process_is_replaced(tmp_path):
     assert not folder.exists()
     (left,) = tmp_path.iterdir()
 
+    part_of(folder).mkdir()  # of a process at work
     generate_once(str(folder), build_slowly)
     assert sorted(os.listdir(folder)) == ["a", "b", "c"]
-    assert left.exists()  # as young as this, it could be another process at work
+    assert not left.exists()
+    assert len(list(tmp_path.iterdir())) == 2
 
-    folder.rename(tmp_path / "other")
-    yesterday = time.time() - 25 * 3600
-    os.utime(left, (yesterday, yesterday))
-    generate_once(str(folder), build_slowly)
-    assert sorted(os.listdir(tmp_path)) == ["images", "other"]
+
+@pytest.mark.parametrize("beside", [".", "split_fewshot"])
+def test_what_killed_processes_left_beside_finished_files_is_removed(tree, beside):
+    read(tree, shots=1)
+    folder = tree / "dtd" / beside
+    gone = folder / f".x.json-{this_process()._replace(started='1')}-{'5' * 8}.part"
+    live = part_of(folder / "x.json")
+    for part in (gone, live):
+        part.touch()
+    read(tree, shots=1)
+    assert not gone.exists()
+    assert live.exists()
 
 
 def test_failed_build_leaves_nothing(tmp_path):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import random
 import re
 
+import numpy as np
 import pytest
 from dassl.config import get_cfg_default
 from dassl.data.datasets import build_dataset
-from dassl.utils import set_random_seed
+from dassl.utils import read_image, set_random_seed
+from PIL import Image
 
 import datasets  # noqa: F401  registers the reader
 from helpers import ROOT
@@ -136,6 +139,47 @@ def test_images_that_came_later_are_noted_and_not_used(tmp_path, capsys):
     assert "cat/late.jpg" in out
 
 
+def test_classes_that_came_later_are_noted_and_not_used(tmp_path, capsys):
+    folder = write(tmp_path, cat=10, dog=10)
+    read(tmp_path)
+    write(tmp_path, fox=3, empty=0)
+    capsys.readouterr()
+    assert read(tmp_path).classnames == ["cat", "dog"]
+    out = capsys.readouterr().out
+    assert "Note: 3 images are not in" in out
+    assert "fox/2.jpg (and no image of fox); remove that file" in out
+    parts = write(tmp_path, "parts", train__a=2, train__b=2, test__a=1, test__b=1, test__c=1)
+    entries = [["train/a/0.jpg", 0, "a"], ["train/b/0.jpg", 1, "b"]]
+    (parts / "split.json").write_text(json.dumps({"train": entries, "val": [], "test": entries}))
+    read(tmp_path, "parts")
+    assert "Note: 5 images are not in" in (out := capsys.readouterr().out)
+    assert "no image of test/a, test/b, test/c" in out
+    assert folder.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("cat tabby\ndog dog\n", "other names of cat ('tabby')"),
+        ("dog dog\ncat cat\n", "another order of the classes"),
+        ("cat cat\ndog dog\nfox fox\n", ""),
+        ("dog dog\n", ""),
+    ],
+)
+def test_class_names_that_came_later_are_noted_and_not_used(tmp_path, capsys, text, note):
+    folder = write(tmp_path, cat=10, dog=10)
+    read(tmp_path)
+    (folder / "classnames.txt").write_text(text)
+    capsys.readouterr()
+    assert read(tmp_path).classnames == ["cat", "dog"]
+    out = capsys.readouterr().out
+    assert ("classnames.txt has" in out) == bool(note)
+    assert note in out
+    (folder / "split.json").unlink()
+    if len(text.split("\n")) > 2:
+        assert read(tmp_path).classnames == [line.split()[1] for line in text.splitlines() if "fox" not in line]
+
+
 def test_own_split_file_counts(tmp_path):
     folder = write(tmp_path, cat=3, dog=3)
     parts = {"train": ["cat/0.jpg", "dog/0.jpg"], "val": [], "test": ["dog/2.jpg", "cat/2.jpg"]}
@@ -152,6 +196,18 @@ def test_a_class_may_be_called_train(tmp_path):
     assert read(tmp_path).classnames == ["bus", "car", "train"]
     write(tmp_path, "test_only", car=10, test=10)
     assert read(tmp_path, "test_only").classnames == ["car", "test"]
+
+
+def test_images_of_16_bits_are_scaled(tmp_path):
+    """Not white, as Pillow has them; also after a worker has handed the path on."""
+    folder = write(tmp_path, train__cat=1, train__dog=1, test__cat=1, test__dog=1)
+    for path in folder.rglob("*.jpg"):
+        Image.fromarray(np.full((8, 8), 257 * 100, dtype=np.uint16)).save(path.with_suffix(".png"))
+        path.unlink()
+    dataset = read(tmp_path)
+    for item in (*dataset.train_x, *dataset.test):
+        assert type(item.impath) is type(pickle.loads(pickle.dumps(item.impath)))
+        assert np.asarray(read_image(item.impath)).tolist() == np.full((8, 8, 3), 100).tolist()
 
 
 # ---- which folder
@@ -222,7 +278,7 @@ def test_folders_that_clip_reads_as_one(tmp_path, one, other):
         ({}, r"two classes at least, but has none: .* is empty"),
         ({"cat": 10}, r"only the class 'cat'"),
         ({"train__cat": 10, "test__cat": 1}, r"only the class 'cat'"),
-        ({"cat": 10, "dog": 2}, r"folder/dog must hold enough images .* but holds 2"),
+        ({"cat": 10, "dog": 2}, r"at least 4 images, .*folder for dog \(2\): add images"),
         ({"cat": 10, "_": 10}, r"gives the class folder '_' no name"),
         ({"train__cat": 9, "train__dog": 9}, r"holds train/ without classes in test/"),
         ({"test__cat": 9, "val__cat": 9}, r"holds val/ and test/ without classes in train/"),

@@ -22,7 +22,7 @@ import torch
 from helpers import ROOT, SIZE, results_of
 from tools import dropin
 from trainers import prompt_trainer
-from trainers.modules import text
+from trainers.modules import attention
 
 TRAIN = '''"""The shape of CoOp's command line, as far as the scripts use it."""
 import argparse
@@ -478,6 +478,55 @@ def test_link_to_itself_is_one_line(lab, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+ADMISSIONS = {
+    "trainers/config.py": (
+        'def settings(trainer):\n    assert trainer in ["Probe", "Own"], "one of them"\n    return trainer\n',
+        "from trainers.config import settings",
+        2,
+    ),
+    "train.py": (
+        "",
+        'NAMES = ("Probe", "Own")\ndef admit(cfg):\n    if cfg.TRAINER.NAME not in NAMES:\n        raise ValueError\n',
+        12,
+    ),
+    "trainers/own.py": (
+        'def add(parser):\n    parser.add_argument("--trainer", choices=["Probe", "Own"])\n',
+        "import trainers.own",
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("place", ADMISSIONS)
+def test_checkout_that_admits_its_own_trainers_alone(lab, capsys, place):
+    """As MMRL's does: the run would fail after the drop-in has said that all is well."""
+    content, added, line = ADMISSIONS[place]
+    if content:
+        (lab / place).write_text(content)
+    replace(lab / "train.py", "import trainers.probe\n", f"import trainers.probe\n{added}\n")
+    before = (lab / "train.py").read_bytes()
+    with pytest.raises(SystemExit):
+        dropin.main([str(lab)])
+    told = capsys.readouterr().err
+    assert re.search(
+        rf"nothing was changed .*{place} admits the trainers Probe, Own alone \(line {line}\) and stops", told
+    )
+    assert (lab / "train.py").read_bytes() == before
+    assert not (lab / "trainers/cdc.py").exists()
+    replace(lab / place, '"Probe", "Own"', '"Probe", "CDC"')
+    dropin.main([str(lab)])
+    dropin.main([str(lab), "--remove"])
+
+
+def test_other_questions_about_names_admit_every_trainer(lab):
+    code = (
+        'def check(cfg, trainer, kind):\n    assert cfg.TRAINER.OWN.PREC in ["fp16"]\n    assert kind in ["a"]\n'
+        '    if trainer not in ["Own"]:\n        kind = "b"\n    if trainer in ["Own"]:\n        raise ValueError\n'
+    )
+    replace(lab / "train.py", "import trainers.probe\n", f"import trainers.probe\n\n{code}")
+    assert dropin.admission_problems(lab) == []
+
+
 def test_not_into_itself(capsys):
     assert call(ROOT) == 2
     assert "is this project" in capsys.readouterr().err
@@ -609,13 +658,15 @@ def test_python_m_compat_with_any_setuptools(tmp_path):
 # --------------------------------------------------------------------------------------------- old and new environments
 
 
-@pytest.mark.skipif(text._attention is text._plain_attention, reason="PyTorch has none of its own to compare with")
+@pytest.mark.skipif(
+    attention.attention is attention.plain_attention, reason="PyTorch has none of its own to compare with"
+)
 @pytest.mark.parametrize("kind", ["causal", "masked", "whole"])
 def test_attention_of_old_pytorch(kind):
     q, k, v = torch.randn(3, 2, 2, 5, 8).double()
     mask = torch.ones(5, 5, dtype=torch.bool).tril(1) if kind == "masked" else None
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, is_causal=kind == "causal")
-    torch.testing.assert_close(text._plain_attention(q, k, v, mask, is_causal=kind == "causal"), expected)
+    torch.testing.assert_close(attention.plain_attention(q, k, v, mask, is_causal=kind == "causal"), expected)
 
 
 def test_schedulers_of_old_dassl():

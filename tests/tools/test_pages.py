@@ -295,6 +295,20 @@ def test_command_writes_pages(tmp_path, monkeypatch, capsys):
     assert page.read_text() == "```console\n$ echo 1; exit 3\n```\n"
 
 
+def test_pictures_that_commands_draw_are_put_beside_the_page(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    shown = "![Two\nlines](drawn.png) ![made elsewhere](old.png) ![in a folder](sub/other.png)\n"
+    page.write_text(
+        f"```console\n$ echo new > drawn.png; echo x > hidden.png; mkdir -p sub; echo y > sub/other.png\n```\n{shown}"
+    )
+    (tmp_path / "drawn.png").write_text("before")
+    (tmp_path / "old.png").write_text("old")
+    monkeypatch.setattr(sys, "argv", ["tools.pages", str(page), "--folder", str(tmp_path / "work")])
+    pages.main()
+    found = {path.name: path.read_text() for path in tmp_path.glob("**/*.png") if "work" not in path.parts}
+    assert found == {"drawn.png": "new\n", "old.png": "old"}
+
+
 # ---- the picture
 
 

@@ -180,3 +180,22 @@ def test_class_name_is_no_line_of_a_log(build_run, data, clip_files, tmp_path, c
     (tmp_path / "log").mkdir()
     (tmp_path / "log/log.txt").write_text(printed)
     assert read_logs(tmp_path / "log").accuracy == pytest.approx(accuracy, abs=0.051)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "options"),
+    [
+        ("CDC", ("TRAINER.CDC.SELF_REGULATION.ENABLED", True)),
+        ("KgCoOp", ()),
+        ("PromptSRC", ("TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT", 2, "TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 2)),
+        ("MMRL", ("TRAINER.MMRL.REP_LAYERS", [2], "TASK", "B2N")),
+    ],
+)
+def test_no_texts_are_encoded_for_a_test_that_only_training_needs(build_run, tmp_path, trainer, options):
+    """Of many classes under sixty templates that would take far longer than the test."""
+    built = build_run(trainer, tmp_path, *options, "OPTIM.MAX_EPOCH", 1)
+    hand_written = {"anchor", "frozen_texts"}
+    built.test()
+    assert not hand_written & vars(built).keys()
+    built.loss(next(iter(built.train_loader_x)))
+    assert hand_written & vars(built).keys()

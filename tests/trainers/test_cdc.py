@@ -10,7 +10,9 @@ import yaml
 from dassl.config import cfg_default
 
 from helpers import HALF, ROOT, results_of
+from trainers.modules.evidence import fuse, fused_log_evidence
 from trainers.modules.loading import load_clip
+from trainers.modules.losses import trusted_cross_entropy
 
 OPTIONS = {
     "TRAINER.CDC.N_TEMPLATES": 2,
@@ -50,7 +52,9 @@ def test_run_writes_its_results(build, tmp_path, capsys):
     assert (results["shots"], results["classes"], results["epoch"], results["images"]) == (4, "base", 3, 6)
     assert results["class_names"] == ["blue", "green"]
     assert 0 < results["figures"]["uncertainty"] < 1
-    assert {"template1_accuracy", "template2_accuracy", "conflict", "template_similarity"} <= results["figures"].keys()
+    assert {"template1_accuracy", "template2_accuracy", "conflict", "doubt", "template_similarity"} <= results[
+        "figures"
+    ].keys()
     assert results["config"]["TRAINER"]["CDC"]["N_TEMPLATES"] == 2
 
 
@@ -288,6 +292,36 @@ def test_decision_by_the_mean_of_the_logits(build, tmp_path):
     assert not torch.allclose(log_prob, build(tmp_path).model_inference(views[0]).detach(), atol=1e-4)
 
 
+def test_fusion_and_probability_change_how_sure_a_prediction_is_and_not_which(build, tmp_path):
+    options = ("TRAINER.CDC.FUSION", "averaging", "TRAINER.CDC.PROBABILITY", "expected")
+    plain, other = build(tmp_path), build(tmp_path, *options)
+    other.model.load_state_dict(plain.model.state_dict())
+    images, _ = plain.parse_batch_test(next(iter(plain.test_loader)))
+    with torch.no_grad():
+        scores, records = other.test_step(images)
+        expected = fuse(plain.model(images), "averaging", "expected")
+        before, before_records = plain.test_step(images)
+    torch.testing.assert_close(scores, expected.log_prob)
+    torch.testing.assert_close(other.model_inference(images).detach(), expected.log_prob)
+    assert torch.equal(scores.argmax(dim=1), before.argmax(dim=1))
+    assert (records["uncertainty"] > before_records["uncertainty"]).all()
+    assert (records["doubt"] > records["uncertainty"]).all()
+
+
+def test_fused_loss_is_of_the_fusion_that_the_config_names(build, tmp_path):
+    losses = {}
+    for fusion in ("dempster", "averaging"):
+        trainer = build(tmp_path, "TRAINER.CDC.FUSED_LOSS", True, "TRAINER.CDC.FUSION", fusion)
+        batch = next(iter(trainer.train_loader_x))
+        log_evidence = trainer.model(trainer.views(batch))
+        losses[fusion] = trainer.loss(batch)[0]
+        own = trusted_cross_entropy(fused_log_evidence(log_evidence, fusion)[None], batch["label"])
+        trainer.options.defrost()
+        trainer.options.FUSED_LOSS = False
+        torch.testing.assert_close(losses[fusion] - trainer.loss(batch)[0], own)
+    assert losses["dempster"] != losses["averaging"]
+
+
 @pytest.mark.parametrize("precision", ["fp32", "amp", "bf16", HALF])
 def test_precisions(build, tmp_path, precision):
     trainer = build(tmp_path, "TRAINER.CDC.PREC", precision, "OPTIM.MAX_EPOCH", 2)
@@ -311,6 +345,7 @@ def test_precisions(build, tmp_path, precision):
         ("TRAINER.CDC.EVIDENCE", "softplus"),
         ("TRAINER.CDC.EVIDENCE", "relu", "TRAINER.CDC.EVIDENCE_SHIFT", -1.0),
         ("TRAINER.CDC.FUSED_LOSS", True, "TRAINER.CDC.KL_WEIGHT", 0.1),
+        ("TRAINER.CDC.FUSED_LOSS", True, "TRAINER.CDC.FUSION", "averaging", "TRAINER.CDC.PROBABILITY", "expected"),
         ("TRAINER.CDC.AUGMENTATIONS", [], "TRAINER.CDC.N_TEMPLATES", 1, "TRAINER.CDC.CTX_INIT", ["a photo of a"]),
         ("TRAINER.CDC.CTX_INIT", [], "TRAINER.CDC.CTX_STD", 0.02, "TRAINER.CDC.N_CTX", 2),
         ("TEST.FINAL_MODEL", "best_val"),
@@ -353,6 +388,10 @@ def test_losses_do_what_they_are_for(build, tmp_path, key, name):
         (("TRAINER.CDC.PROMPT", "deep"), ["PROMPT"]),
         (("TRAINER.CDC.BETA", -1.0), ["BETA must not be negative"]),
         (("TRAINER.CDC.DECISION", "vote"), ["DECISION must be trusted or mean"]),
+        (
+            ("TRAINER.CDC.FUSION", "vote", "TRAINER.CDC.PROBABILITY", "p"),
+            ["FUSION must be one of dempster, averaging, got 'vote'", "PROBABILITY must be one of belief, expected"],
+        ),
         (("TRAINER.CDC.DECISION", "mean", "TRAINER.CDC.EVIDENCE", "relu"), ["DECISION mean takes EVIDENCE exp"]),
         (("TRAINER.CDC.DECISION", "mean", "TRAINER.CDC.FUSED_LOSS", True), ["DECISION mean takes EVIDENCE exp"]),
         (("INPUT.SIZE", (48, 48)), ["(32, 32)", "(48, 48)"]),

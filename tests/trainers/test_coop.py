@@ -17,7 +17,8 @@ from clip import clip
 from dassl.config import get_cfg_default
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from helpers import COLOURS, GOLDEN, HALF, ROOT, random_clip, relative, results_of
+from helpers import COLOURS, GOLDEN, HALF, ROOT, checkout_of, random_clip, relative, results_of
+from parity import note_parity
 from trainers import cocoop
 from trainers.modules.checkpoints import read_checkpoint
 from trainers.modules.prompts import ConditionalContext, TextContext
@@ -75,9 +76,8 @@ def test_numbers_are_those_of_the_published_code(build_case, golden, name):
 
 def checkouts() -> list[str]:
     """The checkouts to compare with: CoOp's, and Dassl's if it is not to be the one in use here."""
-    if "COOP_CHECKOUT" not in os.environ:
-        pytest.skip("COOP_CHECKOUT is not set")
-    return [os.environ[key] for key in ("COOP_CHECKOUT", "DASSL_CHECKOUT") if key in os.environ]
+    dassl = os.environ.get("DASSL_CHECKOUT")
+    return [checkout_of("COOP_CHECKOUT"), *([dassl] if dassl else [])]
 
 
 @pytest.mark.upstream
@@ -93,6 +93,8 @@ def test_numbers_and_checkpoints_of_the_published_code_live(build_case, tmp_path
         trainer = build_case(name)
         trainer.load_model(str(tmp_path / name), epoch=2)
         assert relative(final_logits(trainer), published[f"{name}/end_logits"]) < 1e-5, name
+    for trainer in METHODS:
+        note_parity(trainer, "COOP_CHECKOUT", "CoOp")
 
 
 PUBLISHED_RUN = """

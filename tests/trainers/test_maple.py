@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from dassl.config import get_cfg_default
 
-from helpers import GOLDEN, HALF, ROOT, SIZE, random_clip, relative, results_of
-from parity import live_numbers, read_numbers
+from helpers import GOLDEN, HALF, ROOT, SIZE, checkout_of, random_clip, relative, results_of
+from parity import live_numbers, note_parity, read_numbers
 from trainers.modules.loading import tokenize
 from trainers.modules.prompts import CoupledPrompt, CoupledTemplates
 from trainers.modules.text import TextEncoder
@@ -74,9 +73,7 @@ def test_configs_hold_the_published_values():
 
 @pytest.mark.upstream
 def test_configs_hold_the_published_values_live():
-    if "MAPLE_CHECKOUT" not in os.environ:
-        pytest.skip("MAPLE_CHECKOUT is not set")
-    published = sorted(Path(os.environ["MAPLE_CHECKOUT"], "configs/trainers/MaPLe").glob("*.yaml"))
+    published = sorted(Path(checkout_of("MAPLE_CHECKOUT"), "configs/trainers/MaPLe").glob("*.yaml"))
     assert published
     for path in published:
         theirs, ours = get_cfg_default(), get_cfg_default()
@@ -100,6 +97,7 @@ def test_numbers_and_checkpoint_of_the_published_code_live(ours, golden_clip, tm
     with torch.no_grad():
         logits = trainer.model_inference(make_coop.batches(5)[-1]["img"])
     assert relative(logits, published["published/end_logits"]) < 1e-5
+    note_parity("MaPLe", "MAPLE_CHECKOUT")
 
 
 # -------------------------------------------------------------------------------------------------- encoders, learners
@@ -158,6 +156,18 @@ def test_prompted_images_equal_the_plain_computation(clip_model, encoders, n_dee
         assert relative(ours.grad, expected.grad) < 1e-5
 
 
+@pytest.mark.parametrize(("own_views", "rows"), [(False, 2 * 17 + 3 * 4), (True, 3 * 2 * (17 + 4))])
+def test_what_templates_share_of_the_first_layer_is_computed_once(clip_model, encoders, own_views, rows):
+    """Of 2 images with 16 patches and 3 templates with 4 tokens each: how many tokens get queries, keys and values."""
+    images = torch.randn(3, 2, 3, SIZE, SIZE) if own_views else torch.randn(2, 3, SIZE, SIZE)
+    seen = []
+    first = clip_model.visual.transformer.resblocks[0]
+    hook = first.ln_1.register_forward_hook(lambda layer, given, result: seen.append(result[..., 0].numel()))
+    encoders[1](images, VisualPrompt(torch.randn(3, 4, 128)))
+    hook.remove()
+    assert sum(seen) == rows
+
+
 @pytest.mark.parametrize("kind", ["clip_model", "resnet_clip"])
 def test_images_without_prompts_are_clips_own(request, kind):
     model = request.getfixturevalue(kind)
@@ -209,8 +219,10 @@ def test_templates_together_are_each_alone(encoders):
     learner = CoupledTemplates(*encoders, NAMES, 2, 3, 2, words, 0.01)
     images = torch.randn(2, 2, 3, SIZE, SIZE)
     text, views = encoders[0](learner()), encoders[1](images, learner.visual())
+    names = learner.templates[0]()  # the first template has those of all
     for m, template in enumerate(learner.templates):
-        assert relative(text[m], encoders[0](template())[0]) < 1e-5
+        own = template()._replace(suffix=names.suffix, eot_index=names.eot_index)
+        assert relative(text[m], encoders[0](own)[0]) < 1e-5
         assert relative(views[m], encoders[1](images[m], template.visual())[0]) < 1e-5
     assert [name.split(".", 2)[2] for name in learner.state_dict()] == 2 * list(learner.templates[0].state_dict())
 

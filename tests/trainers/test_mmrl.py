@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import os
 import sys
 from pathlib import Path
 
@@ -14,8 +13,8 @@ import torch
 from dassl.config import cfg_default, get_cfg_default
 from yacs.config import CfgNode
 
-from helpers import GOLDEN, HALF, ROOT, SIZE, random_clip, relative, results_of
-from parity import assert_same_from_start, live_numbers, named, read_numbers, start_as_published
+from helpers import GOLDEN, HALF, ROOT, SIZE, checkout_of, random_clip, relative, results_of
+from parity import assert_same_from_start, live_numbers, named, note_parity, read_numbers, start_as_published
 from trainers.modules import representation
 from trainers.modules.loading import tokenize
 from trainers.modules.representation import (
@@ -111,6 +110,7 @@ def test_numbers_and_checkpoint_of_the_published_code_live(golden_clip, golden, 
         with pytest.raises(ValueError, match="does not tell what it was trained on: set TASK"):
             trainer.model_inference(images)
     assert relative(found, live["published/end_logits_fused"]) < 1e-5
+    note_parity("MMRL", "MMRL_CHECKOUT")
 
 
 def test_configs_hold_the_published_values():
@@ -131,16 +131,14 @@ def test_configs_hold_the_published_values():
 
 @pytest.mark.upstream
 def test_configs_and_tables_hold_the_published_values_live(monkeypatch):
-    if "MMRL_CHECKOUT" not in os.environ:
-        pytest.skip("MMRL_CHECKOUT is not set")
-    published = sorted(Path(os.environ["MMRL_CHECKOUT"], "configs/trainers/MMRL").glob("*.yaml"))
+    published = sorted(Path(checkout_of("MMRL_CHECKOUT"), "configs/trainers/MMRL").glob("*.yaml"))
     assert len(published) == 4
     for path in published:
         theirs, ours = get_cfg_default(), get_cfg_default()
         theirs.merge_from_file(str(path))
         ours.merge_from_file(str(CONFIGS / path.name))
         assert theirs == ours
-    monkeypatch.syspath_prepend(str(Path(os.environ["MMRL_CHECKOUT"], "trainers")))
+    monkeypatch.syspath_prepend(str(Path(checkout_of("MMRL_CHECKOUT"), "trainers")))
     settings = importlib.import_module("config").get_dataset_specified_config
     options = get_cfg_default().TRAINER.MMRL
     for dataset in [*options.REG_WEIGHTS, "SmallNames"]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import os
 import sys
 from pathlib import Path
 
@@ -14,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from dassl.config import get_cfg_default
 
-from helpers import GOLDEN, HALF, ROOT, SIZE, random_clip, relative, results_of
-from parity import assert_same_from_start, live_numbers, named, read_numbers, start_as_published
+from helpers import GOLDEN, HALF, ROOT, SIZE, checkout_of, random_clip, relative, results_of
+from parity import assert_same_from_start, live_numbers, named, note_parity, read_numbers, start_as_published
 from trainers.modules.loading import tokenize
 from trainers.modules.prompts import CoupledPrompt, IndependentPrompt, IndependentTemplates, check_independent
 from trainers.modules.self_regulation import gaussian_weights
@@ -52,7 +51,7 @@ def collect(case: str, clip_file: str, published: dict) -> dict[str, np.ndarray]
     found = make_promptsrc.drive(
         trainer, lambda: named(trainer), lambda images: {"logits": trainer.model_inference(images)}
     )
-    return {"frozen_texts": trainer.model.frozen_texts.numpy(), **found}
+    return {"frozen_texts": trainer.frozen_texts.numpy(), **found}
 
 
 def assert_same(case: str, clip_file: str, published: dict) -> None:
@@ -94,6 +93,7 @@ def test_numbers_and_checkpoint_of_the_published_code_live(golden_clip, golden, 
     with torch.no_grad():
         logits = trainer.model_inference(make_coop.batches(7)[-1]["img"])
     assert relative(logits, live["published/end_logits"]) < 1e-5
+    note_parity("PromptSRC", "PROMPTSRC_CHECKOUT")
 
 
 def test_configs_hold_the_published_values():
@@ -114,9 +114,7 @@ def test_configs_hold_the_published_values():
 
 @pytest.mark.upstream
 def test_configs_hold_the_published_values_live():
-    if "PROMPTSRC_CHECKOUT" not in os.environ:
-        pytest.skip("PROMPTSRC_CHECKOUT is not set")
-    published = sorted(Path(os.environ["PROMPTSRC_CHECKOUT"], "configs/trainers/PromptSRC").glob("*.yaml"))
+    published = sorted(Path(checkout_of("PROMPTSRC_CHECKOUT"), "configs/trainers/PromptSRC").glob("*.yaml"))
     assert len(published) == 3
     for path in published:
         theirs, ours = get_cfg_default(), get_cfg_default()
@@ -127,9 +125,7 @@ def test_configs_hold_the_published_values_live():
 
 @pytest.mark.upstream
 def test_templates_are_the_published_ones_live(monkeypatch):
-    if "PROMPTSRC_CHECKOUT" not in os.environ:
-        pytest.skip("PROMPTSRC_CHECKOUT is not set")
-    monkeypatch.syspath_prepend(str(Path(os.environ["PROMPTSRC_CHECKOUT"], "trainers")))
+    monkeypatch.syspath_prepend(str(Path(checkout_of("PROMPTSRC_CHECKOUT"), "trainers")))
     assert list(PROMPTSRC_TEMPLATES) == importlib.import_module("imagenet_templates").IMAGENET_TEMPLATES
 
 
@@ -246,8 +242,10 @@ def test_templates_together_are_each_alone(encoders, visual_depth):
     learner = IndependentTemplates(*encoders, NAMES, 2, 3, 2, words, 0.01, 5, visual_depth)
     images = torch.randn(2, 2, 3, SIZE, SIZE)
     text, views = encoders[0](learner()), encoders[1](images, learner.visual())
+    names = learner.templates[0]()  # the first template has those of all
     for m, template in enumerate(learner.templates):
-        assert relative(text[m], encoders[0](template())[0]) < 1e-5
+        own = template()._replace(suffix=names.suffix, eot_index=names.eot_index)
+        assert relative(text[m], encoders[0](own)[0]) < 1e-5
         expected = encoders[1](images[m], template.visual())
         assert relative(views[m], expected[0] if visual_depth else expected) < 1e-5
     assert [name.split(".", 2)[2] for name in learner.state_dict()] == 2 * list(learner.templates[0].state_dict())
@@ -432,9 +430,10 @@ def test_precisions(build, tmp_path, precision):
     trainer.train()
     assert all(value.dtype == torch.float32 and value.isfinite().all() for value in state_of(trainer).values())
     images, _ = trainer.parse_batch_test(next(iter(trainer.test_loader)))
-    exact = build(tmp_path / "exact", "TRAINER.PROMPTSRC.PREC", "fp32").model
+    exact = build(tmp_path / "exact", "TRAINER.PROMPTSRC.PREC", "fp32")
+    assert relative(trainer.frozen_texts, exact.frozen_texts) < 0.05
+    exact = exact.model
     exact.prompt_learner.load_state_dict(state_of(trainer))
-    assert relative(trainer.model.frozen_texts, exact.frozen_texts) < 0.05
     with torch.no_grad():
         features = trainer.model.image_features(images)
         assert features.dtype == trainer.model_inference(images).dtype == torch.float32

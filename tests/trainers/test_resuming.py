@@ -53,6 +53,30 @@ def test_training_with_other_settings_does_not_go_on(build_run, tmp_path, option
     assert not (tmp_path / "results.json").exists()
 
 
+def test_folder_of_a_training_that_diverged_takes_another_one(build_run, tmp_path):
+    """After a mended setting the command works, with fewer epochs too; what there was is kept under another name."""
+    first = build_run("CoOp", tmp_path / "run", *EVERY_EPOCH)
+    update_lr = first.update_lr
+
+    def diverge():
+        if first.epoch == 2:
+            first.learner.ctx.data.fill_(float("nan"))
+        update_lr()
+
+    first.update_lr = diverge
+    with pytest.raises(FloatingPointError, match="training diverges: ctx is infinite or not a number after epoch 3"):
+        first.train()
+    folder = tmp_path / "run/prompt_learner"
+    assert sorted(path.name for path in folder.iterdir()) == [f"diverged-model.pth.tar-{epoch}" for epoch in (1, 2)]
+    mended = build_run("CoOp", tmp_path / "run", *EVERY_EPOCH, "OPTIM.LR", 0.01, "OPTIM.MAX_EPOCH", 1)
+    mended.train()
+    assert [path.name for path in folder.glob("model*")] == ["model.pth.tar-1"]
+    alone = build_run("CoOp", tmp_path / "alone", *EVERY_EPOCH, "OPTIM.LR", 0.01, "OPTIM.MAX_EPOCH", 1)
+    alone.train()
+    assert torch.equal(mended.learner.ctx, alone.learner.ctx)
+    build_run("CoOp", tmp_path / "x", "MODEL.INIT_WEIGHTS", folder / "diverged-model.pth.tar-2")
+
+
 def test_what_changes_no_number_may_differ(build_run, tmp_path):
     whole = build_run("CoOp", tmp_path / "whole", *EVERY_EPOCH)
     whole.train()
@@ -100,7 +124,7 @@ def test_each_step_is_logged_once(build_run, tmp_path, final):
     (events,) = (tmp_path / "cut/tensorboard").iterdir()
     assert (1, "train/loss") in points(events)
     with events.open("ab") as file:
-        file.write(struct.pack("<Q", 100) + b"a part of a record")
+        file.write(struct.pack("<Q", 3) + b"----\xff\xff\xff----" + struct.pack("<Q", 100) + b"a part of a record")
     for _ in range(2):
         resumed = build_run("CoOp", tmp_path / "cut", *options)
         resumed.train()

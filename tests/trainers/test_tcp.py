@@ -14,7 +14,7 @@ from clip import clip
 from dassl.config import get_cfg_default
 
 from helpers import GOLDEN, HALF, ROOT, relative, results_of
-from parity import assert_same_training, checkouts, live_numbers, read_numbers
+from parity import assert_same_training, checkouts, live_numbers, note_parity, read_numbers
 from trainers.modules.prompts import ClassAwareContext, start_context
 from trainers.modules.templates import format_template
 from trainers.modules.text import TextEncoder
@@ -107,6 +107,7 @@ def test_numbers_and_checkpoint_of_the_published_code_live(ours, golden_clip, tm
     trainer.load_model(str(tmp_path), epoch=5)
     images = make_coop.batches(make_kgcoop.STEPS + 1)[-1]["img"]
     assert relative(logits_of(trainer, images), published["published/end_logits"]) < 1e-5
+    note_parity("TCP", "TCP_CHECKOUT")
 
 
 # --------------------------------------------------------------------------------------------------------- the learner

@@ -85,8 +85,11 @@ def plan(upstream: Sequence[str] = ()) -> list[Measurement]:
         both: dict[str, Any] = {style: Subject(trainer, "train", 24, style=style) for style in ("ours", "plain")}
         measure("train", f"train {trainer}", **both)
     measure("train", "train M", m1=cdc("train", 24, 1), m8=cdc("train", 24, 8))
-    coupled: dict[str, Any] = {f"m{m}": cdc("train", 24, m, coupled=True) for m in (1, 4, 8)}
-    measure("train", "train coupled", **coupled, maple=Subject("MaPLe", "train", 24))
+    # In pairs, as all of them at once would need the memory of all of them.
+    peers = {f"CDC, M = {m}": cdc("train", 24, m, coupled=True) for m in (1, 4, 8)}
+    peers.update({name: Subject(name, "train", 24) for name in ("PromptSRC", "MMRL", "TCP", "KgCoOp")})
+    for name, peer in peers.items():
+        measure("peers", f"MaPLe and {name}", 2, maple=Subject("MaPLe", "train", 24), peer=peer)
     thirty_two = {name: coop("train", 24, batch=32, style=name) for name in ("ours", "plain")}
     measure("train", "train batch 32", 2, coop=thirty_two["ours"], plain_coop=thirty_two["plain"])
     measure(
@@ -325,7 +328,7 @@ def run(arguments: argparse.Namespace) -> dict:
     print(f"{len(missing)} measurements in {time.time() - started:.0f} s, results in {path}\n")
     print(target_table(results))
     if arguments.page:
-        page = render(results, read_page(arguments.page))
+        page = render(results, read_page(arguments.page), arguments.only)
         write(arguments.page, page)
         print(f"\nPage: {arguments.page}")
         for what in unexplained(results, page):

@@ -58,11 +58,26 @@ def lacking(known: Container) -> dict[object, Callable[..., int]]:
     return {operation: formula for operation, formula in formulas.items() if operation not in known}
 
 
+class _NoModules:
+    """In place of what tells the modules apart, whose hooks do not bear gradients that are taken in a forward pass."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 def counter() -> FlopCounterMode:
     """PyTorch's counter, silent, with a formula for every attention operation."""
     plain: Any = FlopCounterMode(display=False)
     known = plain.flop_registry if hasattr(plain, "flop_registry") else plain.flop_mapping  # PyTorch 2.1's name
-    return FlopCounterMode(display=False, custom_mapping=lacking(known))
+    counted: Any = FlopCounterMode(display=False, custom_mapping=lacking(known))
+    if hasattr(counted, "mod_tracker"):
+        counted.mod_tracker = _NoModules()
+    return counted
 
 
 @contextlib.contextmanager
@@ -92,7 +107,7 @@ def counted_operations() -> Iterator[dict[str, int]]:
         return checkpoint_counted
 
     with contextlib.ExitStack() as stack:
-        for name in ("trainers.modules.text", "trainers.modules.losses"):
+        for name in ("trainers.modules.text", "trainers.modules.representation", "trainers.modules.losses"):
             module = sys.modules.get(name)
             if module:
                 stack.enter_context(mock.patch.object(module, "checkpoint", counting(module.checkpoint)))

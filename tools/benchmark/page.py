@@ -5,14 +5,14 @@ The text of the page is written by hand, in the page itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
 from tabulate import tabulate
 
-from tools.common.blocks import fill
+from tools.common.blocks import contents, fill
 from tools.common.choices import SECTIONS
 from tools.common.paths import ROOT
 
@@ -125,7 +125,7 @@ TARGETS = (
         "the same with M = 1",
         1.3,
         "",
-        _peaks(("train coupled", "m8"), ("train coupled", "m1")),
+        _peaks(("MaPLe and CDC, M = 8", "peer"), ("MaPLe and CDC, M = 1", "peer")),
         at_most=True,
     ),
     Target(
@@ -224,29 +224,33 @@ def read_page(path: Path) -> str:
     return text
 
 
-def render(results: dict, text: str) -> str:
+def render(results: dict, text: str, sections: Sequence[str] = SECTIONS) -> str:
     """The page with the blocks of these results.
 
     Args:
         results: of the benchmark.
         text: the page as it is, from `read_page`.
+        sections: whose blocks are made. If they are not all, the page's other blocks stay, and these say where they
+            were measured.
     """
     measurements = results["measurements"]
     machine = results["machine"]
     place = machine.get("gpu") or f"{machine['cores']} cores of {machine['model']}"
     described = f"{place}, {machine['threads']} threads, {machine['precision']}, PyTorch {machine['torch']}"
     quick = any(s["backbone"] == "tiny" for m in measurements.values() for s in m["subjects"].values())
-    blocks = {
-        "machine": f"Machine: {described}{', of sizes that say nothing' if quick else ''}.",
-        "targets": target_table(results, "github"),
-    }
-    for section in SECTIONS:
+    place = f"Machine: {described}{', of sizes that say nothing' if quick else ''}."
+    partly = not set(SECTIONS) <= set(sections)
+    blocks = contents(text) if partly else {"machine": place, "targets": target_table(results, "github")}
+    for section in sections:
         of_section = [m for m in measurements.values() if m["section"] == section]
-        blocks[section] = _table(section, of_section) if of_section else "Not measured here."
+        table = _table(section, of_section) if of_section else "Not measured here."
+        blocks[section] = f"{place}\n\n{table}" if partly else table
     return fill(text, blocks)
 
 
 def _table(section: str, measurements: list[dict]) -> str:
+    if section == "peers":
+        return _pairs(measurements)
     rows = []
     for measurement in measurements:
         subjects = measurement["subjects"]
@@ -273,6 +277,27 @@ def _table(section: str, measurements: list[dict]) -> str:
                 row["first step"] = f"{subject['first']:.1f} s"
             if section in ("text", "compile"):
                 del row["images/s"], row["B"]
+            rows.append(row)
+    return tabulate(rows, "keys", "github", disable_numparse=True)
+
+
+def _pairs(measurements: list[dict]) -> str:
+    """Subjects that were measured each beside the same one, which stands in the first row."""
+    rows = []
+    for measurement in measurements:
+        first, other = measurement["subjects"].values()
+        for subject in (other,) if rows else (first, other):
+            busy, ratio = Value.of(subject["busy"]), Value.of(_times(subject, first))
+            row = {
+                "trainer": _label(subject),
+                "M": subject["templates"],
+                "processor seconds": f"{busy.middle:.2f} ({busy.low:.2f} to {busy.high:.2f})",
+                f"{_label(first)}'s beside it": "" if subject is first else f"{Value.of(first['busy']).middle:.2f}",
+                "ratio": "" if subject is first else f"{ratio.middle:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
+                "GB before": f"{subject['baseline'] / 2**30:.2f}",
+                "GB peak": f"{subject['peak'] / 2**30:.2f}",
+                "GFLOP": f"{(subject['flops'] - subject['flops_again']) / 1e9:,.0f}",
+            }
             rows.append(row)
     return tabulate(rows, "keys", "github", disable_numparse=True)
 

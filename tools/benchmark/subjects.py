@@ -306,7 +306,7 @@ def _config(subject: Subject, settings: Settings, folder: Path, extend: Callable
         "VERBOSE": False,
         f"{options}.PREC": settings.precision,
     }
-    if subject.trainer in ("CoOp", "CoCoOp"):
+    if subject.trainer in ("CoOp", "CoCoOp", "KgCoOp", "TCP"):
         given.update({f"{options}.N_CTX": 4})
     if subject.trainer == "CDC":
         m = subject.templates
@@ -317,9 +317,18 @@ def _config(subject: Subject, settings: Settings, folder: Path, extend: Callable
         depth = min(cfg.TRAINER.CDC.PROMPT_DEPTH, *(BACKBONES[subject.backbone][n] for n in (2, 9)))
         kind = {"PROMPT": "coupled", "PROMPT_DEPTH": depth} if subject.coupled else {"PROMPT": "text", "N_CTX": 4}
         given.update({f"{options}.{key}": value for key, value in kind.items()})
+    layers = min(BACKBONES[subject.backbone][n] for n in (2, 9))
     if subject.trainer == "MaPLe":
-        depth = min(cfg.TRAINER.MAPLE.PROMPT_DEPTH, *(BACKBONES[subject.backbone][n] for n in (2, 9)))
-        given.update({f"{options}.PROMPT_DEPTH": depth})
+        given.update({f"{options}.PROMPT_DEPTH": min(cfg.TRAINER.MAPLE.PROMPT_DEPTH, layers)})
+    if subject.trainer == "PromptSRC":
+        depths = (f"PROMPT_DEPTH_{side}" for side in ("TEXT", "VISION"))
+        given.update({f"{options}.{key}": min(cfg.TRAINER.PROMPTSRC[key], layers) for key in depths})
+    if subject.trainer == "MMRL":
+        given.update({f"{options}.REP_LAYERS": [n for n in cfg.TRAINER.MMRL.REP_LAYERS if n <= layers] or [layers]})
+        given.update({"OPTIM.NAME": "adamw"})
+    if subject.trainer == "TCP":
+        given.update({f"{options}.LAYER": min(cfg.TRAINER.TCP.LAYER, BACKBONES[subject.backbone][9] - 1)})
+        given.update({"OPTIM.NAME": "adam"})
     cfg.merge_from_list([part for pair in given.items() for part in pair])
     return cfg
 

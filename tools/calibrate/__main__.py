@@ -4,7 +4,7 @@
 
 RUN is the folder of a finished training, of a test where the method trains nothing, or a folder of such runs. What is
 fitted is one temperature of the softmax, or scale and shift of CDC's evidence. `calibration.json` in the run's folder
-holds it, with calibration and error detection before and after, and the scores that tools.predict takes thresholds from.
+holds it, with calibration and error detection before and after, and the scores for the thresholds of tools.predict.
 Tests use it by TEST.CALIBRATION or CALIBRATED=1, tools.predict by --calibrated, --coverage and --reject-above.
 
 Where a data set has no validation images, --hold-out N takes N per class of the training images that the run was not

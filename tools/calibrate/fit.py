@@ -63,7 +63,10 @@ def find_runs(places: Iterable[str]) -> list[Path]:
 
 
 def _can_be_calibrated(folder: Path) -> bool:
-    """Whether a folder is not that of a test of another run; what cannot be read is told later."""
+    """Whether a folder is of a training, or of a test on known classes alone where nothing is trained.
+
+    What cannot be read is told later.
+    """
     try:
         results = read_run(folder)
         method = TRAINER_REGISTRY.get(results["config"]["TRAINER"]["NAME"])
@@ -71,7 +74,7 @@ def _can_be_calibrated(folder: Path) -> bool:
         return True
     if issubclass(method, PromptTrainer):
         return (folder / method.checkpoint_folder).is_dir()
-    return results.get("classes") != "new"
+    return results.get("classes") != "new" and not results["config"].get("TEST", {}).get("OPEN_SET")
 
 
 def calibrate(run: Path, args: argparse.Namespace) -> tuple[dict[str, Any], Calibration]:
@@ -104,7 +107,7 @@ def calibrate(run: Path, args: argparse.Namespace) -> tuple[dict[str, Any], Cali
     if fitted_on.pop("class_names") != trainer.class_names:
         raise ValueError(f"the classes of {cfg.DATASET.NAME} are no longer those that the run was trained on")
     outputs = compute_outputs(trainer, [item.impath for item in items], views, args.batch_size, args.workers)
-    label = torch.tensor([item.label for item in items], device=outputs.device)
+    label = torch.tensor([item.label for item in items])
     found = trainer.fit_calibration(outputs, label)
     records = {
         "before": judge(trainer, outputs, label, None),
@@ -185,7 +188,7 @@ def compute_outputs(
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Tensor:
-    """What a trainer's `outputs` are of N image files.
+    """What a trainer's `outputs` are of N image files, on the CPU.
 
     Args:
         trainer: with its model.
@@ -210,7 +213,7 @@ def compute_outputs(
         images, _ = trainer.parse_batch_test(batch)
         outputs = trainer.outputs(images)
         check_scores(trainer.judge(outputs)[0], trainer.options.PREC)
-        found.append(outputs)
+        found.append(outputs.cpu())  # where float64 gives the same numbers on every machine
     return torch.cat(found, dim=-2)
 
 

@@ -17,6 +17,11 @@ def names(page: str) -> list[str]:
     return [found["name"] for found in BLOCK.finditer(page)]
 
 
+def contents(page: str) -> dict[str, str]:
+    """What is in a page's blocks, by name."""
+    return {found["name"]: found["content"].rstrip("\n") for found in BLOCK.finditer(page)}
+
+
 def fill(page: str, contents: Mapping[str, str], source: object = "the page") -> str:
     """The page with these contents in its blocks.
 

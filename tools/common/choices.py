@@ -8,4 +8,4 @@ SUBSAMPLES = ("all", "base", "new")  # as `datasets.splits` has them
 DTYPES = ("float32", "float16")  # of features in a file
 PREDICTIONS = ("csv", "jsonl")  # formats of predictions
 REJECTED = ("mark", "drop")  # what becomes of predictions that are too uncertain
-SECTIONS = ("text", "train", "classes", "test", "data", "large", "upstream", "compile")  # of the benchmark
+SECTIONS = ("text", "train", "peers", "classes", "test", "data", "large", "upstream", "compile")  # of the benchmark

@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from types import TracebackType
 from typing import Any
 
 
 def argument_parser(module: str, description: str, **options: Any) -> argparse.ArgumentParser:
     """A parser whose help shows the description as it stands, for a command that is called by its module's name.
 
+    From then on Ctrl-C ends the program with one line (`tell_interrupts`).
+
     Args:
         module: what stands after `python -m`.
         description: the module's docstring.
         options: further arguments of `argparse.ArgumentParser`.
     """
+    tell_interrupts(module)
     return argparse.ArgumentParser(
         prog=f"python -m {module}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         **options,
     )
+
+
+def tell_interrupts(name: str) -> None:
+    """Have a KeyboardInterrupt that nobody catches told in one line, with its own words if it has some.
+
+    The program then ends as Python ends it, by SIGINT, which a shell gives as the status 130.
+
+    Args:
+        name: of the program.
+    """
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print(f"\n{name}: {str(error) or 'stopped'}", file=sys.stderr)  # after a line of progress
+        else:
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = tell

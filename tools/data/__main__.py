@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     checking.add_argument("datasets", nargs="+", help="names as in configs/datasets, or all")
     checking.add_argument("--folder", default="", help="for `folder`: DATASET.FOLDER, its name below the root or path")
     checking.add_argument("--images", action="store_true", help="open every image, too")
+    checking.add_argument("--quick", action="store_true", help="only look whether folders and lists are there")
     preparing = commands.add_parser("prepare", help="download, or take from --archives, and arrange")
     preparing.add_argument("datasets", nargs="+", help="names as in configs/datasets, or all")
     preparing.add_argument("--archives", default="", help="folder of the archives (default: archives in the root)")
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in names:
         try:
             if args.command == "check":
-                report = check(name, root, args.folder, args.images)
+                report = check(name, root, args.folder, args.images, args.quick)
             else:
                 report = prepare(name, root, archives)
         except (OSError, ValueError) as error:

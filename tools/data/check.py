@@ -60,7 +60,10 @@ def public_names() -> list[str]:
 
 
 class WithoutSaving(SplitDataset):
-    """Goes before a reader among the bases of a class: makes the split where none is saved, and saves none."""
+    """Goes before a reader among the bases of a class: makes the split where none is saved, and changes no file."""
+
+    def tidy(self) -> None:
+        pass
 
     def load_split(self) -> Split:
         if self.split_file and not os.path.exists(self.split_path):
@@ -71,7 +74,7 @@ class WithoutSaving(SplitDataset):
         return super().load_split()
 
 
-def check(name: str, root: str, folder: str = "", images: bool = False) -> Report:
+def check(name: str, root: str, folder: str = "", images: bool = False, quick: bool = False) -> Report:
     """Find out whether a data set can be used, by having its reader read it. Nothing is written.
 
     Args:
@@ -79,6 +82,7 @@ def check(name: str, root: str, folder: str = "", images: bool = False) -> Repor
         root: folder of the data sets.
         folder: DATASET.FOLDER, where `name` is "folder"; empty for its default.
         images: open every image, too.
+        quick: of a public set, only look whether its folders and lists are there.
 
     Raises:
         ValueError: there is no data set of this name.
@@ -88,6 +92,9 @@ def check(name: str, root: str, folder: str = "", images: bool = False) -> Repor
     place = os.path.join(root, reader.dataset_dir)
     if issubclass(reader, GeneratedDataset) and not os.path.isdir(os.path.join(place, reader.image_dir)):
         return Report(name, True, ["images    are written on first use"])
+    if quick and source:
+        missing = [f"missing   {path}" for path in missing_paths(reader, place)]
+        return Report(name, not missing, missing + where_to_get(name, root) if missing else ["folders   are there"])
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):

@@ -23,6 +23,8 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
+from trainers.modules.files import atomic_write, put
+
 TIMEOUT = 30.0  # seconds without an answer, or with less than SLOWEST bytes in each of them
 SLOWEST = 1024  # bytes a second; a server that sends less is as good as one that has stopped
 ATTEMPTS = 5
@@ -97,7 +99,7 @@ def fetch(url: str, path: str, file: IO[bytes], md5: str, timeout: float, attemp
             reason = str(error)
             continue
         if not md5 or md5_of(part) == md5.lower():
-            os.replace(part, path)
+            put(part, path)
             remove_if_there(f"{part}.version")
             return
         reason = f"{url} does not have the MD5 checksum {md5} but {md5_of(part)}"
@@ -157,7 +159,8 @@ def fetch_rest(url: str, file: IO[bytes], version_path: str, timeout: float, lab
             raise PassingError(f"{url} answers {response.status} with another part of the file than was asked for")
         file.truncate(start)
         file.seek(start)
-        write_text(version_path, version_of(response.headers))
+        with atomic_write(version_path) as beside:
+            beside.write_text(version_of(response.headers), encoding="utf-8")
         check_space(file.name, total - start)
         with tqdm(
             initial=start, total=max(total, 0) or None, unit="B", unit_scale=True, desc=label, disable=None
@@ -265,13 +268,6 @@ def read_text(path: str) -> str:
             return file.read()
     except FileNotFoundError:
         return ""
-
-
-def write_text(path: str, text: str) -> None:
-    """Write a small file whole or not at all."""
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(f"{path}.new", path)
 
 
 def remove_if_there(path: str) -> None:

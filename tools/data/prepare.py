@@ -51,7 +51,7 @@ def prepare(name: str, root: str, archives: str) -> Report:
         problems = []
         for archive in SOURCES[name].archives:
             try:
-                arrange(archive, place, archives)
+                arrange(archive, place, archives, SOURCES[name].images)
             except FileNotFoundError as error:
                 problems.append(str(error))
         report = check(name, root)
@@ -85,8 +85,14 @@ def held(place: str) -> Iterator[None]:
             os.rmdir(place)
 
 
-def arrange(archive: Archive, place: str, archives: str) -> None:
+def arrange(archive: Archive, place: str, archives: str, images: int) -> None:
     """Put what an archive holds into the set's folder, unless it is there.
+
+    Args:
+        archive: one of the set's.
+        place: the set's folder.
+        archives: folder of the archives.
+        images: how many are published of the set.
 
     Raises:
         FileNotFoundError: the archive is not there and must be got by hand.
@@ -94,15 +100,15 @@ def arrange(archive: Archive, place: str, archives: str) -> None:
     targets = list(archive.parts.values()) or [archive.file]
     if all(os.path.exists(os.path.join(place, target)) for target in targets):
         return
-    path = obtain(archive, archives)
+    path = obtain(archive, archives, images)
     if not archive.parts:
         take(path, os.path.join(place, archive.file))
         return
-    done = unpack(path, archive.parts, place)
+    done = unpack(path, archive.parts, place, images)
     print(f"Unpacked {', '.join(done)} into {place}; {path} ({os.path.getsize(path):,} bytes) is no longer needed")
 
 
-def obtain(archive: Archive, archives: str) -> str:
+def obtain(archive: Archive, archives: str, images: int) -> str:
     """Path of an archive, downloaded or taken out of its holder if it is not there.
 
     Raises:
@@ -113,7 +119,7 @@ def obtain(archive: Archive, archives: str) -> str:
     if os.path.isfile(path):
         check_md5(path, archive.md5)
     elif archive.holder:
-        unpack(obtain(archive.holder, archives), {archive.member: archive.file}, archives)
+        unpack(obtain(archive.holder, archives, images), {archive.member: archive.file}, archives, images)
         check_md5(path, archive.md5)
     elif archive.url:
         os.makedirs(archives, exist_ok=True)

@@ -42,6 +42,11 @@ class Source(NamedTuple):
     archives: tuple[Archive, ...] = ()
     by_hand: str = ""  # what to put where, for a set that cannot be prepared
 
+    @property
+    def images(self) -> int:
+        """How many are published, in all parts."""
+        return sum(count or 0 for count in self.published[1:])
+
 
 def read_sources(path: Path = FILE) -> dict[str, Source]:
     """Read the file of sources.

@@ -110,13 +110,12 @@ def describe_trust(predictor: Predictor, other_classes: bool) -> list[str]:
         lines.append(f"calibrated by {values}, fitted on {predictor.fitted_on['images']} {images}")
     if predictor.rejection:
         score, threshold, kept, right = predictor.rejection
-        accuracy = (
-            f"{kept.right} of these are right ({kept.right / kept.kept:.1%})" if kept.kept else "none to be right"
-        )
-        lines.append(
-            f"rejected is what has the score {score} above {threshold:.6g}: {kept.kept} of {kept.images} {images} are "
-            f"kept ({kept.kept / kept.images:.1%}), {accuracy}; of all {right} are ({right / kept.images:.1%})"
-        )
+        accuracy = f", {kept.right} of them right ({kept.right / kept.kept:.1%})" if kept.kept else ""
+        lines += [
+            f"rejected is what has a score {score} above {threshold:.6g}",
+            f"of {kept.images} {images} that keeps {kept.kept} ({kept.kept / kept.images:.1%}){accuracy}; of all "
+            f"{right} are right ({right / kept.images:.1%})",
+        ]
     if lines and other_classes:
         lines.append("calibration and threshold are of the run's own classes, and may not hold for others")
     return lines

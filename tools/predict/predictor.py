@@ -19,7 +19,7 @@ import compat  # noqa: F401  makes `import dassl` work; stands before it
 import torch
 from torch import Tensor
 
-from datasets.files import IMAGE_EXTENSIONS, list_entries, shorten
+from datasets.files import IMAGE_EXTENSIONS, OwnImage, list_entries, read_text, shorten
 from tools.predict.trained import fit_to_machine, load_images, load_trained, read_run, restore_cfg, test_views
 from trainers.base import check_scores
 from trainers.modules.calibration_file import read_calibration
@@ -150,7 +150,10 @@ class Predictor:
         if score and not rejecting:
             raise ValueError(f"a score is to reject by: give a coverage or a threshold with {score}")
         if calibrated or rejecting:
-            place = Path(run).parent if Path(run).is_file() else run  # beside a file of tools.export
+            place = Path(run).expanduser()
+            if not place.exists():  # a repository of the Hub
+                raise FileNotFoundError(f"{run} has no calibration, which lies in the folder of a run")
+            place = place.parent if place.is_file() else place  # beside a file of tools.export
             content = read_calibration(place, self.trainer.model_identity())
             self.fitted_on = content["fitted_on"]
             self.calibration = content["values"] if calibrated else None
@@ -208,6 +211,7 @@ class Predictor:
         if not 1 <= top_k <= n_classes:
             raise ValueError(f"top_k must be from 1 to {n_classes}, the number of classes, got {top_k}")
         batch_size = self.trainer.cfg.DATALOADER.TEST.BATCH_SIZE if batch_size is None else batch_size
+        paths = [OwnImage(path) for path in paths]
         return self._stream(load_images(paths, self.views, batch_size, workers, self.trainer.cfg.SEED), top_k)
 
     def _stream(self, loader: Iterable, top_k: int) -> Iterator[Prediction | Skipped]:
@@ -314,7 +318,7 @@ def read_class_names(given: str) -> list[str]:
     """
     if os.path.isfile(given):
         try:
-            lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
+            lines = read_text(given).split("\n")
         except UnicodeDecodeError as error:
             raise ValueError(f"{given} must be a text file in UTF-8 with one class name a line: {error}") from error
         return check_class_names([line.strip() for line in lines if line.strip()], given)

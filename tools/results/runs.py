@@ -154,7 +154,7 @@ def find_runs(
     places = _places([output] if isinstance(output, (str, Path)) else output)
     if protocol in ("xd", "dg"):
         places = [_beside_training(place) for place in places]
-        wanted[1] = {split_source(config)[0] for config in wanted[1]}
+        wanted[1] = {split_source(str(config))[0] for config in wanted[1]}
     places = [
         place
         for place in places
@@ -280,7 +280,10 @@ def _source_of(places: list[Found], protocol: str) -> str:
     """The one source of these tests."""
     sources = {place.source for place in places if place.source and _part(place, protocol, place.source) == "target"}
     if len(sources) > 1:
-        raise ValueError(f"there are tests of runs trained on {', '.join(sorted(sources))}: choose one as the source")
+        raise ValueError(
+            f"there are tests of runs trained on {len(sources)} data sets: choose one by --source, which may be "
+            f"{' or '.join(sorted(sources))}"
+        )
     return sources.pop() if sources else "imagenet"
 
 

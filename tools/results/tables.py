@@ -13,6 +13,8 @@ from tools.results.runs import NEAR, Run
 
 OPEN_SET_PARTS = ("near", "far")
 
+# Figures that have a harmonic mean of base and new
+ACCURACIES = ("accuracy", "accuracy_calibrated")
 # What a metric's result is called in sentences; in the few-shot protocol it is that with so many shots
 _RESULT = {"Base": "base result", "New": "new result", "Accuracy": "result"}
 # How the names of figures in `results.json` begin of which more is better, and of which less is
@@ -141,8 +143,8 @@ def build_table(
         join_configs: whether a trainer's runs under all its configs stand in one column group, as in protocols that
             change the config with data set or shots.
         seeds: the seeds that each cell is to have; by default those that its column group has anywhere.
-        figure: what to show of each run, by its name in `results.json`. Of figures other than the accuracy there is no
-            harmonic mean.
+        figure: what to show of each run, by its name in `results.json`. Only of `ACCURACIES` there is a harmonic
+            mean.
         part: near or far of runs from `open_set_part`, which has chosen what to show where it has given them scores.
 
     Raises:
@@ -221,7 +223,7 @@ def shots_of(metric: str) -> int:
 
 def _metrics(protocol: str, runs: list[Run], figure: str) -> tuple[str, ...]:
     if protocol == "base2new":
-        return ("Base", "New", "HM") if figure == "accuracy" else ("Base", "New")
+        return ("Base", "New", "HM") if figure in ACCURACIES else ("Base", "New")
     if protocol == "fewshot":
         numbers = sorted({run.shots for run in runs}, key=lambda shots: (shots == -1, shots))
         return tuple(shots_name(shots) for shots in numbers)

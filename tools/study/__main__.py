@@ -59,7 +59,8 @@ def main() -> None:
         write_page(plan, page)
     except (OSError, ValueError) as error:
         parser.exit(2, f"tools.study: {escaped(str(error))}\n")
-    print(f"{page} is written; it took {(time.time() - started) / 60:.0f} minutes")
+    kind = " (a trial, whose figures mean nothing)" if plan.is_trial else ""
+    print(f"{page} is written{kind}; it took {(time.time() - started) / 60:.0f} minutes")
 
 
 if __name__ == "__main__":

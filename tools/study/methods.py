@@ -62,13 +62,16 @@ ZERO_SHOT = Method("Zero-shot CLIP", "ZeroshotCLIP")
 COOP = Method("CoOp", "CoOp")
 CDC = Method("CDC", "CDC")
 TEXT_ONLY = cdc("CDC, text-only", "")
+SELF_REGULATED = Method("CDC, self-regulated", "CDC", "tiny_self_regulated")
 METHODS = (
     ZERO_SHOT,
     COOP,
     Method("CoCoOp", "CoCoOp"),
     Method("MaPLe", "MaPLe"),
+    Method("PromptSRC", "PromptSRC"),
     TEXT_ONLY,
     CDC,
+    SELF_REGULATED,
 )
 
 # Wordings and views of up to eight templates; the first four of both are those of the config

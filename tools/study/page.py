@@ -41,6 +41,10 @@ from tools.study.plan import Plan
 PAGE = ROOT / "docs" / "study.md"
 SEARCHES = PAGE.parent / "search"  # tables as `tools.sweep.search --save` writes them
 BySeed = dict[int, float]
+TRIAL = (
+    "> **A trial: the figures on this page mean nothing.** Each part of the study was run once and briefly, to show "
+    "that it runs: few images, few epochs, few data sets."
+)
 
 
 def write_page(plan: Plan, page: Path) -> None:
@@ -71,7 +75,8 @@ def write_page(plan: Plan, page: Path) -> None:
         "confounder": _confounded(plan),
         "searches": searches(),
     }
-    page.write_text(fill(text, contents), encoding="utf-8")
+    text = fill(text, contents).replace(f"{TRIAL}\n\n", "")
+    page.write_text(f"{TRIAL}\n\n{text}" if plan.is_trial else text, encoding="utf-8")
 
 
 def _runs(plan: Plan) -> str:
@@ -236,6 +241,15 @@ def draw_numbers(plan: Plan, path: Path) -> None:
         axis.set_xticks(plan.numbers)
         _style(axis)
     figure.tight_layout()
+    _save(plan, figure, path)
+
+
+def _save(plan: Plan, figure: Figure, path: Path) -> None:
+    """Write a picture; across that of a trial stands that it is one."""
+    if plan.is_trial:
+        figure.text(
+            0.5, 0.5, "a trial: means nothing", color="C3", alpha=0.6, size=28, rotation=15, ha="center", va="center"
+        )
     figure.savefig(path, dpi=110)
 
 
@@ -273,7 +287,7 @@ def draw_epochs(plan: Plan, path: Path) -> None:
     figure.legend(
         *axis.get_legend_handles_labels(), loc="lower center", ncols=n_columns, frameon=False, fontsize="small"
     )
-    figure.savefig(path, dpi=110)
+    _save(plan, figure, path)
 
 
 def best_template(plan: Plan, method: Method, part: str) -> BySeed:

@@ -59,6 +59,11 @@ class Plan:
     overrides: dict[str, object] = field(default_factory=dict)
 
     @property
+    def is_trial(self) -> bool:
+        """Whether runs are so brief that their figures mean nothing."""
+        return bool(self.overrides)
+
+    @property
     def data_sets(self) -> tuple[str, ...]:
         return (*self.sets, *self.variants, CONFOUNDED)
 

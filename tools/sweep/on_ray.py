@@ -16,8 +16,7 @@ from ray.exceptions import RayError, TaskCancelledError
 
 from tools.common.paths import ROOT
 from tools.common.safe_text import escaped, last_line
-from tools.sweep.engine import Run
-from tools.sweep.work import LONGEST, Ending, Outcome
+from tools.sweep.work import LONGEST, Ending, Outcome, Run
 
 RETRIES = 5  # of a run whose worker or node has died
 OBJECTS = 80 * 2**20  # bytes of the object store here, in which a run leaves nothing
@@ -60,7 +59,10 @@ class RayEngine:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if address:
             _check_address(address)
-            ray.init(address=address, **quiet)
+            try:
+                ray.init(address=address, **quiet)
+            except ConnectionError as error:
+                raise ConnectionError(f"{error}; if the cluster has a token, RAY_AUTH_MODE must be token") from error
         else:
             options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECTS}
             ray.init(address="local", num_cpus=cpus, **options, **quiet)

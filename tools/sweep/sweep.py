@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.common.paths import ROOT
 from tools.common.safe_text import escaped
 from tools.results import text_table
 from tools.sweep.engine import INSTALL, LOGS, Failure, OneByOne, Run, carry_out, choose_engine, clear_logs
@@ -104,10 +106,30 @@ def sweep(args: argparse.Namespace, settings: Sequence[str], environment: Mappin
 
 
 def do_plan(plan: Plan, args: argparse.Namespace) -> list[Failure]:
-    """Do what is left of a plan; arguments and errors as of `do_runs`."""
+    """Do what is left of a plan; arguments and errors as of `do_runs` and `check_data`."""
+    check_data(plan)
     failures = do_runs(plan.runs(), args)
     clear_logs(plan.answers.output)
     return failures
+
+
+def check_data(plan: Plan) -> None:
+    """Look quickly whether the public data sets are there that runs are left of.
+
+    Raises:
+        ValueError: not all of them; which files are missing is told on stderr.
+    """
+    left = {step.dataset for step in plan.steps if plan.states[step.place.folder] != FINISHED}
+    public = sorted(left - plan.answers.generated - {"folder"})
+    if public:
+        python = plan.answers.python or sys.executable
+        command = [python, "-m", "tools.datasets", "check", "--quick", "--root", str(plan.answers.data), *public]
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        if done.returncode:
+            print(done.stdout, end="", file=sys.stderr)
+            raise ValueError("set DATA to the folder of the data sets, or --datasets to those that are there")
 
 
 def do_runs(runs: Sequence[Run], args: argparse.Namespace, cpus: int | None = None) -> list[Failure]:

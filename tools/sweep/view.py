@@ -9,15 +9,12 @@ import time
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from tqdm import tqdm
 
 from tools.common.safe_text import escaped
-from tools.sweep.work import tail
-
-if TYPE_CHECKING:
-    from tools.sweep.engine import Run
+from tools.sweep.work import Run, tail
 
 EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\]")
 LOOKS = 2.0  # seconds between two looks at the logs of runs
@@ -165,6 +162,12 @@ class View:
         """Tell that a run has failed, or will not run."""
         self._end(run, None)
         self.tell(f"[{self.ended}/{self.total}] failed {line}")
+
+    def stopped(self, run: Run) -> None:
+        """Tell how far a run came that was interrupted, if it says so."""
+        said = [line.strip() for line in tail(run.log).splitlines()[1:] if line.strip()]
+        if said:
+            self.tell(f"stopped {run.name}: {escaped(said[-1])}")
 
     def close(self) -> None:
         """Nothing is shown any more."""

@@ -80,6 +80,29 @@ Task = Callable[[Path, Callable[[], None]], None]  # is given its log, and what 
 
 
 @dataclass(frozen=True)
+class Run:
+    """One run as the engine knows it.
+
+    Attributes:
+        name: for people; each run has another.
+        task: does it; is pickled where another process does.
+        log: what it prints, while it runs and where it fails.
+        needs: names of runs that must have finished before.
+        weight: the larger, the earlier, among those that can start.
+        seconds: that it will take; None if nothing tells.
+        watched: file whose end tells how far it is; the log if None.
+    """
+
+    name: str
+    task: Task
+    log: Path
+    needs: tuple[str, ...] = ()
+    weight: float = 0.0
+    seconds: float | None = None
+    watched: Path | None = None
+
+
+@dataclass(frozen=True)
 class Command:
     """A program as a task. Whatever ends the process that runs it ends the program and all that it has started.
 

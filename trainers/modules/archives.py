@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,7 @@ PICKLE_BYTES = 32 << 20
 DEPTH = 50  # of modules in modules, and of lists in lists
 VALUES = 500_000  # in a file
 TENSORS = 20_000  # of a module
+SHARING = 4  # tensors that a stored value may be part of, on average
 # What gzip may unpack: weights shrink little, single-precision values that are half-precision ones to a half.
 UNPACKED_BYTES = 256 << 20
 UNPACKED_RATIO = 4
@@ -69,13 +71,21 @@ class Saved:
         """The content with all its tensors read, on a device.
 
         Raises:
-            Unreadable: as `tensor`, or there are more than `VALUES`, or lists lie in lists deeper than `DEPTH`.
+            Unreadable: as `tensor`, or there are more than `VALUES`, lists lie in lists deeper than `DEPTH`, or tensors
+                share their values more than `SHARING` allows.
         """
         counted = _Count()
+        n_values, n_stored = 0, {}
 
         def read(value: object, depth: int = 0) -> object:
+            nonlocal n_values
             counted.one_more(depth)
             if isinstance(value, StoredTensor):
+                # Each is copied to a GPU.
+                n_values += math.prod(value.size)
+                n_stored[value.storage.key] = value.storage.length
+                if n_values > VALUES + SHARING * sum(n_stored.values()):
+                    raise Unreadable("its tensors name the same stored values again and again")
                 return self.tensor(value).to(device)
             if type(value) is dict:
                 return {key: read(entry, depth + 1) for key, entry in value.items()}

@@ -36,8 +36,8 @@ class Calibration(NamedTuple):
     Attributes:
         values: by name: `temperature`, or `scale` and `shift`.
         before: what they were, in the same way.
-        nll_before, nll_after: mean NLL of the labels, in nats; infinite where a label has no evidence.
-        at_bound: names of the values that are at the end of their range, so that the images do not determine them.
+        nll_before, nll_after: mean NLL of the labels, in nats; huge where a label has no evidence at all.
+        at_bound: names of the fitted values that are at the end of their range, as the images do not determine them.
     """
 
     values: dict[str, float]
@@ -165,7 +165,8 @@ def _fit(
         value = evaluate(result.x)
         if value < after - _NOTHING:
             best, after = tuple(map(float, result.x)), value
-    ends = tuple(min(x - low, high - x) < _ENDS * (high - low) for x, (low, high) in zip(best, bounds))
+    at_end = [min(x - low, high - x) <= _ENDS * (high - low) for x, (low, high) in zip(best, bounds)]
+    ends = tuple(best is not own and end for end in at_end)
     return _Found(best, before, after, ends)
 
 

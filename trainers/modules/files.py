@@ -1,16 +1,22 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and last."""
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import os
+import re
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-ABANDONED_AFTER = 24 * 3600  # seconds after which a half-written file cannot belong to a running process
+from .ownership import Process, this_process
+
+ABANDONED_AFTER = 24 * 3600.0  # seconds after which nothing half-written can be a running process's
+_PART = re.compile(r"\..+-(?P<process>[0-9a-f]{12}-\d+-\w*)-[0-9a-f]{8}\.part|\..+-[0-9a-f]{32}\.part", re.DOTALL)
 
 
 @contextmanager
@@ -20,7 +26,7 @@ def atomic_write(path: str | Path, replace: bool = True) -> Iterator[Path]:
     A reader finds the old file or the new one, never half of it. That holds after a power failure too, where the file
     system can: the data are on the disk before the name is, and the name before this returns. An error in the block
     leaves the old file. Several processes may write the same path at once, and the last one to finish is kept. What a
-    killed process left behind is removed by a later call for the same path once it is a day old.
+    killed process left behind is removed by a later call for the same path, and by `sweep`.
 
     Args:
         path: of the file; its folder exists.
@@ -30,37 +36,84 @@ def atomic_write(path: str | Path, replace: bool = True) -> Iterator[Path]:
         OSError: the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    remove_abandoned(path)
+    for left in path.parent.glob(f".{glob.escape(path.name)}-*.part"):
+        _remove_abandoned(left, ABANDONED_AFTER)
     part = part_of(path)
     try:
         yield part
-        with part.open("r+b") as file:
-            os.fsync(file.fileno())
-        if replace or not _settled(part, path):
-            os.replace(part, path)
-        _sync_folder(path.parent)
+        put(part, path, replace)
     finally:
         part.unlink(missing_ok=True)
 
 
+def put(part: str | Path, path: str | Path, replace: bool = True) -> None:
+    """Give a file that is written its name, so that it lasts: its data are brought to the disk first, the name then.
+
+    Args:
+        part: the file, in the same file system. Unless it is renamed, it stays.
+        path: its name from now on.
+        replace: whether a file that has the name is replaced.
+
+    Raises:
+        OSError: the disk is full or the folder not writable.
+    """
+    with open(part, "r+b") as file:
+        os.fsync(file.fileno())
+    if replace or not _settled(Path(part), Path(path)):
+        os.replace(part, path)
+    _sync_folder(os.path.dirname(path) or ".")
+
+
+def put_folder(part: str | Path, path: str | Path) -> None:
+    """Give a folder its name as `put` does, after all that is in it has been brought to the disk.
+
+    Raises:
+        OSError: the disk is full, the folder around it not writable, or `path` is there and not an empty folder.
+    """
+    _sync_tree(part)
+    os.rename(part, path)
+    _sync_folder(os.path.dirname(path) or ".")
+
+
 def part_of(path: Path) -> Path:
-    """A name beside `path` for what is being written: hidden, and of this call alone."""
-    return path.with_name(f".{path.name}-{uuid.uuid4().hex}.part")
+    """A name beside `path` for what is being written: hidden, and of this process and this call alone."""
+    return path.with_name(f".{path.name}-{this_process()}-{uuid.uuid4().hex[:8]}.part")
 
 
-def abandoned(path: Path) -> Iterator[Path]:
-    """What calls of `part_of` for this path have left behind for a day."""
-    for part in path.parent.glob(f".{glob.escape(path.name)}-*.part"):
-        with suppress(FileNotFoundError):  # its process has just finished
-            if time.time() - part.stat().st_mtime > ABANDONED_AFTER:
-                yield part
+def sweep(folder: str | Path, below: bool = False, abandoned_after: float = ABANDONED_AFTER) -> None:
+    """Remove what killed processes were writing when they were killed: files and folders that `part_of` has named.
+
+    What a running process writes stays. Whether a process on another machine runs is not known; what it was writing is
+    removed once nobody has written to it for long.
+
+    Args:
+        folder: where to look. Where it cannot be read or written, nothing happens.
+        below: whether in the folders in it, too.
+        abandoned_after: seconds; how long that is.
+    """
+    with suppress(OSError):
+        for place in list(os.scandir(folder)):
+            if _PART.fullmatch(place.name):
+                _remove_abandoned(Path(place.path), abandoned_after)
+            elif below and place.is_dir(follow_symlinks=False):
+                sweep(place.path, below, abandoned_after)
 
 
-def remove_abandoned(path: Path) -> None:
-    """Remove the files that `abandoned` finds."""
-    for part in abandoned(path):
-        with suppress(OSError):  # of another user, say; that is no reason not to write
-            part.unlink()
+def _remove_abandoned(part: Path, abandoned_after: float) -> None:
+    """Remove a file or folder that `part_of` has named, also in an earlier version, unless a process may write it."""
+    found = _PART.fullmatch(part.name)
+    if not found:
+        return
+    process = Process.parse(found["process"] or "")
+    alive = process.alive() if process else None
+    with suppress(OSError):  # its process has just finished, or it is another user's
+        if alive is None:
+            alive = time.time() - part.lstat().st_mtime < abandoned_after
+        if not alive:
+            if part.is_dir() and not part.is_symlink():
+                shutil.rmtree(part)
+            else:
+                part.unlink()
 
 
 def _settled(part: Path, path: Path) -> bool:
@@ -74,7 +127,7 @@ def _settled(part: Path, path: Path) -> bool:
     return True
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: str | Path) -> None:
     """Bring a folder's names to the disk, where the file system can: some network mounts refuse."""
     if os.name != "posix":
         return
@@ -84,3 +137,20 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _sync_tree(folder: str | Path) -> None:
+    """Bring all that is in a folder to the disk: on Linux with all that its file system holds, which is faster."""
+    syncfs = getattr(ctypes.CDLL(None), "syncfs", None) if os.name == "posix" else None
+    if syncfs:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            if syncfs(descriptor) == 0:
+                return
+        finally:
+            os.close(descriptor)
+    for place, _, files in os.walk(folder):
+        for name in files:
+            with open(os.path.join(place, name), "r+b") as file:
+                os.fsync(file.fileno())
+        _sync_folder(place)

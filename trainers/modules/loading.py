@@ -194,13 +194,37 @@ def published_name(file: str) -> str | None:
 def is_published(path: Path) -> bool | None:
     """Whether a file that is named as one of OpenAI's is that file, by its SHA-256; None for other names."""
     published: dict[str, str] = {os.path.basename(url): url.split("/")[-2] for url in clip._MODELS.values()}
-    if path.name not in published:
-        return None
+    return _file_digest(path) == published[path.name] if path.name in published else None
+
+
+def _file_digest(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    return digest.hexdigest() == published[path.name]
+    return digest.hexdigest()
+
+
+def assumptions(name: str, model: CLIP) -> str:
+    """What is taken for granted of a CLIP in a file, as its weights do not tell it; a sentence, "" of OpenAI's own.
+
+    Weights that were trained with another activation or number of heads fit without an error, and cost accuracy.
+
+    Args:
+        name: as of `load_clip`.
+        model: what it has returned.
+    """
+    path = Path(name).expanduser()
+    if name.startswith(OPEN_CLIP_PREFIXES) or not path.is_file():
+        return ""
+    if _file_digest(path) in {url.split("/")[-2] for url in clip._MODELS.values()}:
+        return ""
+    towers = {"text encoder": model.transformer, "image encoder": getattr(model.visual, "transformer", None)}
+    heads = [f"{tower.resblocks[0].attn.num_heads} in the {part}" for part, tower in towers.items() if tower]
+    return (
+        f"{path} is none of OpenAI's files and is computed as theirs are, with QuickGELU and heads of width 64 "
+        f"({', '.join(heads)}); weights that were trained with others are open_clip:MODEL/FILE (docs/backbones.md)"
+    )
 
 
 @functools.lru_cache(maxsize=1)

@@ -47,17 +47,26 @@ NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EM
 
 
 class Process(NamedTuple):
-    """A process, told from all others, also from later ones of its number.
+    """A process, told from all others, also from later ones of its number. As text it may be part of a file's name.
 
     Attributes:
         machine: what process numbers are of: a boot of a machine and, in containers, their own table of processes.
         number: the process's number there.
-        started: when it started, as the system counts; "" where it does not tell.
+        started: when it started, as the system counts, in letters and digits; "" where it does not tell.
     """
 
     machine: str
     number: int
     started: str
+
+    def __str__(self) -> str:
+        return f"{self.machine}-{self.number}-{self.started}"
+
+    @classmethod
+    def parse(cls, text: str) -> Process | None:
+        """The process of which this is the text, if it is one."""
+        found = re.fullmatch(r"([0-9a-f]{12})-(\d{1,10})-(\w*)", text)
+        return cls(found[1], int(found[2]), found[3]) if found else None
 
     def alive(self) -> bool | None:
         """Whether it runs; None for one on another machine."""
@@ -105,6 +114,10 @@ class FolderInUse(OSError):
         seen = "" if silence is None else f", which gave a sign of life {max(silence, 0.0):.0f} s ago"
         super().__init__(f"{folder} is in use by {owner}{seen}: wait until it has ended, or take another folder")
         self.folder, self.owner = folder, owner
+        self._arguments = folder, owner, silence
+
+    def __reduce__(self) -> tuple[type, tuple[Path, Owner, float | None]]:
+        return type(self), self._arguments  # for who tells it to another process
 
 
 class OwnershipLost(OSError):
@@ -146,13 +159,8 @@ class Ownership:
 
     def _release(self) -> None:
         self._ended.set()
-        self._beats.join()
-        with suppress(OSError):
-            self.check()
-            (self.folder / FILE_NAME).unlink()
-        for folder in self.made:
-            with suppress(OSError):  # somebody has put something into it
-                folder.rmdir()
+        self._beats.join(BEAT)  # the network may be away
+        _remove_own(self.folder, self._key, self.made)
 
 
 _owned: dict[tuple[int, int, str], Ownership] = {}  # by process, thread and folder
@@ -177,14 +185,13 @@ def own_folder(path: str | os.PathLike[str]) -> Iterator[Ownership]:
         yield _owned[held]
         return
     made = [place for place in (folder, *folder.parents) if not place.exists()]
+    content = _new_content()
     try:
-        key = _acquire(folder)
-    except BaseException:
-        for place in made:
-            with suppress(OSError):
-                place.rmdir()
+        _acquire(folder, content)
+    except BaseException:  # Ctrl-C, too
+        _remove_own(folder, _key(content), made)
         raise
-    ownership = _owned[held] = Ownership(folder, made, key)
+    ownership = _owned[held] = Ownership(folder, made, _key(content))
     try:
         yield ownership
     finally:
@@ -209,7 +216,7 @@ def remove_logs(folder: Path) -> None:
     if all(path.name in LOGS or path.name.startswith(f"{LOGS[0]}-") for path in found):
         for path in found:
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+                shutil.rmtree(path, ignore_errors=True)  # on NFS what is still open stays
             else:
                 path.unlink()
 
@@ -219,9 +226,10 @@ def this_machine() -> str:
     """What this machine's process numbers are of, until it is started again."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+        name = f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
-        return f"{socket.gethostname()} {uuid.getnode():x}"
+        name = f"{socket.gethostname()} {uuid.getnode():x}"
+    return hashlib.sha256(name.encode()).hexdigest()[:12]
 
 
 def this_process() -> Process:
@@ -241,15 +249,30 @@ def _started(number: int) -> str | None:
     command = ["ps", "-o", "lstart=", "-p", str(number)]
     with suppress(OSError):
         said = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
-        return " ".join(said.stdout.split()) or None
+        return re.sub(r"\W", "", said.stdout) or None
     return None
 
 
-def _acquire(folder: Path) -> str:
-    """Become the owner, and return the key of the owner's file."""
+def _new_content() -> bytes:
+    """What the file of this process says, if it becomes the owner."""
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     host = re.sub(r"[^\w.-]", "_", socket.gethostname())[:255] or "a machine without a name"
-    content = json.dumps([*this_process(), host, since, uuid.uuid4().hex]).encode()
+    return json.dumps([*this_process(), host, since, uuid.uuid4().hex]).encode()
+
+
+def _remove_own(folder: Path, key: str, made: list[Path]) -> None:
+    """Remove the owner's file if it is this one, and folders that were made for it and are empty."""
+    with suppress(OSError):
+        owner = _read(folder / FILE_NAME)
+        if owner is not None and owner.key == key:
+            (folder / FILE_NAME).unlink()
+    for place in made:
+        with suppress(OSError):  # somebody has put something into it
+            place.rmdir()
+
+
+def _acquire(folder: Path, content: bytes) -> None:
+    """Become the owner, whose file has this content."""
     own = folder / f"{FILE_NAME}-{uuid.uuid4().hex}"
     for _ in range(ATTEMPTS):
         folder.mkdir(parents=True, exist_ok=True)
@@ -263,7 +286,7 @@ def _acquire(folder: Path) -> str:
             place = folder / (f"{FILE_NAME}.{chain[-1][1].key}" if chain else FILE_NAME)
             _link(own, place, content)
             if _settle(folder, place, _key(content)):
-                return _key(content)
+                return
         except FileNotFoundError:  # the folder is gone with its owner, or a new owner has swept it
             pass
         finally:

@@ -23,6 +23,7 @@ from .files import atomic_write
 
 FILE_NAME = "predictions.npz"
 CALIBRATED_FILE_NAME = "predictions_calibrated.npz"  # the same, after calibration
+COMMON = ("path", "label", "prediction", "confidence", "label_log_prob", "entropy", "sum_of_squares")  # to all methods
 
 NO_CLASS = -1  # the label of an image of none of the classes
 
@@ -169,6 +170,23 @@ def read_predictions(path: str | Path) -> Arrays:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, KeyError, AttributeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a whole file of predictions: {type(error).__name__}: {error}") from error
+
+
+def split_open_set(arrays: Mapping[str, NDArray[Any]]) -> tuple[Arrays, dict[str, Arrays]]:
+    """The records of images of known classes, and those of each set of other images by its name (`origin`).
+
+    Args:
+        arrays: of a test. One that was on no open set has known classes alone.
+    """
+    if "out" not in arrays:
+        return dict(arrays), {}
+
+    def rows(chosen: NDArray[np.bool_]) -> Arrays:
+        return {name: values[chosen] for name, values in arrays.items() if name not in ("out", "origin")}
+
+    origin = arrays["origin"]
+    others = dict.fromkeys(origin[arrays["out"]].tolist())  # in their order
+    return rows(~arrays["out"]), {name: rows(arrays["out"] & (origin == name)) for name in others}
 
 
 def _below(path: str, top: str) -> str:

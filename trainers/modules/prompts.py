@@ -490,8 +490,12 @@ def check_independent(depth: int, visual_depth: int, visual_n_ctx: int, backbone
 class DeepTemplates(Learner):
     """M templates with tokens in several layers.
 
+    The class names are the same under all of them, so the first one alone has them all: with many, their tokens take
+    time to make and room to keep.
+
     Args:
-        make: gives one template that starts from a wording, "" for a random start.
+        make: gives one template of a wording that it starts from, "" for a random start, and class names.
+        class_names: C class names.
         n_templates: M.
         n_ctx: d of the text encoder.
         ctx_init, std: see `CoupledTemplates`.
@@ -501,18 +505,25 @@ class DeepTemplates(Learner):
     """
 
     def __init__(
-        self, make: Callable[[str], DeepPrompt], n_templates: int, n_ctx: int, ctx_init: Sequence[str], std: float
+        self,
+        make: Callable[[str, Sequence[str]], DeepPrompt],
+        class_names: Sequence[str],
+        n_templates: int,
+        n_ctx: int,
+        ctx_init: Sequence[str],
+        std: float,
     ):
         super().__init__()
         check_start(ctx_init, n_templates, n_ctx, std, coupled=True)
         starts = ctx_init if len(ctx_init) == n_templates else [ctx_init[0] if ctx_init else ""] * n_templates
-        self.templates = nn.ModuleList(make(start) for start in starts)
+        self.templates = nn.ModuleList(
+            make(start, class_names if m == 0 else class_names[:1]) for m, start in enumerate(starts)
+        )
         self.prompts_images = any(cast("DeepPrompt", template).prompts_images for template in self.templates)
 
     def forward(self) -> TextPrompt:
         prompts: list[TextPrompt] = [template() for template in self.templates]
         deep = [torch.cat(layer) for layer in zip(*(prompt.deep for prompt in prompts))]
-        # Class names are the same under all templates.
         return prompts[0]._replace(prefix=torch.cat([prompt.prefix for prompt in prompts]), deep=deep)
 
     def visual(self) -> VisualPrompt | None:
@@ -547,10 +558,10 @@ class CoupledTemplates(DeepTemplates):
         ctx_init: Sequence[str] = (),
         std: float = 0.02,
     ):
-        def make(start: str) -> CoupledPrompt:
-            return CoupledPrompt(text_encoder, image_encoder, class_names, n_ctx, depth, start, std)
+        def make(start: str, names: Sequence[str]) -> CoupledPrompt:
+            return CoupledPrompt(text_encoder, image_encoder, names, n_ctx, depth, start, std)
 
-        super().__init__(make, n_templates, n_ctx, ctx_init, std)
+        super().__init__(make, class_names, n_templates, n_ctx, ctx_init, std)
 
 
 class IndependentTemplates(DeepTemplates):
@@ -579,12 +590,12 @@ class IndependentTemplates(DeepTemplates):
         visual_n_ctx: int | None = None,
         visual_depth: int | None = None,
     ):
-        def make(start: str) -> IndependentPrompt:
+        def make(start: str, names: Sequence[str]) -> IndependentPrompt:
             return IndependentPrompt(
-                text_encoder, image_encoder, class_names, n_ctx, depth, start, std, visual_n_ctx, visual_depth
+                text_encoder, image_encoder, names, n_ctx, depth, start, std, visual_n_ctx, visual_depth
             )
 
-        super().__init__(make, n_templates, n_ctx, ctx_init, std)
+        super().__init__(make, class_names, n_templates, n_ctx, ctx_init, std)
         if depth == 1 and visual_depth == 0:
             check_distinct(ctx_init, n_templates, std)
 

@@ -42,8 +42,12 @@ def _records(content: bytes) -> Iterator[bytes]:
 
 
 def _is_dropped(data: bytes, first_step: int, first_epoch: int) -> bool:
+    from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.event_pb2 import Event  # takes a second to import
 
-    event = Event.FromString(data)
+    try:
+        event = Event.FromString(data)
+    except DecodeError:  # as a power failure may leave it; TensorBoard stops reading there
+        return True
     firsts = {"train": first_step, "val": first_epoch}
     return any(event.step >= firsts.get(value.tag.split("/")[0], 0) for value in event.summary.value)

@@ -29,9 +29,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .attention import attention, heads, merge, project, scaled
 from .clip_types import CLIP, ResidualBlock
 from .loading import tokenize
-from .vision import scaled
 
 # Own tokens, of all templates, whose activations are kept for the gradient, about 0.4 MB each for ViT-B/16 in float32;
 # and beside these in one part that is computed again.
@@ -360,7 +360,7 @@ def _spread_prefix(x: Tensor, layout: Layout, tokens: Tensor) -> Tensor:
 
 def encode_block(block: ResidualBlock, x: Tensor, layout: Layout, last: bool) -> Tensor:
     """One residual attention block on `(M, P + T, W)`; of the last one the end-of-text tokens alone, `(M, C, W)`."""
-    qkv = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+    qkv = project(block, x)
     if layout.mask is None:
         mixed = _attend_apart(qkv, block.attn.num_heads, layout, last)
     else:
@@ -376,21 +376,21 @@ def encode_block(block: ResidualBlock, x: Tensor, layout: Layout, last: bool) ->
 
 def _attend_together(qkv: Tensor, n_heads: int, mask: Tensor, ends: Tensor | None) -> Tensor:
     """What all tokens, or those at `ends` alone, take from others: `(M, P + T or C, W)`."""
-    q, k, v = _heads(qkv, n_heads)  # each (M, H, P + T, W/H)
+    q, k, v = heads(qkv, n_heads)  # each (M, H, P + T, W/H)
     if ends is not None:
         q, mask = q.index_select(2, ends), mask[ends]
-    return _merge(_attention(q, k, v, mask))
+    return merge(attention(q, k, v, mask))
 
 
 def _attend_apart(qkv: Tensor, n_heads: int, layout: Layout, last: bool) -> Tensor:
     """The same, with a product for each length of a class."""
     n_prefix, groups = layout.n_prefix, layout.groups
     prefix, *own = qkv.split([n_prefix, *(length * len(classes) for length, classes in groups)], dim=1)
-    prefix = _heads(prefix, n_heads)  # each (M, H, P, W/H)
-    mixed = [] if last else [_merge(_attention(*prefix, is_causal=True))]
+    prefix = heads(prefix, n_heads)  # each (M, H, P, W/H)
+    mixed = [] if last else [merge(attention(*prefix, is_causal=True))]
     for (length, classes), tokens in zip(groups, own):
         count = len(classes)
-        q, k, v = _heads(tokens.unflatten(1, (count, length)), n_heads)  # each (M, C', H, L, W/H)
+        q, k, v = heads(tokens.unflatten(1, (count, length)), n_heads)  # each (M, C', H, L, W/H)
         k, v = (
             torch.cat([start[:, None].expand(-1, count, -1, -1, -1), part], dim=3)
             for start, part in zip(prefix[1:], (k, v))
@@ -399,7 +399,7 @@ def _attend_apart(qkv: Tensor, n_heads: int, layout: Layout, last: bool) -> Tens
             q, mask = q[..., -1:, :], None
         else:
             mask = torch.ones(length, n_prefix + length, dtype=torch.bool, device=qkv.device).tril(n_prefix)
-        mixed.append(_merge(_attention(q, k, v, mask)).flatten(1, 2))
+        mixed.append(merge(attention(q, k, v, mask)).flatten(1, 2))
     return torch.cat(mixed, dim=1)
 
 
@@ -419,27 +419,3 @@ class _QuickGELU(torch.autograd.Function):
 
 
 _quick_gelu: Callable[[Tensor], Tensor] = _QuickGELU.apply
-
-
-def _heads(x: Tensor, n_heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values `(..., H, length, W/H)`, that are side by side in `(..., length, 3 W)`."""
-    q, k, v = (part.unflatten(-1, (n_heads, -1)).transpose(-2, -3) for part in x.chunk(3, dim=-1))
-    return q, k, v
-
-
-def _merge(x: Tensor) -> Tensor:
-    """`(..., H, length, W/H)` -> `(..., length, W)`."""
-    return x.transpose(-2, -3).flatten(-2)
-
-
-def _plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-    """`scaled_dot_product_attention` as PyTorch has it from 2.0 on."""
-    if is_causal:
-        mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
-    scores: Tensor = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(dim=-1) @ v
-
-
-_attention = getattr(F, "scaled_dot_product_attention", _plain_attention)

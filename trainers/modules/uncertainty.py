@@ -40,6 +40,19 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
     Raises:
         ValueError: the arrays do not fit, or values are out of range.
     """
+    counts, sure, right = calibration_bins(confidence, correct, bins)
+    return float(np.abs(right - sure).sum() / counts.sum())
+
+
+def calibration_bins(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> tuple[Floats, Floats, Floats]:
+    """What a reliability diagram shows: sums over the images in each bin of `expected_calibration_error`.
+
+    Returns:
+        Each `(bins,)`: the number of images; the sum of their confidence; how many of them are predicted rightly.
+
+    Raises:
+        ValueError: as `expected_calibration_error`.
+    """
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
     values, right = _numbers("confidence", confidence), _flags("correct", correct)
@@ -48,8 +61,11 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
         raise ValueError(f"confidence must lie in 0 to 1, got {values.min()} to {values.max()}")
     edges = np.linspace(0, 1, bins + 1)
     index = np.minimum(np.searchsorted(edges, values, side="right") - 1, bins - 1)
-    gaps = np.bincount(index, weights=right - values, minlength=bins)
-    return float(np.abs(gaps).sum() / len(values))
+
+    def sums(weights: Floats) -> Floats:
+        return np.bincount(index, weights, bins).astype(np.float64)
+
+    return sums(np.ones(len(values))), sums(values), sums(right.astype(np.float64))
 
 
 def negative_log_likelihood(label_log_prob: ArrayLike) -> float:
@@ -198,11 +214,11 @@ def uncertainty_scores(records: Mapping[str, NDArray[Any]]) -> dict[str, Floats]
     """All scores that a test's records have, by name, each `(N,)`: the higher, the less certain.
 
     Returns:
-        `confidence` (1 - confidence) and `entropy`; where the method has them `uncertainty` and `conflict`; with
-        several templates their `disagreement`.
+        `confidence` (1 - confidence) and `entropy`; where the method has them `uncertainty`, `conflict` and `doubt`;
+        with several templates their `disagreement`.
     """
     scores: dict[str, Floats] = {"confidence": 1.0 - np.asarray(records["confidence"], dtype=np.float64)}
-    for name in ("entropy", "uncertainty", "conflict"):
+    for name in ("entropy", "uncertainty", "conflict", "doubt"):
         if name in records:
             scores[name] = np.asarray(records[name], dtype=np.float64)
     templates = records.get("template_prediction")

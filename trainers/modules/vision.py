@@ -2,7 +2,8 @@
 
 Prompt tokens stand after the patches and are exchanged before each of the first layers (MaPLe, Khattak et al., CVPR
 2023). Views of several templates go through in one batch as long as they are few tokens; what does not depend on the
-prompts is computed once for all templates that see the same view; in the last layer only the class token is a query.
+prompts is computed once for all templates that see the same view, up to the first layer's queries, keys and values; in
+the last layer only the class token is a query.
 
 Legend: M templates, B images, S image size in pixels, G patches, d prompt tokens, V transformer width, D embedding
 width.
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import attention, heads, merge, project, scaled
 from .clip_types import CLIP, ResidualBlock
 
 # Tokens of prompted images in one pass; of more, templates go through one after the other. Larger products are not
@@ -126,11 +128,17 @@ class ImageEncoder(nn.Module):
         x = visual.conv1(images.flatten(0, -4)).flatten(2).transpose(1, 2)  # (B or M B, G, V)
         start = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
         x = visual.ln_pre(torch.cat([start, x], dim=1) + visual.positional_embedding.to(x.dtype))
+        shared = project(self.blocks[0], x) if images.ndim == 4 and n_templates > 1 and len(self.blocks) > 1 else None
         x = x.unflatten(0, images.shape[:-3]).expand(n_templates, n_images, *x.shape[1:])
-        return torch.cat([self._encode(x[part], prompt.of(part)) for part in self.parts(prompt, n_images)])
+        return torch.cat([self._encode(x[part], prompt.of(part), shared) for part in self.parts(prompt, n_images)])
 
-    def _encode(self, x: Tensor, prompt: VisualPrompt) -> Tensor:
-        """Features `(M, B, D)` of class token and patches before the first layer, `(M, B, 1 + G, V)`."""
+    def _encode(self, x: Tensor, prompt: VisualPrompt, shared: Tensor | None) -> Tensor:
+        """Features `(M, B, D)` of class token and patches before the first layer, `(M, B, 1 + G, V)`.
+
+        Args:
+            shared: `(B, 1 + G, 3 V)`, their queries, keys and values in that layer, where they are the same under all
+                templates; else None.
+        """
         visual, blocks, (n_templates, n_images, n_own, _) = self.visual, self.blocks, x.shape
         x = x.flatten(0, 1).transpose(0, 1)  # (1 + G, M B, V), the order that the clip package's blocks take
 
@@ -138,11 +146,15 @@ class ImageEncoder(nn.Module):
             tokens = tokens.to(x.dtype).transpose(0, 1).repeat_interleave(n_images, dim=1)  # (d, M B, V)
             return torch.cat([x[:n_own], tokens])
 
-        x = put_after(x, visual.ln_pre(prompt.shallow.to(x.dtype)))
+        tokens = visual.ln_pre(prompt.shallow.to(x.dtype))
+        x = put_after(x, tokens)
         for layer, block in enumerate(blocks):
             if 0 < layer <= len(prompt.deep):
                 x = put_after(x, prompt.deep[layer - 1])
-            x = _whole(block, x) if layer < len(blocks) - 1 else _class_token(block, x)
+            if layer == 0 and shared is not None:
+                x = _with_shared(block, x, shared, tokens)
+            else:
+                x = _whole(block, x) if layer < len(blocks) - 1 else _class_token(block, x)
         features: Tensor = (visual.ln_post(x) @ visual.proj).unflatten(0, (n_templates, n_images))
         return features
 
@@ -150,6 +162,21 @@ class ImageEncoder(nn.Module):
 def _whole(block: ResidualBlock, x: Tensor) -> Tensor:
     """What a residual attention block makes of `(tokens, N, V)`; open_clip's blocks take images first."""
     after: Tensor = block(x.transpose(0, 1)).transpose(0, 1) if block.attn.batch_first else block(x)
+    return after
+
+
+def _with_shared(block: ResidualBlock, x: Tensor, shared: Tensor, tokens: Tensor) -> Tensor:
+    """As `_whole`, of `(1 + G + d, M B, V)` whose class token and patches are the same under all templates.
+
+    Args:
+        shared: `(B, 1 + G, 3 V)`, their queries, keys and values.
+        tokens: `(M, d, V)`, the prompt tokens.
+    """
+    own = project(block, tokens)[:, None].expand(-1, len(shared), -1, -1)
+    qkv = torch.cat([shared.expand(len(tokens), *shared.shape), own], dim=2)  # (M, B, 1 + G + d, 3 V)
+    mixed = merge(attention(*heads(qkv, block.attn.num_heads))).flatten(0, 1).transpose(0, 1)
+    x = x + scaled(block, "ls_1", block.attn.out_proj(mixed))
+    after: Tensor = x + scaled(block, "ls_2", block.mlp(block.ln_2(x)))
     return after
 
 
@@ -163,9 +190,3 @@ def _class_token(block: ResidualBlock, x: Tensor) -> Tensor:
     x = x[0] + scaled(block, "ls_1", mixed.flatten(0, 1))  # one of its first two dimensions is 1
     after: Tensor = x + scaled(block, "ls_2", block.mlp(block.ln_2(x)))
     return after
-
-
-def scaled(block: ResidualBlock, name: str, x: Tensor) -> Tensor:
-    """What a branch of a residual block adds, after its LayerScale where the model has one."""
-    scale = getattr(block, name, None)
-    return x if scale is None else scale(x)

@@ -105,13 +105,16 @@ def download_url(url: str, dst: str) -> None:
 def read_image(path: str) -> Image.Image:
     """Return an image file as an RGB PIL image.
 
+    Pillow cuts greys of 16 bits off at 255, so that they are white, and 32-bit values too. So do published readers.
+    Where ``path`` has an attribute ``scaled`` that is true, 16 bits are scaled to 8, and others are refused.
+
     An image has at most ``PIL.Image.MAX_IMAGE_PIXELS`` pixels, of which Pillow only warns: 89 million, or as many as
     the environment variable ``MAX_IMAGE_PIXELS`` says.
 
     Raises:
         ValueError: that variable is no number of pixels.
         FileNotFoundError: there is no such file.
-        OSError: it is not a regular file, not an image, or a damaged or too large one.
+        OSError: it is not a regular file, not an image, a damaged or too large one, or of values without a known range.
     """
     limit = _pixel_limit()
     try:
@@ -123,13 +126,33 @@ def read_image(path: str) -> Image.Image:
                     f"it has {image.width * image.height:,} pixels, more than {limit:,}; the environment variable "
                     "MAX_IMAGE_PIXELS raises the limit"
                 )
-            return image.convert("RGB")
+            return _scaled(image) if getattr(path, "scaled", False) else image.convert("RGB")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no image file {path}") from error
     except (
         Exception
     ) as error:  # damaged files make PIL's decoders raise almost anything, mostly without the file's name
         raise OSError(f"The image file {path} cannot be read: {error}") from error
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    """Return an image in RGB, greys of 16 bits scaled to 8.
+
+    Raises:
+        OSError: it has 32-bit values that are not 0 to 255.
+    """
+    # Pillow before 11 has a PNG's 16 bits in 32, and all versions a PGM's, stretched to 16.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        values = np.asarray(image).astype(np.int64)
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        low, high = image.getextrema()
+        if not 0 <= low <= high <= 255 or (image.mode == "F" and 0 < high <= 1):
+            raise OSError(
+                f"its 32-bit values must be 0 to 255, got {low:g} to {high:g}, of which nothing tells black and white; "
+                "save it with 8 or 16 bits"
+            )
+    return image.convert("RGB")
 
 
 def _pixel_limit() -> int | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 
 import pytest
 import torch
 
-from helpers import relative
+from helpers import checkout_of, relative
 
 pytest.importorskip("resource", reason="peak memory is read as POSIX has it")
 pytest.importorskip("torch.utils.flop_counter", reason="PyTorch counts operations from 2.1 on")
@@ -21,6 +20,7 @@ from tools.benchmark import page as benchmark_page
 from tools.benchmark.page import PAGE, TARGETS, Value, read_page, render, target_table, unexplained
 from tools.benchmark.plain import PlainTextEncoder
 from tools.benchmark.subjects import IMAGENET_LENGTHS, RATE_ROWS, Settings, Subject, class_names
+from tools.common.blocks import contents
 from trainers.modules.loading import tokenize
 from trainers.modules.prompts import TextTemplates
 from trainers.modules.text import ClassTokens, TextEncoder, TextPrompt
@@ -125,6 +125,23 @@ def test_page_has_the_tables_and_keeps_its_text():
     by_hand = [re.sub(r"(?s)<!-- made: .*?<!-- end -->", "", each) for each in (text, page)]
     assert by_hand[0] == by_hand[1]
     assert render(RESULTS, page) == page
+
+
+def test_page_of_one_section_keeps_the_others_and_says_its_machine():
+    maple = subject(trainer="MaPLe", templates=1, bank=False)
+    pairs = {
+        trainer: {"section": "peers", "subjects": {"maple": maple, "peer": {**maple, "trainer": trainer, "busy": busy}}}
+        for trainer, busy in {"TCP": [0.5, 0.5, 0.5], "MMRL": [2.0, 3.0, 2.0]}.items()
+    }
+    text = PAGE.read_text()
+    made = contents(render({"machine": MACHINE, "measurements": pairs}, text, ["peers"]))
+    peers = made.pop("peers")
+    assert made == {name: content for name, content in contents(text).items() if name != "peers"}
+    assert peers.startswith("Machine: 2 cores of Some Processor, 2 threads, fp32, PyTorch 2.0.\n\n| trainer")
+    assert [line.split("|")[1].strip() for line in peers.splitlines()[4:]] == ["MaPLe", "TCP", "MMRL"]
+    assert "MaPLe's beside it" in peers
+    ratios = [line.split("|")[5].strip() for line in peers.splitlines()[4:]]
+    assert ratios == ["", "0.50 (0.50 to 0.50)", "2.00 (2.00 to 2.50)"]
 
 
 def test_page_that_is_not_there_begins_as_the_committed_one(tmp_path):
@@ -233,9 +250,7 @@ def test_folder_without_published_code(tmp_path):
 
 @pytest.mark.upstream
 def test_published_trainers_beside_ours(tmp_path):
-    if "COOP_CHECKOUT" not in os.environ:
-        pytest.skip("COOP_CHECKOUT is not set")
-    found = measure.run(arguments(tmp_path, "--only", "upstream", "--upstream", os.environ["COOP_CHECKOUT"]))
+    found = measure.run(arguments(tmp_path, "--only", "upstream", "--upstream", checkout_of("COOP_CHECKOUT")))
     for name in ("published CoOp", "published CoCoOp"):
         subjects = found["measurements"][name]["subjects"]
         assert subjects["published"]["flops"] > 3 * subjects["ours"]["flops"]

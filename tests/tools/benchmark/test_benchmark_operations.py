@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tools.benchmark.operations import KERNELS, attention, attention_backward, counted_operations, kernels
 from tools.benchmark.plain import PlainTextEncoder
 from trainers.modules import text
+from trainers.modules.differentiation import differentiate_now
 from trainers.modules.prompts import TextTemplates
 from trainers.modules.text import TextEncoder
 
@@ -75,6 +76,17 @@ def test_attention_needs_as_much_whichever_kernel_runs(kernel, mask):
     assert backward["flops"] - backward["flops_again"] == 4 * PRODUCT
     again = {"FLASH_ATTENTION": [PRODUCT], "MATH": [0], "any": [0, PRODUCT]}
     assert backward["flops_again"] in again[kernel]
+
+
+@pytest.mark.skipif(
+    not hasattr(flop_counter, "ModuleTracker"), reason="before 2.4 PyTorch counts no gradient taken in a forward pass"
+)
+def test_gradient_taken_in_the_forward_pass_counts():
+    layer, x = torch.nn.Linear(4, 3, bias=False), torch.randn(2, 4, requires_grad=True)
+    with counted_operations() as counts:
+        loss, _ = differentiate_now(lambda x: (layer(x).sum(), x), x)
+        loss.backward()
+    assert counts == {"flops": 2 * 2 * 2 * 4 * 3, "flops_again": 0}  # forward, and the gradient of x
 
 
 @pytest.mark.gpu

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import random
 import tarfile
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -81,16 +85,11 @@ def test_killed_call_is_gone_on_with(tmp_path, monkeypatch):
     first = folder / ".x.zip.part" / "dtd" / "images" / "a" / "1.jpg"
     before = first.stat().st_ino
 
-    rename, renamed = os.rename, []
-
-    def stop_after_first(source, target):
-        if renamed:
-            raise KeyboardInterrupt
-        renamed.append(target)
-        rename(source, target)
+    def stop(*_):
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "rename", stop_after_first)
+        patch.setattr(module, "put", stop)  # of a file, after the folder has been moved
         with pytest.raises(KeyboardInterrupt):
             unpack(archive, parts, str(folder))
     assert (folder / "images" / "a" / "1.jpg").stat().st_ino == before  # moved, not written again
@@ -125,7 +124,7 @@ def test_path_out_of_the_folder(tmp_path, file, name):
 @pytest.mark.usefixtures("filtered")
 def test_links_and_devices(tmp_path, file, link):
     archive = write_archive(tmp_path / file, {"dtd/a": b"a", "dtd/b": link})
-    with pytest.raises(ValueError, match=r"holds 'dtd/b', which is a link, a device or encrypted"):
+    with pytest.raises(ValueError, match=r"holds 'dtd/b', which is a link, a device, sparse or encrypted"):
         unpack(archive, {"dtd": "dtd"}, str(tmp_path / "set"))
     assert not (tmp_path / "set" / "dtd").exists()
 
@@ -190,4 +189,127 @@ def test_archive_of_something_else(tmp_path):
     archive = write_archive(tmp_path / "x.tar", {"dtd/images/1.jpg": b"one"})
     with pytest.raises(ValueError, match=r"must hold dtd/labels, but does not"):
         unpack(archive, {"dtd/images": "images", "dtd/labels": "labels"}, str(tmp_path / "set"))
-    assert left(tmp_path / "set") == [".x.tar.part"]
+    assert left(tmp_path / "set") == []
+
+
+@pytest.mark.parametrize("file", ["x.tar", "x.zip"])
+def test_members_whose_names_are_those_of_parts(tmp_path, file):
+    members = {"dtd/x.part": b"first", "dtd/x": b"second", "dtd/x.part.part": b"third"}
+    unpack(write_archive(tmp_path / file, members), {"dtd": "dtd"}, str(tmp_path / "set"))
+    assert tree(tmp_path / "set") == dict(sorted(members.items()))
+
+
+@pytest.mark.parametrize("file", ["x.tar", "x.zip"])
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"dtd/a": b"a", "dtd/a/b": b"b"}, "'dtd/a/b' both as a file and as a folder"),
+        ({"dtd/a/b": b"b", "dtd/a": b"a"}, "'dtd/a' both as a file and as a folder"),
+        ({"dtd/a": b"a", "./dtd/a": b"b"}, "'dtd/a' twice"),
+        ({"dtd/" + "a/" * 3000 + "x": b""}, r"'dtd/a/.*\.\.\.', 3,002 levels deep"),
+        ({"dtd/" + "a" * 256: b""}, "255 bytes a name"),
+    ],
+)
+@pytest.mark.usefixtures("filtered")
+def test_paths_that_cannot_be(tmp_path, file, members, message):
+    archive = write_archive(tmp_path / file, {"dtd/0": b"0", **members})
+    with pytest.raises(ValueError, match=message):
+        unpack(archive, {"dtd": "dtd"}, str(tmp_path / "set"))
+    assert left(tmp_path / "set") == []
+
+
+def sparse_tar(path, size):
+    """A file that claims a terabyte, in some hundred bytes."""
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        entry = tarfile.TarInfo("dtd/a")
+        entry.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.size": str(size)}
+        entry.pax_headers.update({"GNU.sparse.map": f"0,1,{size},0", "GNU.sparse.name": "dtd/a"})
+        entry.size = 1
+        archive.addfile(entry, io.BytesIO(b"x"))
+    return str(path)
+
+
+@pytest.mark.usefixtures("filtered")
+def test_sparse_file(tmp_path):
+    archive = sparse_tar(tmp_path / "x.tgz", 1 << 40)
+    assert os.path.getsize(archive) < 1000
+    with pytest.raises(ValueError, match="holds 'dtd/a', which is a link, a device, sparse"):
+        unpack(archive, {"dtd": "dtd"}, str(tmp_path / "set"))
+    assert left(tmp_path / "set") == []
+
+
+@pytest.mark.parametrize("file", ["x.tgz", "x.zip"])
+def test_archive_that_unpacks_to_far_too_much(tmp_path, file, monkeypatch):
+    """By its size, by the number of images that are published, and by the number of files."""
+    monkeypatch.setattr(module, "BESIDE", 1 << 20)
+    monkeypatch.setattr(module, "BESIDE_FILES", 20)
+    noise, zeros = random.Random(0).randbytes(1 << 18), bytes(1 << 20)
+    packed = {f"dtd/{n}": zeros if n < 8 else noise for n in range(12)}
+    path = tmp_path / file
+    if file == "x.zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in packed.items():
+                archive.writestr(name, content)
+    else:
+        write_archive(path, packed)
+    assert unpack(str(path), {"dtd": "dtd"}, str(tmp_path / "a"), images=10) == ["dtd"]
+    with pytest.raises(ValueError, match=r"unpacks to more than 5,242,880 bytes or 30 files, which the published one"):
+        unpack(str(path), {"dtd": "dtd"}, str(tmp_path / "b"), images=1)
+    monkeypatch.setattr(module, "RATIO", 5)
+    with pytest.raises(ValueError, match="unpacks to more than"):
+        unpack(str(path), {"dtd": "dtd"}, str(tmp_path / "b"), images=10)
+    many = write_archive(tmp_path / f"many{file[1:]}", {f"dtd/{n}": b"" for n in range(31)})
+    with pytest.raises(ValueError, match="or 30 files"):
+        unpack(many, {"dtd": "dtd"}, str(tmp_path / "b"), images=1)
+    assert left(tmp_path / "b") == []
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_said_about_a_member_may_not_fill_the_memory(tmp_path, first):
+    path = tmp_path / "x.tgz"
+    with tarfile.open(path, "w:gz") as archive:
+        long = tarfile.TarInfo("././@LongLink")
+        long.type, long.size = tarfile.GNUTYPE_LONGNAME, 64 << 20
+        if not first:
+            archive.addfile(tarfile.TarInfo("dtd/a"))
+        archive.addfile(long, io.BytesIO(bytes(64 << 20)))
+        archive.addfile(tarfile.TarInfo("dtd/b"))
+    tracemalloc.start()
+    with pytest.raises(
+        ValueError, match=r"is damaged \((what it says about a member has 67,108,864 bytes|it is no tar)"
+    ):
+        unpack(str(path), {"dtd": "dtd"}, str(tmp_path / "set"))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 16 << 20
+    assert left(tmp_path / "set") == []
+
+
+def test_headers_after_headers(tmp_path):
+    """tarfile looks for what they are about by recursion."""
+    path = tmp_path / "x.tar"
+    long = tarfile.TarInfo("././@LongLink")
+    long.type = tarfile.GNUTYPE_LONGNAME
+    path.write_bytes(long.tobuf() * 5000)
+    with pytest.raises(ValueError, match="is damaged"):
+        unpack(str(path), {"dtd": "dtd"}, str(tmp_path / "set"))
+    assert left(tmp_path / "set") == []
+
+
+@pytest.mark.parametrize("file", ["x.tar", "x.tgz", "x.zip"])
+def test_disk_that_has_no_room(tmp_path, file, monkeypatch):
+    """It is asked before, and nothing is left to fill it."""
+    archive = write_archive(tmp_path / file, {f"dtd/{n}": random.Random(n).randbytes(10_000) for n in range(2)})
+    usage = module.shutil.disk_usage(tmp_path)
+    for free, written in ((5_000, 0), (15_000, 0), (25_000, 1)):
+        monkeypatch.setattr(module.shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
+        if written:
+            monkeypatch.setattr(module.shutil, "copyfileobj", fill_up)
+        with pytest.raises(OSError, match=r"bytes left|No space left"):
+            unpack(archive, {"dtd": "dtd"}, str(tmp_path / "set"))
+        assert left(tmp_path / "set") == []
+
+
+def fill_up(source, target, *_):
+    target.write(source.read(100))
+    raise OSError(errno.ENOSPC, "No space left on device")

@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -18,76 +17,14 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import ROOT, results_of, save_harmful_archive
+from helpers import AUGMENTED, ROOT, RUNS, WORDS, results_of, save_harmful_archive
 from tools.predict import Predictor, Skipped, trained
 from tools.predict import predictor as module
 from tools.predict.__main__ import main
 from tools.predict.classify import short
 from trainers.modules import loading
 
-TEMPLATES = ("TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.EVIDENCE_SCALE", 10.0)
-AUGMENTED = (*TEMPLATES, "TRAINER.CDC.AUGMENTATIONS", [["random_resized_crop", "normalize"], ["normalize"]])
-WORDS = ("TRAINER.CDC.CTX_INIT", ["a photo of a", "one picture of a"])
-# Views that do not depend on chance, yet differ from the plain one, which is cropped and not squeezed
-VIEWS = (
-    "TRAINER.CDC.AUGMENTATIONS",
-    [["normalize"], ["center_crop", "normalize"]],
-    "TRAINER.CDC.TEST_VIEWS",
-    True,
-)
-# One a method and kind of prediction: trainer, config, options
-RUNS = {
-    "CDC": ("CDC", "tiny_text", (*AUGMENTED, *WORDS)),
-    "CDC coupled": ("CDC", "tiny", (*AUGMENTED, "TRAINER.CDC.PROMPT_DEPTH", 2)),
-    "CDC views": ("CDC", "tiny_text", (*TEMPLATES, *WORDS, *VIEWS)),
-    "CDC invariant": ("CDC", "tiny_text", (*AUGMENTED, *WORDS, "TRAINER.CDC.INVARIANT_MAP.ENABLED", True)),
-    "CDC bank": ("CDC", "tiny_text", (*AUGMENTED, *WORDS, "TRAINER.CDC.FEATURE_BANK", 1)),
-    "CoOp": ("CoOp", "tiny", ()),
-    "CoOp CSC": ("CoOp", "tiny", ("TRAINER.COOP.CSC", True, "TRAINER.COOP.CTX_INIT", "")),
-    "CoCoOp": ("CoCoOp", "tiny", ()),
-    "KgCoOp": ("KgCoOp", "tiny", ()),
-    "MaPLe": ("MaPLe", "tiny", ("TRAINER.MAPLE.PROMPT_DEPTH", 2)),
-    "TCP": ("TCP", "tiny", ("TRAINER.TCP.LAYER", 2)),
-    "PromptSRC": ("PromptSRC", "tiny", ("TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 2)),
-    "MMRL": ("MMRL", "tiny", ("TRAINER.MMRL.REP_LAYERS", [2])),
-    "CLIPICM": ("CLIPICM", "tiny", ()),
-    "CLIPICM probe": ("CLIPICM", "tiny", ("TRAINER.CLIPICM.PREDICTION", "probe")),
-    "ZeroshotCLIP": ("ZeroshotCLIP", "tiny", ()),
-    "ZeroshotCLIP2": ("ZeroshotCLIP2", "tiny", ()),
-}
 EVIDENTIAL = [name for name in RUNS if name.startswith("CDC")]
-
-# A finished run, the images it tested, now elsewhere, and the scores (B, C) that its test had of them
-Run = namedtuple("Run", "folder images scores")
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-    return tmp_path_factory.mktemp("runs"), {}
-
-
-@pytest.fixture
-def run_of(kept, data, build_run):
-    """Trains and tests a run of `RUNS` once, on a data folder of its own that is gone afterwards."""
-    top, runs = kept
-
-    def make(name):
-        if name not in runs:
-            trainer_name, config, options = RUNS[name]
-            folder, source, moved = (top / name / part for part in ("run", "data", "images"))
-            shutil.copytree(data, source)
-            options = ("DATASET.ROOT", source, "OPTIM.MAX_EPOCH", 2, *options)
-            trainer = build_run(trainer_name, folder, *options, config=config)
-            scores, process = [], trainer.evaluator.process
-            trainer.evaluator.process = lambda mo, gt: (scores.append(mo.clone()), process(mo, gt))
-            trainer.train()
-            images = [item.impath for item in trainer.dm.dataset.test]
-            source.rename(moved)
-            images = [str(moved / Path(path).relative_to(source)) for path in images]
-            runs[name] = Run(folder, images, torch.cat(scores))
-        return runs[name]
-
-    return make
 
 
 @pytest.fixture

@@ -338,6 +338,9 @@ def test_table_of_another_figure(tmp_path):
     assert column.cells["shapes", "Base"][:3] == (11.0, pytest.approx(2**0.5), (1, 2))
     assert column.cells["shapes", "New"].mean == 16.0
     assert "ece: lower is better" in text_table(tmp_path, figure="ece")
+    with_ece(tmp_path / "after", 1, 10.0, 14.0, accuracy_calibrated=60.0)
+    (column,) = table_of(tmp_path / "after", figure="accuracy_calibrated").columns
+    assert column.cells["shapes", "HM"].mean == 60.0
     assert "is better" not in text_table(tmp_path)
 
 
@@ -622,7 +625,7 @@ def test_embedded_source_by_the_logs(tmp_path):
     assert table_of(tmp_path, "xd").datasets == ["shapes", "textures"]
     assert table_of(tmp_path, "dg").datasets == ["shapes", "shapes_r", "shapesv2"]
     write_transfer(tmp_path, "CDC", {"digits": 20, "textures": 60}, source="digits", config="b")
-    with pytest.raises(ValueError, match="trained on digits, shapes: choose one"):
+    with pytest.raises(ValueError, match="choose one by --source, which may be digits or shapes"):
         table_of(tmp_path, "xd")
     table = table_of(tmp_path, "xd", source="digits")
     assert ([column.config for column in table.columns], table.datasets) == (["b"], ["digits", "textures"])
@@ -641,7 +644,7 @@ def test_source_by_results_json_alone(tmp_path):
     # A name that several configs have or none leaves the log, and that tells of ImageNet
     for name in ("Folder2", None):
         write_json(place / "digits/seed1", 50.0, model_dir=None, trained_on={"dataset": name})
-        with pytest.raises(ValueError, match="trained on imagenet, shapes: choose one"):
+        with pytest.raises(ValueError, match="choose one by --source, which may be imagenet or shapes"):
             table_of(tmp_path, "xd")
     (place / "digits/seed1/results.json").write_text("{")
     with pytest.raises(ValueError, match=r"digits/seed1/results\.json is not a whole results\.json"):

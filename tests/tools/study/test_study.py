@@ -14,7 +14,7 @@ from tools.common.layout import parse
 from tools.common.paths import ROOT
 from tools.study import methods
 from tools.study.__main__ import main
-from tools.study.page import PAGE, SEARCHES, searches, write_page
+from tools.study.page import PAGE, SEARCHES, TRIAL, searches, write_page
 from tools.study.plan import full, quick
 from tools.study.run import run_all, write_data_sets
 from tools.sweep.experiment import Experiment, execute
@@ -240,6 +240,21 @@ def test_page_of_an_unfinished_study_is_refused(finished, tmp_path):
     next(iter(finished.output.glob("base2new/test_new/*/*/CDC/tiny_text+dstc/seed2/results.json"))).unlink()
     with pytest.raises(FileNotFoundError, match=r"dstc/seed2/results.json is missing: the study is not finished"):
         write_page(finished, tmp_path / "study.md")
+
+
+def test_trial_says_so_on_the_page_and_in_its_pictures(finished, tmp_path):
+    """Its gain of CDC over others reads as a result else."""
+    page = tmp_path / "page.md"
+    contents = {}
+    for plan in (finished, replace(finished, overrides={}), finished, finished):
+        write_page(plan, page)
+        pictures = [(tmp_path / f"page_{name}.png").read_bytes() for name in ("epochs", "templates")]
+        contents.setdefault(plan.is_trial, []).append((page.read_text(), *pictures))
+    trial, result = contents[True][0], contents[False][0]
+    assert contents[True] == [trial] * 3
+    assert trial[0] == f"{TRIAL}\n\n{result[0]}"
+    assert all(with_text != without for with_text, without in zip(trial[1:], result[1:]))
+    assert [plan(tmp_path).is_trial for plan in PLANS] == [False, True]
 
 
 def test_command_writes_the_page_of_finished_runs(finished, tmp_path, monkeypatch, capsys):

@@ -118,9 +118,11 @@ def test_interrupt_ends_the_run_and_the_same_command_goes_on(checkout, sent):
         called = checkout / "called"
         while process.poll() is None and not (called.exists() and waits in called.read_text()):
             time.sleep(0.05)
+        time.sleep(1)  # until its output is written
         process.send_signal(sent)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert "\nstopped CoOp/vit_b16_ctxv1 eurosat seed 1: train_base: epoch [1/4] batch [1/1]\n" in said
     assert said.endswith("tools.sweep: interrupted; the same command goes on\n")
     done = sweep(checkout, *ARGUMENTS)
     assert done.returncode == 0
@@ -180,7 +182,7 @@ def test_base2new_all_is_the_sweep_of_one_trainer(checkout):
     # the scripts' Python runs the sweep, which is to run the small program
     wrapper = checkout / "wrapper"
     wrapper.write_text(
-        f'#!/bin/bash\n[[ $1 != train.py ]] || exec {checkout}/python "$@"\nexec {sys.executable} "$@"\n'
+        f'#!/bin/bash\n[[ $1 != train.py && $2 != tools.datasets ]] || exec {checkout}/python "$@"\nexec {sys.executable} "$@"\n'
     )
     wrapper.chmod(0o755)
     command = ["bash", str(ROOT / "scripts/coop/base2new_all.sh"), "USE_CUDA", "False"]
@@ -192,3 +194,49 @@ def test_base2new_all_is_the_sweep_of_one_trainer(checkout):
     folder = checkout / "output/base2new/test_new/eurosat/shots_4/CoOp/vit_b16_ctxv1+USE_CUDA=False/seed2"
     assert results_of(folder)["figures"] == {"accuracy": 60.0}
     assert json.loads((folder / "results.json").read_text())["test_seconds"] == 10.0
+
+
+def test_data_sets_are_looked_for_before_anything_runs(checkout):
+    python = checkout / "python"
+    python.write_text(f"#!/bin/sh\necho \"$*\" > {checkout}/asked\necho 'dtd: NOT USABLE'\nexit 1\n")
+    done = sweep(checkout, *ARGUMENTS, OUTPUT="other")
+    assert done.returncode == 2
+    assert (checkout / "asked").read_text() == (f"-m tools.datasets check --quick --root {checkout}/data dtd eurosat\n")
+    assert done.stderr.startswith("dtd: NOT USABLE\ntools.sweep: set DATA to the folder of the data sets")
+    assert not (checkout / "other").exists()
+
+
+def test_slurm_script_starts_a_cluster_and_the_sweep(tmp_path):
+    """With small programs in the place of Slurm's and Ray's."""
+    for name, text in {
+        "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"',
+        "scontrol": "echo node1; echo node2",
+        "hostname": "echo 10.0.0.1 fe80::1",
+        "ray": f'printf "%s\\n" "$RAY_AUTH_MODE" "${{#RAY_AUTH_TOKEN}}" "$@" > {tmp_path}/called',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node[1-2]"}
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "VENV": str(tmp_path), **slurm}
+    script = str(ROOT / "scripts/cluster/slurm.sbatch")
+    arguments = ["xd", "--trainers", "CDC", "OPTIM.LR", "0.1"]
+    subprocess.run(["bash", script, *arguments], env=env, check=True, timeout=60)
+    assert (tmp_path / "called").read_text().split() == [
+        *(
+            "token",
+            "64",
+            "symmetric-run",
+            "--address",
+            "10.0.0.1:6379",
+            "--min-nodes",
+            "2",
+            "--include-dashboard=false",
+        ),
+        *("--", "python", "-m", "tools.sweep", "xd", "--address", "10.0.0.1:6379", *arguments[1:]),
+    ]
+    env["SLURM_SUBMIT_DIR"] = str(tmp_path)
+    done = subprocess.run(
+        ["bash", script, *arguments], env=env, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 2
+    assert "call it in the checkout" in done.stderr

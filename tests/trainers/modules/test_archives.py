@@ -176,6 +176,16 @@ def test_tensors_of_other_kinds_are_objects(tmp_path, make):
         read_checkpoint(tmp_path / "f")
 
 
+def test_tensors_that_name_the_same_values_again_and_again(tmp_path):
+    """On a GPU each would be a copy of its own."""
+    values = torch.zeros(1_000_000)
+    torch.save({"state_dict": {str(n): values[: len(values) - n] for n in range(4)}}, tmp_path / "few")
+    read_checkpoint(tmp_path / "few")
+    torch.save({"state_dict": {str(n): values[: len(values) - n] for n in range(6)}}, tmp_path / "many")
+    with pytest.raises(ValueError, match="its tensors name the same stored values again and again"):
+        read_checkpoint(tmp_path / "many")
+
+
 # Archives of PyTorch 1.7, in which OpenAI's files are, written here instruction by instruction
 
 

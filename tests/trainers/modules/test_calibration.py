@@ -136,6 +136,9 @@ def test_evidence_of_images_that_do_not_determine_it():
     right = fit_evidence(cosines, torch.arange(4), H._replace(scale=500.0))
     assert right.values == {"scale": 500.0, "shift": H.shift}
     assert right.nll_after == right.nll_before
+    assert right.at_bound == ()
+    equal = fit_evidence(torch.full((2, 3, 4), 0.3), torch.arange(3), H)
+    assert equal.values == {"scale": H.scale, "shift": H.shift}
 
 
 def test_evidence_comes_within_its_range():

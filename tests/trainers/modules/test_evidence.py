@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from trainers.modules.evidence import EVIDENCE_FUNCTIONS, fuse, fused_log_evidence, log_evidence, template_certainty
+from trainers.modules.evidence import (
+    EVIDENCE_FUNCTIONS,
+    FUSIONS,
+    PROBABILITIES,
+    fuse,
+    fused_log_evidence,
+    log_evidence,
+    template_certainty,
+)
 
 # The worked example: C = 3, three templates' evidence, checked by hand against eq. (5)
 EXAMPLE = torch.tensor([[3.0, 1.0, 0.0], [1.0, 2.0, 0.5], [0.0, 0.0, 4.0]], dtype=torch.float64)
@@ -38,6 +46,80 @@ def test_worked_example():
     torch.testing.assert_close(opinion.belief[0], torch.tensor(expected, dtype=torch.float64), atol=1e-7, rtol=0)
     assert opinion.uncertainty.item() == pytest.approx(0.1782178, abs=1e-7)
     assert opinion.log_prob.exp()[0].tolist() == pytest.approx([0.3614458, 0.2650602, 0.3734940], abs=1e-7)
+    assert opinion.doubt.item() == pytest.approx(1 - 0.3069307, abs=1e-7)
+    expected = fuse(EXAMPLE.log()[:, None], probability="expected").log_prob.exp()[0].tolist()
+    assert expected == pytest.approx([0.2970297 + 0.0594059, 0.2178218 + 0.0594059, 0.3069307 + 0.0594059], abs=1e-7)
+
+
+def test_averaging_by_hand():
+    # 1 + e / C is (4, 1) and (1, 9), so its geometric mean (2, 3), R = (1, 2) and U = 1 / 4
+    opinion = fuse(torch.tensor([[[6.0, 0.0]], [[0.0, 16.0]]], dtype=torch.float64).log(), "averaging")
+    assert opinion.belief[0].tolist() == pytest.approx([0.25, 0.5])
+    assert opinion.uncertainty.item() == pytest.approx(0.25)
+    assert opinion.doubt.item() == pytest.approx(0.5)
+    assert opinion.log_prob.exp()[0].tolist() == pytest.approx([1 / 3, 2 / 3])
+    # What Dempster's rule discards: opinions (3/4, 0; 1/4) and (0, 8/9; 1/9) put 3/4 * 8/9 on different classes
+    assert opinion.conflict.item() == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("spread", [1e-6, 1.0, 30.0])
+def test_averaging_is_the_geometric_mean(spread):
+    logs = random_evidence(4, 5, 6) + math.log(spread)
+    fused = fused_log_evidence(logs, "averaging")
+    weights = torch.log1p(logs.exp() / 6).mean(dim=0)
+    torch.testing.assert_close(fused, torch.log(6 * torch.expm1(weights)), rtol=1e-9, atol=1e-9)
+
+
+def test_equal_templates_average_to_one_of_them():
+    one = random_evidence(1, 5, 6, spread=6.0)
+    averaged, own = fuse(one.expand(4, 5, 6), "averaging"), fuse(one)
+    for name in ("belief", "uncertainty", "log_prob", "doubt"):
+        torch.testing.assert_close(getattr(averaged, name), getattr(own, name), rtol=1e-10, atol=1e-13)
+    assert (fuse(one.expand(4, 5, 6)).uncertainty < own.uncertainty).all()  # Dempster's rule takes them for four
+
+
+def test_averaging_with_a_template_without_evidence_is_less_certain():
+    logs = random_evidence(3, 4, 5)
+    vacuous = torch.full((1, 4, 5), -math.inf, dtype=torch.float64)
+    assert (fuse(torch.cat([logs, vacuous]), "averaging").uncertainty > fuse(logs, "averaging").uncertainty).all()
+
+
+@pytest.mark.parametrize("spread", [0.1, 2.0, 200.0])
+def test_no_fusion_or_probability_changes_the_order_of_classes(spread):
+    logs = random_evidence(4, 20, 6, spread)
+    order = fuse(logs).log_prob.argsort(dim=1)
+    for fusion in FUSIONS:
+        for probability in PROBABILITIES:
+            assert torch.equal(fuse(logs, fusion, probability).log_prob.argsort(dim=1)[:, -1], order[:, -1])
+    assert torch.equal(fuse(logs, "averaging").log_prob.argsort(dim=1), order)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_expected_probability_is_the_mean_of_the_fused_dirichlet(fusion):
+    logs = random_evidence(3, 4, 5)
+    alpha = fused_log_evidence(logs, fusion).exp() + 1
+    found = fuse(logs, fusion, "expected").log_prob.exp()
+    torch.testing.assert_close(found, alpha / alpha.sum(dim=1, keepdim=True), rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_doubt_is_what_the_predicted_class_lacks(fusion):
+    opinion = fuse(random_evidence(3, 8, 5), fusion)
+    torch.testing.assert_close(opinion.doubt, 1 - opinion.belief.amax(dim=1))
+
+
+def test_doubt_keeps_its_digits_where_belief_is_one():
+    logs = torch.tensor([[[60.0, 20.0, -5.0]]])  # belief in the others is exp(20 - 60)
+    assert fuse(logs).doubt.item() == pytest.approx(math.exp(-40) + 3 * math.exp(-60), rel=1e-5)
+    assert fuse(logs).belief.amax() == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed"), [({"fusion": "vote"}, "dempster, averaging"), ({"probability": "p"}, "belief, expected")]
+)
+def test_unknown_fusion_and_probability_are_told(given, allowed):
+    with pytest.raises(ValueError, match=allowed):
+        fuse(random_evidence(1, 1, 2), **given)
 
 
 @pytest.mark.parametrize(("m", "b", "c"), [(1, 3, 4), (2, 5, 2), (4, 3, 10), (7, 2, 50)])
@@ -51,9 +133,10 @@ def test_is_dempsters_rule(m, b, c):
     torch.testing.assert_close(opinion.log_prob.exp(), belief / belief.sum(1, keepdim=True), rtol=1e-10, atol=1e-14)
 
 
-def test_float32_keeps_its_digits():
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_float32_keeps_its_digits(fusion):
     logs = random_evidence(4, 6, 20, spread=8.0)
-    exact, single = fuse(logs), fuse(logs.float())
+    exact, single = fuse(logs, fusion), fuse(logs.float(), fusion)
     torch.testing.assert_close(single.log_prob.double(), exact.log_prob, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(single.belief.double(), exact.belief, rtol=1e-4, atol=1e-7)
 
@@ -61,8 +144,9 @@ def test_float32_keeps_its_digits():
 def test_order_of_templates_does_not_matter():
     logs = random_evidence(5, 4, 6, spread=10.0)
     for order in (torch.tensor([4, 3, 2, 1, 0]), torch.tensor([2, 0, 4, 1, 3])):
-        for a, b in zip(fuse(logs), fuse(logs[order])):
-            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-13)
+        for fusion in FUSIONS:
+            for a, b in zip(fuse(logs, fusion), fuse(logs[order], fusion)):
+                torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-13)
 
 
 def test_one_template_is_itself():
@@ -82,9 +166,12 @@ def test_template_without_evidence_changes_nothing():
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-14)
 
 
-def test_no_evidence_at_all():
+@pytest.mark.parametrize("probability", PROBABILITIES)
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_no_evidence_at_all(fusion, probability):
     logs = torch.full((3, 2, 4), -math.inf, requires_grad=True)
-    opinion = fuse(logs)
+    opinion = fuse(logs, fusion, probability)
+    assert opinion.doubt.tolist() == [1.0, 1.0]
     assert opinion.uncertainty.tolist() == [1.0, 1.0]
     assert opinion.belief.eq(0).all()
     assert opinion.conflict.eq(0).all()
@@ -106,12 +193,13 @@ def test_two_certain_templates_that_disagree():
     assert opinion.log_prob.exp()[0].tolist() == pytest.approx([0.5, 0.5])
 
 
+@pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("m", "c"), [(1, 1), (4, 24), (64, 21_000)])
-def test_finite_for_any_evidence(dtype, m, c):
+def test_finite_for_any_evidence(fusion, dtype, m, c):
     generator = torch.Generator().manual_seed(0)
     logs = (2e4 * torch.rand(m, 2, c, dtype=dtype, generator=generator) - 1e4).requires_grad_()
-    opinion = fuse(logs)
+    opinion = fuse(logs, fusion, "expected" if fusion == "averaging" else "belief")
     weights = [torch.randn(part.shape, dtype=dtype, generator=generator) for part in opinion]
     sum((part * weight).sum() for part, weight in zip(opinion, weights)).backward()
     assert all(part.isfinite().all() for part in opinion)
@@ -119,22 +207,27 @@ def test_finite_for_any_evidence(dtype, m, c):
     torch.testing.assert_close(opinion.belief.sum(1) + opinion.uncertainty, torch.ones(2, dtype=dtype))
 
 
+@pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("value", [-1e4, 1e4])
-def test_ends_of_the_range(value):
+def test_ends_of_the_range(fusion, value):
     logs = torch.full((64, 1, 3), value)
     logs[:, :, 1] -= 1e-2
-    opinion = fuse(logs)
+    opinion = fuse(logs, fusion)
     assert opinion.uncertainty.item() == (1.0 if value < 0 else 0.0)
-    # 64 templates that each prefer class 0 by 0.01 in log-evidence: a product of experts if certain, a sum if not
-    gap = 64e-2 if value > 0 else 1e-2
+    # 64 templates that each prefer class 0 by 0.01 in log-evidence: a product of experts if certain, a sum if not; the
+    # average of them is one of them
+    gap = 64e-2 if value > 0 and fusion == "dempster" else 1e-2
     difference = (opinion.log_prob[0, 0] - opinion.log_prob[0, 1]).item()
     assert difference == pytest.approx(gap, rel=0.1)  # 1e4 has a float32 spacing of 1e-3
 
 
-def test_gradient():
-    logs = random_evidence(3, 2, 4).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: tuple(fuse(x)), logs)
-    assert torch.autograd.gradcheck(fused_log_evidence, logs)
+@pytest.mark.parametrize("shift", [0.0, -20.0])  # averaging takes log R of little evidence from its series
+@pytest.mark.parametrize("probability", PROBABILITIES)
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_gradient(fusion, probability, shift):
+    logs = (random_evidence(3, 2, 4) + shift).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: tuple(fuse(x, fusion, probability)), logs)
+    assert torch.autograd.gradcheck(lambda x: fused_log_evidence(x, fusion), logs)
 
 
 def test_half_precision_comes_back_as_float32():
@@ -196,3 +289,12 @@ def test_evidence_functions_are_finite_and_differentiable(function):
     assert z.grad.isfinite().all()
     smooth = z.detach()[1:-1].requires_grad_()
     assert torch.autograd.gradcheck(lambda x: log_evidence(x, function, 1.0, 0.0).clamp(min=-1e6), smooth)
+
+
+def test_shift_of_the_evidence_never_changes_which_image_is_less_certain():
+    cosines = 0.2 + 0.1 * torch.randn(1, 40, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    orders = [fuse(log_evidence(cosines, "exp", 30.0, shift)).uncertainty.argsort() for shift in (0.0, 0.2, 0.4)]
+    assert torch.equal(orders[0], orders[1])
+    assert torch.equal(orders[0], orders[2])
+    # It is the order of the cosines' log-sum-exp, so a common offset of an image's cosines moves the image in it
+    assert torch.equal(orders[0], (-torch.logsumexp(30.0 * cosines[0], dim=1)).argsort())

@@ -126,4 +126,4 @@ def test_train_py_ends_as_an_interrupted_program_does():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGINT
-    assert done.stderr == "train.py: interrupted; the same command goes on after the last checkpoint\n"
+    assert done.stderr == "\ntrain.py: stopped\n"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
+import textwrap
 import urllib.error
 
 import numpy as np
 import pytest
 import torch
 from clip import clip
+from clip.model import build_model
 from torch import nn
 
+from helpers import ROOT, SIZE, random_clip
 from trainers.modules import loading
 
 
@@ -253,6 +257,39 @@ def test_file_named_as_one_of_openais(monkeypatch, clip_files, tmp_path, capsys)
     path.write_bytes(content[:-1000])
     with pytest.raises(ValueError, match=r"cut off.* \(it is not OpenAI's small\.pt, whose SHA-256 is another\)"):
         loading.load_clip(str(path))
+
+
+def test_what_weights_do_not_tell_is_told(monkeypatch, clip_files, tmp_path):
+    """Activation and heads: of a file that is not OpenAI's, whatever its name; a wrong guess gives no error."""
+    path = str(clip_files["plain"])
+    told = loading.assumptions(path, loading.load_clip(path))
+    assert told.startswith(
+        f"{path} is none of OpenAI's files and is computed as theirs are, with QuickGELU and heads of "
+    )
+    assert "(1 in the text encoder, 1 in the image encoder)" in told
+    resnet = random_clip(vision_layers=(1, 1, 1, 1), vision_width=2, vision_patch_size=None)
+    assert "(1 in the text encoder)" in loading.assumptions(path, resnet)
+    digest = hashlib.sha256(clip_files["plain"].read_bytes()).hexdigest()
+    monkeypatch.setitem(clip._MODELS, "small", f"https://nowhere.invalid/{digest}/another_name.pt")
+    assert loading.assumptions(path, resnet) == ""
+    for name in ("ViT-B/16", "open_clip:ViT-B-16/openai", "local-dir:folder"):
+        assert loading.assumptions(name, resnet) == ""
+
+
+def test_rounded_file_gives_what_published_code_computes_of_the_other(small_clip, tmp_path, monkeypatch):
+    """As docs/backbones.md has it: of float32 weights published code makes half precision, and of that float32."""
+    monkeypatch.chdir(tmp_path)
+    torch.save(small_clip.state_dict(), "file.pt")
+    published = build_model(small_clip.state_dict()).float()
+    page = (ROOT / "docs/backbones.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", page[page.index("**Rounding**") :], re.DOTALL)[1]
+    exec(textwrap.dedent(code), {})
+    image, text = torch.randn(2, 3, SIZE, SIZE), torch.randint(1, 400, (2, 77))
+    expected = [model(image, text)[0] for model in (published, small_clip)]
+    rounded, exact = (loading.load_clip(name)(image, text)[0] for name in ("file_rounded.pt", "file.pt"))
+    assert torch.equal(rounded, expected[0])
+    assert torch.equal(exact, expected[1])
+    assert not torch.equal(rounded, exact)
 
 
 def test_weights_are_compared_before_a_model_is_made_of_them(monkeypatch, clip_files, other_clip):

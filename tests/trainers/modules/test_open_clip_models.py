@@ -121,16 +121,19 @@ def test_image_features_are_open_clips(pair):
         assert relative(features, expected) < 1e-5
 
 
-def test_prompted_images_equal_the_same_through_all_of_open_clips_blocks(pair):
+@pytest.mark.parametrize("n_templates", [1, 2])
+def test_prompted_images_equal_the_same_through_all_of_open_clips_blocks(pair, n_templates):
     theirs, ours = pair
-    images, shallow, deep = torch.randn(2, 3, SIZE, SIZE), torch.randn(1, 3, 64), torch.randn(1, 3, 64)
+    images, (shallow, deep) = torch.randn(2, 3, SIZE, SIZE), torch.randn(2, n_templates, 3, 64)
     visual = theirs.visual
-    x = torch.cat([visual.class_embedding.expand(2, 1, -1), visual.conv1(images).flatten(2).transpose(1, 2)], dim=1)
-    x = visual.ln_pre(torch.cat([x + visual.positional_embedding, shallow.expand(2, -1, -1)], dim=1))
+    patches = visual.conv1(images).flatten(2).transpose(1, 2)
+    start = torch.cat([visual.class_embedding.expand(2, 1, -1), patches], dim=1) + visual.positional_embedding
     first, second = visual.transformer.resblocks
-    x = second(torch.cat([first(x)[:, :-3], deep.expand(2, -1, -1)], dim=1))
-    expected = visual.ln_post(x[:, 0]) @ visual.proj
-    assert relative(ImageEncoder(ours).features(images, VisualPrompt(shallow, [deep]))[0], expected) < 1e-5
+    features = ImageEncoder(ours).features(images, VisualPrompt(shallow, [deep]))
+    for m in range(n_templates):
+        x = first(visual.ln_pre(torch.cat([start, shallow[m].expand(2, -1, -1)], dim=1)))
+        x = second(torch.cat([x[:, :-3], deep[m].expand(2, -1, -1)], dim=1))
+        assert relative(features[m], visual.ln_post(x[:, 0]) @ visual.proj) < 1e-5
 
 
 @pytest.mark.parametrize("precision", [HALF, "bf16", "amp"])

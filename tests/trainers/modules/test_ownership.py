@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -61,6 +62,8 @@ def test_second_process_is_told_who_runs(tmp_path):
             pass
         assert refused.value.owner == owner_of(tmp_path / "run")
         assert refused.value.owner.process.number == process.pid
+        again = pickle.loads(pickle.dumps(refused.value))
+        assert (str(again), again.owner) == (str(refused.value), refused.value.owner)
         host = re.sub(r"[^\w.-]", "_", os.uname().nodename)
         assert f"run is in use by process {process.pid} on {host} since 20" in str(refused.value)
         assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".owner", "log.txt"]
@@ -239,6 +242,19 @@ def test_takeover_that_was_cut_is_taken_over(tmp_path):
     with own_folder(tmp_path) as owned:
         owned.check()
         assert [path.name for path in tmp_path.iterdir()] == [".owner"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupt_while_it_becomes_the_owner_leaves_none(tmp_path, monkeypatch):
+    settle = ownership._settle
+
+    def interrupt(*arguments):
+        settle(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ownership, "_settle", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        own_folder(tmp_path / "run").__enter__()
     assert list(tmp_path.iterdir()) == []
 
 

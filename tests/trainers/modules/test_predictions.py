@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from helpers import ROOT, results_of
-from trainers.modules.predictions import NO_CLASS, Predictions, describe, read_predictions, write_predictions
+from trainers.modules.predictions import (
+    NO_CLASS,
+    Predictions,
+    describe,
+    read_predictions,
+    split_open_set,
+    write_predictions,
+)
 from trainers.modules.uncertainty import calibration_metrics
 
 EVERY_TEST = {"path", "label", "prediction", "confidence", "label_log_prob", "entropy", "sum_of_squares"}
@@ -164,6 +171,19 @@ def test_no_pickles(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_open_set_is_split_by_the_origin_of_its_images():
+    arrays = {"label": np.array([0, -1, 1, -1]), "template_prediction": np.arange(8).reshape(4, 2)}
+    known, others = split_open_set(arrays)
+    assert known.keys() == arrays.keys()
+    assert others == {}
+    arrays.update(out=np.array([False, True, False, True]), origin=np.array(["base", "near", "base", "digits"]))
+    known, others = split_open_set(arrays)
+    assert known["label"].tolist() == [0, 1]
+    assert known.keys() == {"label", "template_prediction"}
+    assert list(others) == ["near", "digits"]
+    assert others["digits"]["template_prediction"].tolist() == [[6, 7]]
+
+
 def test_broken_or_missing_file_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no .*predictions\.npz: the run is not finished, or is from before"):
         read_predictions(tmp_path)
@@ -185,7 +205,7 @@ def test_every_trainer_leaves_them(build_run, data, tmp_path, method):
     trainer = build_run(method, tmp_path, *FITTING.get(method, []))
     trainer.test()
     found, figures = read_predictions(tmp_path), results_of(tmp_path)["figures"]
-    own = {"uncertainty", "conflict", *TEMPLATES} if method == "CDC" else set()
+    own = {"uncertainty", "conflict", "doubt", *TEMPLATES} if method == "CDC" else set()
     assert found.keys() == EVERY_TEST | own
 
     assert [str(data / path) for path in found["path"]] == [item.impath for item in trainer.dm.dataset.test]
@@ -260,8 +280,11 @@ def test_size_of_a_file(tmp_path):
     """Bytes per image, of random numbers, which do not compress, and paths like those of ImageNet."""
     n = 5000
     predictions = Predictions()
-    more = {"uncertainty": torch.rand(n), "conflict": torch.rand(n), "template_prediction": torch.randint(1000, (n, 4)),
-            "template_confidence": torch.rand(n, 4), "template_uncertainty": torch.rand(n, 4)}  # fmt: skip
+    more = {
+        **{name: torch.rand(n) for name in ("uncertainty", "conflict", "doubt")},
+        "template_prediction": torch.randint(1000, (n, 4)),
+        **{name: torch.rand(n, 4) for name in ("template_confidence", "template_uncertainty")},
+    }
     paths = [f"/data/imagenet/images/val/n{i % 1000:08d}/ILSVRC2012_val_{i:08d}.JPEG" for i in range(n)]
     predictions.add(torch.randn(n, 10), torch.randint(10, (n,)), paths, more)
     write_predictions(tmp_path / "predictions.npz", predictions.arrays("/data"))

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import GOLDEN
 from trainers.modules.uncertainty import (
     aupr,
     aurc,
     auroc,
     brier_score,
+    calibration_bins,
     calibration_metrics,
     disagreement,
     error_detection_metrics,
@@ -58,6 +60,13 @@ def test_calibration_error_by_hand():
     # bins of a fifth: [0.2, 0.4) has 0.25 right and 0.35 wrong, [0.8, 1] has 0.9 right, 1 wrong
     found = expected_calibration_error([0.25, 0.35, 0.9, 1.0], [True, False, True, False], bins=5)
     assert found == pytest.approx((abs(1 - 0.6) + abs(1 - 1.9)) / 4)
+
+
+def test_sums_in_bins_by_hand():
+    counts, sure, right = calibration_bins([0.25, 0.35, 0.9, 1.0], [True, False, True, False], bins=5)
+    assert counts.tolist() == [0, 2, 0, 0, 2]
+    assert sure.tolist() == pytest.approx([0, 0.6, 0, 0, 1.9])
+    assert right.tolist() == [0, 1, 0, 0, 1]
 
 
 def test_confidence_on_an_edge_belongs_to_the_upper_bin():
@@ -192,27 +201,54 @@ def test_threshold_keeps_the_share_that_it_says():
     assert false_positive_rate(score, out, kept=1) == 1
 
 
-# By other people's code
+# By other people's code, on the same arrays
 
 
-def test_what_torchmetrics_and_torch_uncertainty_compute():
-    """torchmetrics 1.9.0 and torch-uncertainty 0.13.0, in float32, on the same arrays.
+@pytest.fixture(scope="module", params=["distinct", "equal"])
+def golden(request):
+    """Records of known images and of others, and what each library computes of them by `<library>/<figure>`."""
+    with np.load(GOLDEN / "uncertainty.npz") as file:
+        content = {name.partition("/")[2]: file[name] for name in file.files if name.startswith(f"{request.param}/")}
+    probability, label = content.pop("probability").astype(float), content.pop("label")
+    known = label >= 0
+    parts = records_of(probability[known], label[known]), records_of(probability[~known], 0 * label[~known])
+    return (*parts, {name: float(value) for name, value in content.items()})
 
-    torch-uncertainty integrates the risk by trapezoids, and its false positive rate detects 95% of the positives.
-    """
-    i = np.arange(200)
-    confidence = 0.5 + 0.5 * ((37 * i) % 211 + 0.5) / 211
-    correct = (17 * i) % 23 < 8 + 7 * confidence
-    uncertain, wrong = 1 - confidence, ~correct
-    assert expected_calibration_error(confidence, correct, bins=10) == pytest.approx(0.190213233, rel=1e-6)
-    assert auroc(uncertain, wrong) == pytest.approx(0.504793942, rel=1e-6)
-    assert aupr(uncertain, wrong) == pytest.approx(0.444961339, rel=1e-6)
-    risk = selective_risk(uncertain, wrong)
-    assert ((risk[1:] + risk[:-1]) / 2).mean() == pytest.approx(0.414939179, rel=1e-6)
-    assert 1 - selective_accuracy(uncertain, wrong) == pytest.approx(0.43125, rel=1e-6)
-    assert false_positive_rate(uncertain, wrong) == pytest.approx(0.930232584, rel=1e-6)  # 95% of those right detected
-    log_prob = np.log(np.where(correct, confidence, 1 - confidence))
-    assert brier_score(log_prob, confidence**2 + (1 - confidence) ** 2) == pytest.approx(0.594583035, rel=1e-6)
+
+def test_calibration_is_that_of_torchmetrics_and_torch_uncertainty(golden):
+    known, _, theirs = golden
+    ours = calibration_metrics(known)
+    assert ours["ece"] == pytest.approx(100 * theirs["torchmetrics/ece"], rel=1e-5)
+    assert ours["ece10"] == pytest.approx(100 * theirs["torchmetrics/ece10"], rel=1e-5)
+    assert ours["brier"] == pytest.approx(100 * theirs["torch_uncertainty/brier"], rel=1e-5)
+    assert ours["nll"] == pytest.approx(theirs["torch_uncertainty/nll"], rel=1e-5)
+
+
+def test_error_detection_is_that_of_torchmetrics_and_torch_uncertainty(golden):
+    """torch-uncertainty takes the mean of the risk by trapezoids, so that the first and the last count half."""
+    known, _, theirs = golden
+    ours = error_detection_metrics(known)
+    assert ours["auroc_error_confidence"] == pytest.approx(100 * theirs["torchmetrics/auroc_error"], rel=1e-5)
+    wrong = known["prediction"] != known["label"]
+    assert 1 - wrong.mean() == pytest.approx(theirs["openood/accuracy"])
+    if "torch_uncertainty/aurc" in theirs:
+        assert ours["acc80_confidence"] == pytest.approx(100 - 100 * theirs["torch_uncertainty/risk80"], rel=1e-5)
+        risk = selective_risk(1 - known["confidence"], wrong)
+        trapezoids = ours["aurc_confidence"] / 100 * len(risk) - (risk[0] + risk[-1]) / 2
+        assert trapezoids / (len(risk) - 1) == pytest.approx(theirs["torch_uncertainty/aurc"], rel=1e-5)
+
+
+def test_open_set_is_that_of_torchmetrics_and_openood(golden):
+    """OpenOOD has the area under precision and recall by trapezoids, which differs from the average precision."""
+    known, unknown, theirs = golden
+    ours = open_set_metrics(known, unknown)
+    assert ours["auroc_open_confidence"] == pytest.approx(100 * theirs["torchmetrics/auroc_open"], rel=1e-5)
+    assert ours["auroc_open_confidence"] == pytest.approx(100 * theirs["openood/auroc_open"], rel=1e-9)
+    assert ours["aupr_open_confidence"] == pytest.approx(100 * theirs["torchmetrics/aupr_open"], rel=1e-5)
+    assert ours["aupr_open_confidence"] == pytest.approx(100 * theirs["openood/aupr_open"], abs=0.5)
+    assert ours["fpr95_open_confidence"] == pytest.approx(100 * theirs["openood/fpr95_known_kept"], rel=1e-9)
+    others = theirs.get("torch_uncertainty/fpr95_known_kept", theirs["openood/fpr95_known_kept"])
+    assert ours["fpr95_open_confidence"] == pytest.approx(100 * others, rel=1e-5)
 
 
 # Of a test's records
@@ -224,9 +260,9 @@ def test_disagreement_by_hand():
 
 def test_scores_are_higher_where_less_is_certain():
     records = records_of([[0.9, 0.1], [0.6, 0.4]], [0, 0], uncertainty=[0.1, 0.2], conflict=[0.0, 0.5],
-                         template_prediction=[[0, 0], [0, 1]])  # fmt: skip
+                         doubt=[0.3, 0.4], template_prediction=[[0, 0], [0, 1]])  # fmt: skip
     scores = uncertainty_scores(records)
-    assert list(scores) == ["confidence", "entropy", "uncertainty", "conflict", "disagreement"]
+    assert list(scores) == ["confidence", "entropy", "uncertainty", "conflict", "doubt", "disagreement"]
     assert all(sure < unsure for sure, unsure in scores.values())
     assert list(uncertainty_scores(records_of([[0.9, 0.1]], [0]))) == ["confidence", "entropy"]
 

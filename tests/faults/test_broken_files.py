@@ -1,0 +1,261 @@
+"""Files that are broken, or made to do harm: each is told in a ValueError or OSError, soon, and nothing in it runs.
+
+Good files of every kind are cut, overwritten, put out of order and changed in their values, and others take their
+place: web pages, other formats, deep nesting, pickles that would make a file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import json
+import os
+import pickle
+import random
+import re
+import shutil
+import signal
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import train
+from datasets.pickles import read_pickled
+from datasets.splits import read_split
+from helpers import save_harmful_archive
+from tools.data.archives import unpack
+from tools.predict.predictor import read_class_names
+from tools.predict.trained import read_run, restore_cfg
+from tools.results.runs import read_logs, read_results
+from trainers.feature_bank import _read as read_bank
+from trainers.modules.calibration_file import read_calibration
+from trainers.modules.checkpoints import read_checkpoint
+from trainers.modules.loading import load_clip
+from trainers.modules.ownership import own_folder
+from trainers.modules.predictions import read_predictions
+from trees import write_archive
+
+SECONDS = 30  # that reading a file may take, on a machine with much else to do
+VALUES = ("-1", "1e400", "NaN", "1" + "0" * 400, '"x"', "null", "[]", "{}", "true", "-0.5", "1e-320", '"\\u0000"')
+BANK = (1, 8, 48)  # views, images, width
+
+
+class TooLong(BaseException):
+    """Reading a file takes too long."""
+
+
+class Trap:
+    """Makes a file as soon as it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@contextmanager
+def time_limit(seconds):
+    def stop(*_):
+        raise TooLong
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def read_config(path):
+    train.setup_cfg(train.parse_arguments(["--trainer", "CDC", "--config-file", str(path)]))
+
+
+def read_run_of(path):
+    """results.json as predict and the tables read it."""
+    restore_cfg(read_run(path.parent))
+    read_results(path)
+
+
+def unpack_to(path):
+    """Also sees that nothing is written outside."""
+    folder = path.parent / "set"
+    shutil.rmtree(folder, ignore_errors=True)
+    around = sorted(path.parent.iterdir())
+    try:
+        unpack(str(path), {"dtd": "dtd"}, str(folder), images=100)
+    finally:
+        assert sorted(set(path.parent.iterdir()) - {folder}) == around
+
+
+def own(path):
+    with own_folder(path.parent):
+        pass
+
+
+# By kind of file: its name, and its reader
+READERS = {
+    "checkpoint": ("model.pth.tar-1", read_checkpoint),
+    "CLIP": ("clip.pt", lambda path: load_clip(str(path))),
+    "CLIP, compressed": ("clip.pt.gz", lambda path: load_clip(str(path))),
+    "TorchScript": ("archive.pt", lambda path: load_clip(str(path))),
+    "results.json": ("results.json", read_run_of),
+    "calibration.json": ("calibration.json", lambda path: read_calibration(path, {})),
+    "predictions.npz": ("predictions.npz", read_predictions),
+    "log": ("log.txt", lambda path: read_logs(path.parent)),
+    "feature bank": ("bank.npy", lambda path: read_bank(path, BANK)),
+    "split": ("split.json", lambda path: read_split(str(path))),
+    "few-shot pickle": ("shot_2-seed_1.pkl", lambda path: read_pickled(str(path), "dtd/images")),
+    "class names": ("names.txt", lambda path: read_class_names(str(path))),
+    "config": ("config.yaml", read_config),
+    "owner": (".owner", own),
+    "tar": ("x.tar", unpack_to),
+    "tar, compressed": ("x.tgz", unpack_to),
+    "zip": ("x.zip", unpack_to),
+}
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory, clip_files):
+    """The content of a good file of each kind."""
+    folder = tmp_path_factory.mktemp("good")
+    checkpoint = {
+        "state_dict": {"ctx": torch.randn(2, 4, 64)},
+        "epoch": 1,
+        "class_names": ["red", "blue"],
+        "optimizer": {"state": {0: {"momentum_buffer": torch.randn(2, 4, 64)}}, "param_groups": [{"lr": 0.1}]},
+    }
+    torch.save(checkpoint, folder / "model.pth.tar-1")
+    np.save(folder / "bank.npy", np.eye(8, 48, dtype=np.float32)[None])
+    arrays = {
+        "impath": np.array(["a.png", "b.png"]),
+        "label": np.array([0, 1]),
+        "prediction": np.array([0, 0]),
+        "confidence": np.array([0.5, 0.6]),
+        "log_probability": np.array([-0.1, -2.0]),
+        "entropy": np.array([0.1, 0.2]),
+    }
+    np.savez(folder / "predictions.npz", **arrays)
+    config = json.loads(json.dumps(train.setup_cfg(train.parse_arguments(["--trainer", "CDC"]))))
+    results = {"config": config, "class_names": ["red", "blue"], "epoch": 1, "figures": {"accuracy": 50.0}}
+    results.update(trainer="CDC", dataset="DescribableTextures", seed=1, shots=2, classes="all", images=2)
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "calibration.json").write_text(json.dumps({"format": 1, "temperature": 1.5, "trainer": "CoOp"}))
+    (folder / "log.txt").write_text(
+        "** Config **\nSEED: 1\nEvaluate on the *test* set\n=> result\n* total: 2\n* correct: 1\n* accuracy: 50.0%\n"
+    )
+    items = [[f"{name}/{n}.png", label, name] for label, name in enumerate(("red", "blue")) for n in range(4)]
+    (folder / "split.json").write_text(json.dumps({"train": items, "val": items[:2], "test": items}))
+    (folder / "shot_2-seed_1.pkl").write_bytes(pickle.dumps({"train": [], "val": []}))
+    (folder / "names.txt").write_text("red\nblue\n")
+    (folder / "config.yaml").write_text("OPTIM:\n  LR: 0.002\n  MAX_EPOCH: 5\nTRAINER:\n  CDC:\n    BETA: 0.5\n")
+    with own_folder(folder):
+        (folder / "owner").write_bytes((folder / ".owner").read_bytes())
+    os.rename(folder / "owner", folder / ".owner")
+    members = {f"dtd/{n}.png": random.Random(n).randbytes(1000) for n in range(4)}
+    for name in ("x.tar", "x.tgz", "x.zip"):
+        write_archive(folder / name, members)
+    for name, key in (("clip.pt", "plain"), ("clip.pt.gz", "gzip"), ("archive.pt", "archive")):
+        shutil.copy(clip_files[key], folder / name)
+    return {kind: (folder / name).read_bytes() for kind, (name, _) in READERS.items()}
+
+
+def changed(content: bytes, chance: random.Random) -> bytes:
+    """A file's content with one kind of damage at a random place."""
+    place, end = sorted(chance.randrange(len(content) + 1) for _ in range(2))
+    end = min(end, place + 4000)
+    block = content[place:end]
+    text = content.decode("latin-1")
+    numbers = list(re.finditer(r"-?\d+(\.\d+)?|\"[^\"]*\"", text[:100_000])) if content[:1] in b"{[*OS" else []
+    ways = ["cut", "flip", "noise", "zeros", "twice", "lost", "moved"] + ["value"] * (5 if numbers else 0)
+    way = chance.choice(ways)
+    if way == "value":
+        found = chance.choice(numbers)
+        return f"{text[: found.start()]}{chance.choice(VALUES)}{text[found.end() :]}".encode("latin-1")
+    if way == "flip":
+        flipped = bytearray(content)
+        for _ in range(chance.randint(1, 8)):
+            flipped[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        return bytes(flipped)
+    return {
+        "cut": content[:place],
+        "noise": content[:place] + chance.randbytes(len(block)) + content[end:],
+        "zeros": content[:place] + bytes(len(block)) + content[end:],
+        "twice": content[:end] + block + content[end:],
+        "lost": content[:place] + content[end:],
+        "moved": content[end:] + content[:end],
+    }[way]
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory):
+    """Contents that are no file of any of these kinds, and the file that some of them would make."""
+    folder = tmp_path_factory.mktemp("strangers")
+    trap = folder / "trap"
+    pickles = [pickle.dumps({"state_dict": Trap(trap)}, protocol) for protocol in range(5)]
+    saved, archive, arrays, zipped = io.BytesIO(), folder / "harmful.pt", io.BytesIO(), io.BytesIO()
+    torch.save({"state_dict": {"ctx": Trap(trap)}, "epoch": 1}, saved)
+    save_harmful_archive(archive, trap)
+    np.save(arrays, np.array([Trap(trap)], dtype=object), allow_pickle=True)
+    with zipfile.ZipFile(zipped, "w") as file:
+        for name in ("archive/data.pkl", "label.npy", "dtd/data.pkl"):
+            file.writestr(name, pickles[2])
+    deep = 100_000
+    contents = [
+        *pickles,
+        *(saved.getvalue(), archive.read_bytes(), arrays.getvalue(), zipped.getvalue()),
+        *(gzip.compress(pickles[2]), gzip.compress(bytes(1 << 28), 9)),
+        *(b"", b"\x00", b"\x00" * 5000, b"\xff\xfe", b"<!DOCTYPE html><html></html>", b"PK\x03\x04", b"\x1f\x8b\x08"),
+        *(b"[" * deep, b'{"a":' * deep, b"a: " * deep, b"[[" * deep + b"]]" * deep, b"- " * deep, b"(" * deep),
+        *(
+            b"null",
+            b"1e400",
+            b"-1",
+            b'{"config": 1e400, "class_names": [], "epoch": -1}',
+            b'"\\ud800"',
+            b"{" + b"1" * deep,
+        ),
+        *(
+            f"!!python/object/apply:builtins.open ['{trap}', w]".encode(),
+            b"&a [*a, *a]",
+            b"\xef\xbb\xbfred\n",
+            b"%PDF-1.4",
+        ),
+        *(random.Random(n).randbytes(3000) for n in range(5)),
+    ]
+    return contents, trap
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_broken_files(kind, good, strangers, tally, full, in_time, tmp_path):
+    name, read = READERS[kind]
+    path = tmp_path / "there" / name
+    path.parent.mkdir()
+    path.write_bytes(good[kind])
+    if kind not in ("owner", "calibration.json"):
+        read(path)  # a good one
+    contents, trap = strangers
+    chance = random.Random(kind)
+    broken = (changed(good[kind], chance) for _ in range(300 if full else 5))
+    refused = 0
+    for content in in_time(itertools.chain(contents if full else chance.sample(contents, 4), broken)):
+        path.write_bytes(content)
+        try:
+            with time_limit(SECONDS):
+                read(path)
+        except (ValueError, OSError):
+            refused += 1
+        except (TooLong, Exception) as error:
+            kept = os.environ.get("FAULTS_KEEP")
+            if kept:
+                Path(kept, name).write_bytes(content)
+            pytest.fail(f"{kind}: {type(error).__name__}: {error!s:.200} for {content[:60]!r} ({len(content):,} bytes)")
+        assert not trap.exists()
+        tally[f"broken files: {kind}"] += 1
+    assert refused or kind in ("log", "class names")  # of which nearly all texts are some

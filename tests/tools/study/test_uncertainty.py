@@ -1,0 +1,192 @@
+"""The study of the uncertainty: its ways to fuse by hand, what it measures of cosines, its page from its figures."""
+
+from __future__ import annotations
+
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from tools.common.layout import parse
+from tools.study.uncertainty.__main__ import main
+from tools.study.uncertainty.figures import Row, read_figures, write_figures
+from tools.study.uncertainty.measure import Cosines, Part, measure
+from tools.study.uncertainty.page import PAGE, average, write_page
+from tools.study.uncertainty.runs import cosines_of, plan
+from tools.study.uncertainty.ways import (
+    KEPT,
+    PAPER,
+    WAYS,
+    Way,
+    belief_averaging,
+    cautious,
+    cumulative,
+    discount,
+    witnesses,
+)
+from trainers.modules.evidence import EvidenceFunction, fused_log_evidence
+
+FIGURES = PAGE.with_suffix(".json")
+H = EvidenceFunction("exp", 40.0, 0.2)
+
+
+def random_logs(m=3, n=5, c=4):
+    return 2 * torch.randn(m, n, c, dtype=torch.float64, generator=torch.Generator().manual_seed(m))
+
+
+@pytest.fixture
+def cosines():
+    """Of 3 templates that agree more or less, 4 classes and 40 images a part; most are classified correctly."""
+    generator = torch.Generator().manual_seed(0)
+
+    def part(gap):
+        label = torch.randint(4, (40,), generator=generator)
+        noise = 0.05 * torch.randn(3, 40, 4, dtype=torch.float64, generator=generator)
+        common = 0.05 * torch.randn(1, 40, 4, dtype=torch.float64, generator=generator)
+        return Part(0.15 + noise + common + gap * torch.nn.functional.one_hot(label, 4), label)
+
+    return Cosines(part(0.1), part(0.1), part(0.1), part(0.0))
+
+
+def test_templates_counted_as_so_many_witnesses():
+    logs = random_logs()
+    torch.testing.assert_close(witnesses(logs, 3), fused_log_evidence(logs))
+    torch.testing.assert_close(witnesses(logs, 1), fused_log_evidence(logs, "averaging"))
+
+
+def test_rules_on_equal_templates():
+    one = random_logs(1)
+    logs = one.expand(3, 5, 4)
+    torch.testing.assert_close(cautious(logs), one[0])
+    torch.testing.assert_close(belief_averaging(logs), one[0])
+    torch.testing.assert_close(cumulative(logs), one[0] + math.log(3))
+
+
+def test_discounting_by_hand():
+    # Evidence (2, 0) is belief (1/2, 0) and uncertainty 1/2; half of that is (1/4, 0) and 3/4, of evidence (2/3, 0)
+    found = discount(torch.tensor([[[2.0, 0.0]]], dtype=torch.float64).log(), torch.tensor([0.5]))
+    assert found.exp()[0, 0].tolist() == pytest.approx([2 / 3, 0])
+
+
+def test_every_way_measures_everything(cosines):
+    names = {frozenset(measure(cosines, way, H)) for way in WAYS.values()}
+    assert len(names) == 1
+    assert {"base_ece", "new_auroc_error_doubt", "base_aurc_confidence", "auroc_open_uncertainty"} <= next(iter(names))
+
+
+def test_what_is_kept_changes_certainty_and_no_prediction(cosines):
+    paper, kept = (measure(cosines, way, H) for way in (PAPER, KEPT))
+    assert kept["base_accuracy"] == paper["base_accuracy"]
+    assert kept["new_accuracy"] == paper["new_accuracy"]
+    assert kept["base_uncertainty"] > paper["base_uncertainty"]
+
+
+def test_centred_evidence_knows_no_offset_of_an_image(cosines):
+    offset = 0.3 * torch.rand(1, 40, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    moved = Cosines(*(part._replace(cosine=part.cosine + offset) for part in cosines))
+    centred = PAPER._replace(centred=True)
+    assert measure(moved, centred, H) == pytest.approx(measure(cosines, centred, H), rel=1e-5)
+    assert measure(moved, PAPER, H)["base_auroc_error_uncertainty"] != pytest.approx(
+        measure(cosines, PAPER, H)["base_auroc_error_uncertainty"], rel=1e-5
+    )
+
+
+def test_fitted_evidence_is_fitted_on_validation_images_alone(cosines):
+    fitted = Way("", KEPT.rule, "expected", fitted=True)
+    swapped = cosines._replace(val=cosines.val._replace(label=cosines.val.label.flip(0)))
+    assert measure(cosines, fitted, H)["base_nll"] != measure(swapped, fitted, H)["base_nll"]
+    assert measure(cosines, KEPT, H) == measure(swapped, KEPT, H)
+
+
+def features(splits, labels, seed):
+    rng = np.random.default_rng(seed)
+    return {
+        "image_features": rng.normal(size=(2, len(labels), 6)).astype(np.float32),
+        "text_features": rng.normal(size=(2, 3, 6)).astype(np.float32),
+        "labels": np.array(labels),
+        "splits": np.array(splits),
+    }
+
+
+def test_cosines_of_features():
+    base = features(["train", "val", "test", "test"], [0, 1, 2, 0], 1)
+    new = features(["test", "test"], [2, 1], 2)
+    found = cosines_of(base, new)
+    assert [part.label.tolist() for part in found] == [[1], [2, 0], [2, 1], [0, 0]]
+    by_hand = base["image_features"][1, 3] @ base["text_features"][1, 2]
+    assert found.base.cosine[1, 1, 2].item() == pytest.approx(by_hand, rel=1e-5)
+    by_hand = new["image_features"][0, 1] @ base["text_features"][0, 2]
+    assert found.unknown.cosine[0, 1, 2].item() == pytest.approx(by_hand, rel=1e-5)
+    by_hand = new["image_features"][0, 1] @ new["text_features"][0, 2]
+    assert found.new.cosine[0, 1, 2].item() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_images_of_smaller_sets_are_never_both_fitted_on_and_tested():
+    labels = [0] * 7 + [1] * 7
+    found = cosines_of(features(["test"] * 14, labels, 1), features(["test"], [0], 2))
+    assert found.val.label.tolist() == [0] * 5 + [1] * 5
+    assert found.base.label.tolist() == [0, 0, 1, 1]
+
+
+def test_runs_lie_where_the_scripts_put_them(tmp_path):
+    runs = list(plan([1, 2]))
+    folders = [run.experiment(tmp_path).folder for run in runs]
+    assert len(set(folders)) == len(folders)
+    for run, folder in zip(runs, folders):
+        place = parse(folder.relative_to(tmp_path / "choice" if run.choice else tmp_path))
+        assert (place.trainer, place.dataset, place.seed) == (run.method.trainer, run.dataset, run.seed)
+
+
+def test_figures_come_back(tmp_path):
+    rows = [
+        Row(True, "CDC", "shapes", 1, "paper", {"a": 1.2345, "b": 2.0}),
+        Row(False, "é", "x", 2, "kept", {"b": 0.5}),
+    ]
+    write_figures(tmp_path / "figures.json", rows)
+    assert read_figures(tmp_path / "figures.json") == [rows[0]._replace(figures={"a": 1.234, "b": 2.0}), rows[1]]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"names": ["a"]}', '{"names": 3, "rows": [[]]}'])
+def test_broken_figures_are_told(tmp_path, text):
+    (tmp_path / "figures.json").write_text(text)
+    with pytest.raises(ValueError, match=r"figures\.json is not a file of figures"):
+        read_figures(tmp_path / "figures.json")
+
+
+def test_mean_is_over_sets_and_then_over_seeds():
+    values = {(1, "a"): 10.0, (1, "b"): 20.0, (2, "a"): 30.0, (2, "b"): 20.0, (3, "a"): 99.0}
+    rows = [Row(False, "CDC", dataset, seed, "paper", {"x": value}) for (seed, dataset), value in values.items()]
+    assert average(rows, "x") == "20.0 ± 7.1"  # seed 3 lacks a set
+    assert average(rows[:2], "x") == "15.0"
+    assert average(rows, "y") == "-"
+
+
+def test_the_page_is_that_of_its_figures(tmp_path):
+    page = tmp_path / PAGE.name
+    shutil.copy(PAGE, page)
+    write_page(FIGURES, page)
+    assert page.read_text(encoding="utf-8") == PAGE.read_text(encoding="utf-8")
+
+
+def test_page_that_lacks_a_block_is_told(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("# Nothing\n")
+    monkeypatch.setattr("sys.argv", ["uncertainty", "--page-only", "--page", str(page)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert "must hold each of the blocks" in capsys.readouterr().err
+
+
+def test_without_runs_there_is_no_page(tmp_path, monkeypatch, capsys):
+    arguments = ["--finished", "--output", str(tmp_path), "--data", str(tmp_path), "--page", str(tmp_path / "page.md")]
+    monkeypatch.setattr("sys.argv", ["uncertainty", *arguments, "--figures", str(tmp_path / "figures.json")])
+    monkeypatch.setattr(
+        "tools.study.uncertainty.runs.plan", lambda seeds: [run for run in plan(seeds) if run.method.train]
+    )
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert "there is no finished run" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""The study of CDC's uncertainty on the embedded data sets: `python -m tools.study.uncertainty`."""
