@@ -167,7 +167,7 @@ def table(plan: Plan) -> str:
             configs=sorted({place.config for place in places}),
             shots=sorted({place.shots for place in places}),
             seeds=sorted({place.seed for place in places}),
-            **({"source": sources.pop()} if len(sources) == 1 else {}),
+            source=sources.pop() if len(sources) == 1 else "",
         )
     except (ValueError, FileNotFoundError) as error:
         return f"there is no table: {escaped(str(error))}"

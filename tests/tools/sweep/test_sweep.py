@@ -182,7 +182,8 @@ def test_base2new_all_is_the_sweep_of_one_trainer(checkout):
     # the scripts' Python runs the sweep, which is to run the small program
     wrapper = checkout / "wrapper"
     wrapper.write_text(
-        f'#!/bin/bash\n[[ $1 != train.py && $2 != tools.datasets ]] || exec {checkout}/python "$@"\nexec {sys.executable} "$@"\n'
+        f'#!/bin/bash\n[[ "$1 $2" != *train.py* && $2 != tools.datasets ]] || exec {checkout}/python "$@"\n'
+        f'exec {sys.executable} "$@"\n'
     )
     wrapper.chmod(0o755)
     command = ["bash", str(ROOT / "scripts/coop/base2new_all.sh"), "USE_CUDA", "False"]
