@@ -20,7 +20,10 @@ import runpy
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType, TracebackType
 
 import yaml
@@ -51,6 +54,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model-dir", default="", help="folder of the run to test, or file of tools.export")
     parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint to test; none: the best")
     parser.add_argument("--no-train", action="store_true", help="build everything, then stop")
+    parser.add_argument("--quiet", action="store_true", help="show the metrics alone; log.txt has all the rest")
     parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that override the config")
     return parser.parse_args(arguments)
@@ -325,21 +329,39 @@ def print_settings(args: argparse.Namespace, cfg) -> None:
 
 
 def build(args: argparse.Namespace, cfg):
-    """Log and a trainer that is ready to train, or to test with its checkpoint loaded."""
+    """Log and a trainer that is ready to train, or to test with its checkpoint loaded.
+
+    The settings and the machine are written to the log alone, as long as there is one.
+    """
+    from compat.console import log_alone, metrics_alone
+
+    import torch
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed, setup_logger
 
+    from trainers.base import ClipTrainer
+    from trainers.modules import ranks
     from trainers.modules.hub import PREFIX
 
     if args.model_dir and not args.model_dir.startswith(PREFIX) and not Path(args.model_dir).expanduser().exists():
         raise FileNotFoundError(f"--model-dir must be a run's folder or a file of tools.export, no {args.model_dir}")
     if cfg.SEED >= 0:
-        print(f"Setting fixed seed: {cfg.SEED}")
+        if not args.quiet:
+            print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
+    elif ranks.size() > 1:  # all processes draw the same numbers
+        set_random_seed(ranks.agree(torch.seed() % 2**32))
     set_log_aside(Path(cfg.OUTPUT_DIR))
     setup_logger(cfg.OUTPUT_DIR)
-    print_settings(args, cfg)
+    if args.quiet:
+        metrics_alone()
+    with log_alone() as log:
+        print_settings(args, cfg)
+    if log:
+        print(f"Settings and environment are in {_escaped(log)}")
     trainer = build_trainer(cfg)
+    if ranks.size() > 1 and not isinstance(trainer, ClipTrainer):
+        raise ValueError(f"{cfg.TRAINER.NAME} takes one process, and torchrun has started {ranks.size()}")
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
     return trainer
@@ -367,11 +389,18 @@ def set_log_aside(folder: Path) -> None:
 def main(args: argparse.Namespace) -> None:
     output = ""
     try:
+        if os.environ.get("RANK", "0") != "0":  # tqdm reads it once, when it is imported
+            os.environ.setdefault("TQDM_DISABLE", "1")
         cfg = setup_cfg(args, to_run=True)
         output = cfg.OUTPUT_DIR
+        import torch
+
+        from trainers.modules import ranks
         from trainers.modules.ownership import own_folder
 
-        with own_folder(output) as owned:  # before anything is written there
+        on_gpu = torch.cuda.is_available() and cfg.USE_CUDA
+        # The folder is owned before anything is written there.
+        with ranks.joined(on_gpu), _quiet_unless_first(cfg), own_folder(cfg.OUTPUT_DIR) as owned:
             try:
                 run(args, cfg)
             except BaseException:
@@ -393,8 +422,30 @@ def main(args: argparse.Namespace) -> None:
         sys.exit(2)
 
 
+@contextmanager
+def _quiet_unless_first(cfg) -> Iterator[None]:
+    """Of several processes (`modules.ranks`) the first one alone prints and writes; others have a folder to throw away.
+
+    Args:
+        cfg: is changed.
+    """
+    from trainers.modules import ranks
+
+    if ranks.number() == 0:
+        yield
+        return
+    with TemporaryDirectory() as folder, open(os.devnull, "w") as nothing, redirect_stdout(nothing):
+        cfg.defrost()
+        cfg.OUTPUT_DIR = os.path.join(folder, "run")
+        cfg.freeze()
+        yield
+
+
 def run(args: argparse.Namespace, cfg) -> None:
     """Build, and then train or test."""
+    from trainers.modules import ranks
+
+    ranks.agree("the first process owns the folder")
     trainer = build(args, cfg)
     if args.eval_only:
         trainer.test()

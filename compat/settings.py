@@ -79,7 +79,7 @@ def setting_problems(cfg: CfgNode, settings: Sequence[tuple[str, Any]]) -> list[
             continue
         try:
             scratch.merge_from_list([key, _number(scratch, key, value)])
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, OverflowError):
             before = node[name]
             if isinstance(before, CfgNode):
                 problems.append(f"{key} is a group of the keys {', '.join(before)}, and takes no value, got {value!r}")

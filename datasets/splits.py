@@ -106,8 +106,8 @@ def divide(items: list[Item], source: str, p_train: float = 0.5, p_val: float = 
     n_train, n_val, n_test = _shares(len(items), p_train, p_val)
     if min(n_train, n_val, n_test) < 1:
         raise ValueError(
-            f"the class {source} must have at least {fewest_images(p_train, p_val)} images, so that training, validation "
-            f"and test get one each, but has {len(items)}"
+            f"the class {source} must have at least {fewest_images(p_train, p_val)} images, so that training, "
+            f"validation and test get one each, but has {len(items)}"
         )
     return Split(items[:n_train], items[n_train : n_train + n_val], items[n_train + n_val :])
 

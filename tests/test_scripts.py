@@ -187,6 +187,11 @@ def test_environment_variables(checkout):
     assert "CFG" not in done.stdout
 
 
+def test_quiet_is_handed_on(checkout):
+    assert "--quiet" in checkout.train("dtd", "1", QUIET="1").called
+    assert "--quiet" not in checkout.train("dtd", "1", QUIET="").called
+
+
 def test_seed_zero_is_given_as_a_setting_too(checkout):
     """Published train.py files drop `--seed 0`."""
     done = checkout.train("dtd", "0")
@@ -875,7 +880,7 @@ def test_zero_shot_takes_the_calibration_of_its_base_classes(checkout):
     (checkout.output / "test_base" / run / "calibration.json").touch()
     done = checkout.run("zsclip/base2new_test.sh", "dtd", "1", CALIBRATED="1")
     assert done.called[-1] == f"{checkout.output}/test_base/{run}/calibration.json"
-    source = checkout.root / "output/evaluation/ZeroshotCLIP/vit_b16+from_dtd_16shots/dtd/seed1"
+    source = checkout.root / "output/evaluation/ZeroshotCLIP/vit_b16_16shots/dtd/seed1"
     words = (f"there is no calibration {source}/calibration.json",)
     given = {"SOURCE": "dtd", "TRAINER": "ZeroshotCLIP", "CFG": "vit_b16", "CALIBRATED": "1"}
     assert refused(checkout.run("cdc/xd_test.sh", "digits", "1", **given), *words)

@@ -43,10 +43,34 @@ def test_digits_from_nothing_with_seed_0_and_an_archive(tmp_path, clip_files):
     assert lines
     assert [line for line in lines if not PROGRESS.match(line)] == []
     assert "Setting fixed seed: 0" in done.stdout
-    assert "Dassl: " in done.stdout
+    log = (tmp_path / "out/run/log.txt").read_text()
+    assert f"Settings and environment are in {tmp_path}/out/run/log.txt" in done.stdout
+    assert "\n** Config **\n" in log
+    assert "Dassl: " in log
+    assert "** Config **" not in done.stdout
+    assert "Dassl: " not in done.stdout
     assert (tmp_path / "out/run/results.json").is_file()
-    assert "* accuracy:" in (tmp_path / "out/run/log.txt").read_text()
+    assert "* accuracy:" in log
+    # All that was shown since the log began is in it.
+    assert done.stdout.split("\n", 1)[1] in log.replace(log[: log.index("Settings and environment")], "")
     assert len(list((tmp_path / "data/digits/images").glob("*/*.png"))) == 1797
+
+
+def test_quiet_run_shows_its_metrics_alone(tmp_path, clip_files):
+    zero_shot = ("--trainer", "ZeroshotCLIP", "--config-file", "configs/trainers/ZeroshotCLIP/tiny.yaml", "--eval-only")
+    digits = ("--dataset-config-file", "configs/datasets/digits.yaml", "--quiet")
+    arguments = command_line(tmp_path, clip_files["plain"], *zero_shot, *digits, *SMALL)
+    done = subprocess.run(
+        [sys.executable, "train.py", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    log = (tmp_path / "out/run/log.txt").read_text()
+    metrics = [line for line in log.splitlines() if line.startswith(("=> ", "* "))]
+    assert done.stdout.splitlines() == metrics
+    assert any(line.startswith("* accuracy: ") for line in metrics)
+    assert "\n** Config **\n" in log
+    assert "Evaluate on the *test* set" in log
 
 
 def test_from_any_folder(tmp_path):

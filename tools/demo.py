@@ -30,6 +30,7 @@ METHODS = {
     "MMRL": "MMRL/tiny",
     "CDC-text": "CDC/tiny_text",
     "CDC": "CDC/tiny",
+    "CDC-self-regulated": "CDC/tiny_self_regulated",
 }
 
 
@@ -53,6 +54,7 @@ def main() -> None:
 
     from tools.common.scripts import SCRIPT_VARIABLES
     from tools.results import text_table
+    from tools.results.render import terminal_width
     from tools.sweep.protocols import Wanted
     from tools.sweep.sweep import do_plan, make_plan
 
@@ -71,7 +73,7 @@ def main() -> None:
         parser.exit(130, "tools.demo: interrupted; the same command goes on\n")
     if failures:
         parser.exit(1, "".join(f"tools.demo: {failure}\n" for failure in failures))
-    print(text_table(args.output, datasets=[args.dataset]))
+    print(text_table(args.output, datasets=[args.dataset], width=terminal_width()))
     print(f"Logs, checkpoints and every figure lie below {args.output}/base2new.")
 
 

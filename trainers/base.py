@@ -18,6 +18,7 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor
 from tqdm import tqdm
 
+from .modules import ranks
 from .modules.calibration import Calibration, fit_temperature
 from .modules.calibration_file import read_calibration
 from .modules.checkpoints import MOST_EPOCHS
@@ -37,6 +38,7 @@ from .modules.predictions import (
     Predictions,
     write_predictions,
 )
+from .modules.provenance import origin
 from .modules.safe_text import escaped
 from .modules.uncertainty import calibration_metrics, error_detection_metrics
 from .open_set import compare, open_set_problems, unknown_images
@@ -136,6 +138,11 @@ class ClipTrainer(TrainerX):
         clip_model, self._clip_model = self._clip_model or self._load_clip(), None
         self.scale = float(clip_model.logit_scale.exp())
         self.backbone_sha256 = clip_model.sha256
+        if self.device.type == "cuda" and torch.cuda.device_count() > ranks.size() == 1:
+            print(
+                f"One of {torch.cuda.device_count()} GPUs is used: torchrun --nproc_per_node "
+                f"{torch.cuda.device_count()} train.py ... uses all of them (docs/running.md)"
+            )
         self.build_clip(clip_model)
 
     def build_clip(self, clip_model: CLIP) -> None:
@@ -398,8 +405,10 @@ class ClipTrainer(TrainerX):
                 "python": platform.python_version(),
                 "torch": torch.__version__,
                 "dassl": dassl.__version__,
+                **({"cuda": torch.version.cuda} if self.device.type == "cuda" else {}),
             },
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
+            **origin(),
             "config": json.loads(json.dumps(cfg)),
         }
         with own_folder(self.output_dir) as owned:

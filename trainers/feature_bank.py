@@ -27,10 +27,11 @@ import torch
 import torchvision
 from dassl.utils import read_image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from .modules import ranks
 from .modules.files import atomic_write, sweep
 from .modules.random_state import kept_random_states, seed_all
 
@@ -207,13 +208,15 @@ def feature_bank(
         own = {"transform": steps[m], "made_of": describe(transform), "copy": copy}
         key = json.dumps({**same_for_all, **own}, sort_keys=True)
         files.append(folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy")
-        if not files[-1].is_file():
+        if not ranks.agree(files[-1].is_file()):
             missing[files[-1]] = (transform, view_seed(cfg.SEED, steps[m], copy))
     if missing:
         missing_transforms, seeds = zip(*missing.values())
         features = _encode(trainer, Views(paths, missing_transforms, seeds, n_views))
         for file, bank in zip(missing, features):
-            _write(file, bank)
+            if ranks.number() == 0:
+                _write(file, bank)
+        ranks.agree("written")
     width = trainer.model.text_encoder.text_projection.shape[1]
     return [_read(file, (n_views, len(paths), width)) for file in files]
 
@@ -259,11 +262,11 @@ def describe(part: object) -> object:
 
 
 def _encode(trainer: PromptTrainer, views: Views) -> np.ndarray:
-    """Features `(T, n, N, D)` of all views."""
-    n_transforms = len(views.transforms)
+    """Features `(T, n, N, D)` of all views, each process encoding its share of the images."""
+    n_transforms, own = len(views.transforms), ranks.own_or_first(len(views))
     print(f"Feature bank: encode {views.n_views} view(s) of {len(views)} images for {n_transforms} template(s)")
     loader = DataLoader(
-        views,
+        Subset(views, range(len(views))[own]),
         batch_size=max(1, IMAGES_AT_ONCE // (n_transforms * views.n_views)),
         num_workers=trainer.cfg.DATALOADER.NUM_WORKERS,
         generator=torch.Generator(),
@@ -271,11 +274,12 @@ def _encode(trainer: PromptTrainer, views: Views) -> np.ndarray:
     features = []
     for batch in tqdm(loader):
         trainer.interrupts.check()
-        with trainer.autocast():
+        with trainer.autocast(), ranks.alone():
             parts = batch.flatten(0, 2).split(IMAGES_AT_ONCE)
             encoded = torch.cat([trainer.model.image_encoder(trainer.to_device(part)) for part in parts])
         features.append(encoded.cpu().unflatten(0, batch.shape[:3]))
-    return torch.cat(features).permute(1, 2, 0, 3).contiguous().numpy()
+    found = torch.cat(features)[: len(range(len(views))[ranks.share(len(views))])]  # (N', T, n, D)
+    return ranks.gather(found, len(views), 0).permute(1, 2, 0, 3).contiguous().numpy()
 
 
 def _read(file: Path, shape: tuple[int, int, int]) -> Tensor:
@@ -286,7 +290,9 @@ def _read(file: Path, shape: tuple[int, int, int]) -> Tensor:
     """
     try:
         bank = np.load(file, mmap_mode="r")  # a header may claim more than the file has
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # NumPy reads the header as a text of Python, and stumbles in many ways
         raise ValueError(f"{file} is not a whole file of the feature bank, delete it: {error}") from error
     if not isinstance(bank, np.ndarray) or bank.dtype != np.float32 or bank.shape != shape:
         found = f"{bank.shape} of {bank.dtype}" if isinstance(bank, np.ndarray) else "an archive"

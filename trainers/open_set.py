@@ -30,7 +30,7 @@ cfg_default.TEST.FAR_SETS = ()
 
 def open_set_problems(cfg: Any) -> list[str]:
     """What is wrong in the config of a test on an open set, a sentence each."""
-    files = [Path(path) for path in cfg.TEST.FAR_SETS]
+    files = [Path(str(path)) for path in cfg.TEST.FAR_SETS]
     if not cfg.TEST.OPEN_SET:
         return ["TEST.FAR_SETS must be empty unless TEST.OPEN_SET is True"] if files else []
     problems = []

@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import _LRScheduler
 
 from .base import ClipTrainer
 from .feature_bank import bank_problems, choose_source
+from .modules import ranks
 from .modules.checkpoints import read_checkpoint
 from .modules.files import atomic_write
 from .modules.ownership import own_folder
@@ -66,6 +67,7 @@ class PromptTrainer(ClipTrainer):
     Attributes:
         average: where the method has one, of the learner's parameters over the epochs; it takes their place after the
             last epoch.
+        used_parameters: which of the learner's the loss depends on; None before the first step.
         checkpoint_folder: a run's folder of checkpoints.
         key_prefix: what stands before the prompt learner's own names in them.
         untrained_keys: names, as shell patterns, that the method's published code keeps there too and that are no part
@@ -74,6 +76,7 @@ class PromptTrainer(ClipTrainer):
 
     model: PromptedCLIP
     average: GaussianAverage | None = None
+    used_parameters: list[bool] | None = None
     checkpoint_folder = "prompt_learner"
     key_prefix = ""
     untrained_keys: tuple[str, ...] = ()
@@ -234,11 +237,11 @@ class PromptTrainer(ClipTrainer):
         """
         loss, summary = self.loss(batch)
         self.optim.zero_grad()
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        self.used_parameters = ranks.average_gradients(self.learner.parameters(), self.used_parameters)
         if self.scaler is None:
-            loss.backward()
             self.optim.step()
         else:
-            self.scaler.scale(loss).backward()
             self.scaler.step(self.optim)
             self.scaler.update()
         return {"loss": loss, **summary}
@@ -334,6 +337,7 @@ class PromptTrainer(ClipTrainer):
             ValueError: it is broken, of another trainer, or was made with other weights of CLIP; or there is nothing to
                 test.
         """
+        directory = ranks.agree(directory)  # where the first process has written
         if not directory:
             self._take_start()
             return
@@ -375,6 +379,7 @@ class PromptTrainer(ClipTrainer):
             ValueError: the checkpoint is broken, of another trainer, was made with other weights of CLIP, or in a
                 training with other settings or classes, of which this run would be the end and not the whole.
         """
+        directory = ranks.agree(directory)
         pointer = Path(directory, self.checkpoint_folder, "checkpoint")
         if not pointer.is_file() and not self.cfg.RESUME:
             print("No checkpoint found, train from scratch")
@@ -478,6 +483,11 @@ class PromptTrainer(ClipTrainer):
             f"has {key} with infinite values or some that are not numbers, as of a training that diverged"
             for key in own.keys() & state.keys()
             if not state[key].isfinite().all()
+        ]
+        problems += [
+            f"has {key} of type {state[key].dtype} where this run has real numbers"
+            for key in own.keys() & state.keys()
+            if own[key].is_floating_point() and not state[key].is_floating_point()
         ]
         return sorted(problems)
 

@@ -16,6 +16,7 @@
 #     TAG       see below
 #     CALIBRATED  not empty, in tests: also say what predictions are worth after the run's calibration, which
 #               python -m tools.calibrate has put there
+#     QUIET     not empty: show the metrics alone; log.txt has all the rest (not with the train.py of another checkout)
 #     ASK       not empty: run nothing; exit status 0 says that the run is finished
 #
 # A run lies where CoOp puts it: OUTPUT/base2new/<part>/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k> where classes are
@@ -362,6 +363,7 @@ launch() {
         --dataset-config-file "configs/datasets/$DATASET.yaml" \
         --config-file "configs/trainers/$TRAINER/$CFG.yaml" \
         --output-dir "$folder" \
+        ${QUIET:+--quiet} \
         "$@" \
         DATASET.NUM_SHOTS "$SHOTS" \
         DATASET.SUBSAMPLE_CLASSES "$classes" \

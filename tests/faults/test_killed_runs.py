@@ -185,20 +185,20 @@ def test_two_owners(new_trial, reference, tally, full, in_time):
 @pytest.fixture
 def mount(tmp_path):
     """Mounts a small file system on a folder, or gives one that is there another size; where that is allowed."""
-    mounted = []
+    mounted = set()
 
     def at(folder, kilobytes):
         folder.mkdir(parents=True, exist_ok=True)
-        options = f"size={kilobytes}k" if folder not in mounted else f"remount,size={kilobytes}k"
+        options = f"{'remount,' if os.path.ismount(folder) else ''}size={kilobytes}k"
         done = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", options, "none", folder], capture_output=True, text=True, check=False
         )
         if done.returncode:
             pytest.skip(f"nothing may be mounted here: {done.stderr.strip()}")
-        mounted.append(folder)
+        mounted.add(folder)
 
     yield at
-    for folder in dict.fromkeys(mounted):
+    for folder in filter(os.path.ismount, mounted):
         subprocess.run(["umount", folder], check=True)
 
 

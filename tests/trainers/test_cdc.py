@@ -298,9 +298,9 @@ def test_fusion_and_probability_change_how_sure_a_prediction_is_and_not_which(bu
     other.model.load_state_dict(plain.model.state_dict())
     images, _ = plain.parse_batch_test(next(iter(plain.test_loader)))
     with torch.no_grad():
-        scores, records = other.test_step(images)
+        scores, records = other.judge(other.outputs(images))
         expected = fuse(plain.model(images), "averaging", "expected")
-        before, before_records = plain.test_step(images)
+        before, before_records = plain.judge(plain.outputs(images))
     torch.testing.assert_close(scores, expected.log_prob)
     torch.testing.assert_close(other.model_inference(images).detach(), expected.log_prob)
     assert torch.equal(scores.argmax(dim=1), before.argmax(dim=1))

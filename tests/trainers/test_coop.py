@@ -478,6 +478,10 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path):
             "has ctx with infinite values or some that are n",
         ),
         ({"state_dict": {"ctx": [0.0]}}, "ctx should be tensors"),
+        (
+            {"state_dict": {"ctx": torch.ones(4, 64, dtype=torch.int8)}},
+            "has ctx of type torch.int8 where this run has real",
+        ),
         ({"state_dict": CosineAnnealingLR}, "not a whole checkpoint"),
         ({"epoch": "ten"}, "not a whole checkpoint"),
         ({"epoch": -5}, "its epoch must be from 0 to 1,000,000, got -5"),

@@ -62,7 +62,9 @@ def test_figures_are_those_of_the_images_kept(build_run, data, tmp_path, far, me
     assert set(found["label"][found["out"]]) == {-1}
     assert set(found["label_log_prob"][found["out"]]) == {-np.inf}
     assert found["prediction"].max() < 2
-    scores = {"confidence", "entropy"} | ({"uncertainty", "conflict", "disagreement"} if method == "CDC" else set())
+    scores = {"confidence", "entropy"} | (
+        {"uncertainty", "conflict", "doubt", "disagreement"} if method == "CDC" else set()
+    )
     for name, records in sets.items():
         expected = open_set_metrics(inside, records)
         assert {metric.rsplit("_", 1)[1] for metric in expected} == scores

@@ -20,6 +20,7 @@ from datasets.base import GeneratedDataset, SplitDataset
 from datasets.folder import Folder
 from datasets.splits import Split, check_split
 from tools.common.safe_text import escaped
+from tools.data.classes import class_lines
 from tools.data.names import config_file, known_names
 from tools.data.sources import COOP, SOURCES, Counts, Source
 
@@ -74,7 +75,9 @@ class WithoutSaving(SplitDataset):
         return super().load_split()
 
 
-def check(name: str, root: str, folder: str = "", images: bool = False, quick: bool = False) -> Report:
+def check(
+    name: str, root: str, folder: str = "", images: bool = False, quick: bool = False, classes: bool = False
+) -> Report:
     """Find out whether a data set can be used, by having its reader read it. Nothing is written.
 
     Args:
@@ -83,6 +86,7 @@ def check(name: str, root: str, folder: str = "", images: bool = False, quick: b
         folder: DATASET.FOLDER, where `name` is "folder"; empty for its default.
         images: open every image, too.
         quick: of a public set, only look whether its folders and lists are there.
+        classes: say of every class, also of a public set, whether it is base, and how CLIP reads its prompt.
 
     Raises:
         ValueError: there is no data set of this name.
@@ -105,6 +109,8 @@ def check(name: str, root: str, folder: str = "", images: bool = False, quick: b
         return Report(name, False, lines + (where_to_get(name, root) if source else []))
     notes = [f"note      {line[6:]}" for line in printed.getvalue().splitlines() if line.startswith("Note: ")]
     lines = [f"images    {dataset.image_dir}", *split_lines(dataset, source), *notes]
+    if classes or reader is Folder:
+        lines += class_lines(dataset, cfg.DATASET.NAME)
     broken = broken_images(dataset, name) if images else []
     return Report(name, not broken, lines + [f"broken    {problem}" for problem in broken])
 

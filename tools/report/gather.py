@@ -250,7 +250,7 @@ def _check(records: figures.Records, names: Any) -> None:
     known = label[~records["out"]] if "out" in records else label  # the others have no class
     if not len(known) or min(known.min(), prediction.min()) < 0 or max(label.max(), prediction.max()) >= len(names):
         raise ValueError(f"records have class numbers beyond the {len(names)} class names")
-    for name in ("confidence", "entropy", "uncertainty", "conflict"):
+    for name in ("confidence", "entropy", "uncertainty", "conflict", "doubt"):
         if name in records and not (len(records[name]) == len(label) and np.isfinite(records[name]).all()):
             raise ValueError(f"records must have a finite {name} of each image")
 

@@ -18,7 +18,7 @@ from tools.common.commands import argument_parser
 from tools.common.layout import PROTOCOLS
 from tools.common.pipes import ending_quietly
 from tools.common.safe_text import escaped
-from tools.results.render import FORMATS, heading, render, tables_of, with_notes
+from tools.results.render import FORMATS, heading, render, tables_of, terminal_width, with_notes
 
 
 @ending_quietly()
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
                 source=args.source,
             )
         ]
-        texts = [render(table, args.format, args.paper, args.raw) for table in shown]
+        texts = [render(table, args.format, args.paper, args.raw, terminal_width()) for table in shown]
         if args.plot:
             from tools.results.curves import draw_curves  # matplotlib takes a second to load
 

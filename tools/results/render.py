@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,9 @@ FORMATS = ("text", "markdown", "csv", "latex")
 NOTHING = "–"
 
 
-def render(table: Table, output_format: str = "text", paper: bool = False, raw: bool = False) -> tuple[str, list[str]]:
+def render(
+    table: Table, output_format: str = "text", paper: bool = False, raw: bool = False, width: int | None = None
+) -> tuple[str, list[str]]:
     """A table as text, and the notes that belong below it; names, which are those of folders, as they can be printed.
 
     Args:
@@ -40,6 +44,7 @@ def render(table: Table, output_format: str = "text", paper: bool = False, raw: 
         output_format: one of `FORMATS`.
         paper: whether the paper's numbers stand beside, and the differences from them.
         raw: whether texts in CSV stay as they are, also where a spreadsheet takes them for formulas.
+        width: characters of a line; where a table as text would be wider, each method has a row of its own. None: any.
 
     Raises:
         ValueError: no such format, or the paper has no table of this protocol.
@@ -67,7 +72,12 @@ def render(table: Table, output_format: str = "text", paper: bool = False, raw: 
     notes = [escaped(note) for note in notes]
     if output_format == "csv":
         return _csv(table, numbers, paper, raw), notes
-    return _grid(table, numbers, output_format), notes
+    return _grid(table, numbers, output_format, width), notes
+
+
+def terminal_width() -> int | None:
+    """How many characters a line of the terminal has, by COLUMNS or the terminal; None where stdout is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def heading(table: Table) -> str:
@@ -93,8 +103,11 @@ def _cell(column: Column, row: str, metric: str) -> SeedMean | None:
     return column.averages.get(metric) if row == "average" else column.cells.get((row, metric))
 
 
-def _grid(table: Table, numbers: dict, output_format: str) -> str:
-    """The table with data sets as rows, a column group a trainer, and the paper's where it has numbers."""
+def _grid(table: Table, numbers: dict, output_format: str, width: int | None = None) -> str:
+    """The table with data sets as rows, a column group a trainer, and the paper's where it has numbers.
+
+    As text that would be wider than `width` it has a row for each data set and group.
+    """
     rows = _rows(table)
     lines = [[_row_name(table, row)] for row in rows]
     groups = []  # title and metrics
@@ -123,7 +136,21 @@ def _grid(table: Table, numbers: dict, output_format: str) -> str:
         for title, metrics in groups
         for first, metric in enumerate(metrics)
     ]
-    return tabulate(lines, ["data set", *headers], tablefmt="simple", disable_numparse=True)
+    text = tabulate(lines, ["data set", *headers], tablefmt="simple", disable_numparse=True)
+    return text if width is None or max(map(len, text.splitlines())) <= width else _tall(lines, groups)
+
+
+def _tall(lines: list[list[str]], groups: list[tuple[str, tuple[str, ...]]]) -> str:
+    """The table with a row for each data set and column group, for terminals."""
+    metrics = list(dict.fromkeys(metric for _, own in groups for metric in own))
+    rows = []
+    for name, *cells in lines:
+        first = 0
+        for title, own in groups:
+            shown = dict(zip(own, cells[first : first + len(own)]))
+            rows.append(["" if first else name, title, *(shown.get(metric, NOTHING) for metric in metrics)])
+            first += len(own)
+    return tabulate(rows, ["data set", "method", *metrics], tablefmt="simple", disable_numparse=True)
 
 
 def _join(title: str, metric: str, between: str) -> str:
@@ -262,15 +289,16 @@ def text_table(
     protocol: str = "base2new",
     output_format: str = "text",
     paper: bool = False,
+    width: int | None = None,
     **options,
 ) -> str:
     """The table of the runs below one or several output folders as text, its notes below it.
 
     Args:
         output, protocol, options: as in `table_of`.
-        output_format, paper: as in `render`; of CSV, which has no place for notes, the numbers alone.
+        output_format, paper, width: as in `render`; of CSV, which has no place for notes, the numbers alone.
     """
-    text, notes = render(table_of(output, protocol, **options), output_format, paper)
+    text, notes = render(table_of(output, protocol, **options), output_format, paper, width=width)
     return with_notes(text, notes, output_format)
 
 

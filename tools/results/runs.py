@@ -453,6 +453,6 @@ def _accuracy(log: Path, found: re.Match) -> float:
     if not found["total"]:
         return printed
     total, correct = (int(found[name].replace(",", "")) for name in ("total", "correct"))
-    if not total or abs(100 * correct / total - printed) > ROUNDING:
+    if not correct <= total or not total or abs(100 * correct / total - printed) > ROUNDING:
         raise ValueError(f"{log} contradicts itself: {correct} of {total} images correct, and accuracy {printed}%")
     return 100 * correct / total

@@ -158,14 +158,16 @@ def build_table(
         known = sorted({name for run in runs for name in run.metrics})
         raise ValueError(f"no run has the figure {figure}; there are {', '.join(known) or 'none'}")
     protocol, source = runs[0].protocol, runs[0].source
-    datasets = published.in_order({run.dataset for run in runs} | ({source} - {""}))
     groups = defaultdict(list)
     for run in runs:
         shots = None if protocol == "fewshot" else run.shots
         groups[run.trainer, "" if join_configs else run.config, shots].append(run)
     keys = sorted(groups, key=_place_in_table)
     untested = [key for key in keys if all(run.part == "source" for run in groups[key])]
-    keys = [key for key in keys if key not in untested]
+    without = [key for key in keys if all(run.problem.endswith(_without(figure)) for run in groups[key])]
+    keys = [key for key in keys if key not in untested and key not in without]
+    shown = {run.dataset for key in keys for run in groups[key]}
+    datasets = published.in_order(shown | ({source} - {""}))
     columns, missing = [], []
     for key in keys:
         members = groups[key]
@@ -185,6 +187,8 @@ def build_table(
     if untested:
         titles = ", ".join(_title(key, groups) for key in untested)
         missing.append(f"tests on other data sets of what is trained on {published.display_name(source)}: {titles}")
+    if without:
+        missing.append(f"{', '.join(_title(key, groups) for key in without)}: no run has {figure}")
     averaged = _average(columns, [dataset for dataset in datasets if dataset != source])
     return Table(protocol, columns, datasets, source, averaged, missing, figure, part)
 
@@ -194,7 +198,12 @@ def _showing(run: Run, figure: str) -> Run:
     if figure == "accuracy" or run.accuracy is None or (run.protocol == "open_set" and run.part):
         return run
     value = run.metrics.get(figure)
-    return replace(run, accuracy=value, problem="" if value is not None else f"{run.path} has no {figure}")
+    return replace(run, accuracy=value, problem="" if value is not None else f"{run.path}{_without(figure)}")
+
+
+def _without(figure: str) -> str:
+    """The end of a run's problem that has a result, but not this figure."""
+    return f" has no {figure}"
 
 
 def _place_in_table(key: tuple) -> tuple:

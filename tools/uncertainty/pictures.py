@@ -35,11 +35,12 @@ SCORES = {
     "entropy": "entropy",
     "uncertainty": "uncertainty U",
     "conflict": "conflict",
+    "doubt": "doubt",
     "disagreement": "disagreement",
 }
 BLUE, ORANGE, GREEN, PURPLE, SKY, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000"
-COLOURS = dict(zip(SCORES, (BLUE, SKY, ORANGE, GREEN, PURPLE)))
-DASHES = dict(zip(SCORES, ("-", (0, (5, 1)), "-", (0, (3, 1, 1, 1)), (0, (1, 1)))))
+COLOURS = dict(zip(SCORES, (BLUE, SKY, ORANGE, GREEN, BLACK, PURPLE)))
+DASHES = dict(zip(SCORES, ("-", (0, (5, 1)), "-", (0, (3, 1, 1, 1)), (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)))))
 GREY = "#8C8C8C"
 FLOOR = 1e-6  # scores below it are drawn there
 ROW = (12.5, 3.9)  # inches of a run's pictures

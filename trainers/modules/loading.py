@@ -246,3 +246,14 @@ def tokenize(text: str, context_length: int = 77) -> list[int]:
     if len(tokens) > context_length:
         raise ValueError(f"CLIP's text encoder takes {context_length} tokens, {text!r} has {len(tokens)}")
     return tokens
+
+
+def words_read(text: str) -> tuple[str, int]:
+    """A text as CLIP's tokens have it, "-" between those of one word, and how many they are.
+
+    Raises:
+        ValueError: it is longer than CLIP takes.
+    """
+    tokens = tokenize(text)[1:-1]
+    pieces = [_tokenizer().decode([token]) for token in tokens]  # with a blank after the last one of a word
+    return "".join(piece if piece.endswith(" ") else f"{piece}-" for piece in pieces).strip(), len(tokens)

@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from .clip_types import CLIP, ResidualBlock
 from .prompted import PromptedCLIP
 from .prompts import Learner
+from .ranks import divided, own_or_first
 from .text import TOKENS_AT_ONCE, TOKENS_KEPT, TOKENS_TOGETHER, Layout, TextEncoder, encode_block, split_classes
 from .vision import ImageEncoder, VisualPrompt
 
@@ -134,8 +135,8 @@ class LateTextEncoder(nn.Module):
     @torch.no_grad()
     def __init__(self, encoder: TextEncoder, texts: Sequence[str], layer: int, n_tokens: int) -> None:
         super().__init__()
-        self.encoder, self.first = encoder, layer
-        prefix, suffix, eot_index = encoder.plain_prompt(texts)[:3]
+        self.encoder, self.first, self.n_classes = encoder, layer, len(texts)
+        prefix, suffix, eot_index = encoder.plain_prompt(texts[own_or_first(len(texts))])[:3]
         n_prefix, device = prefix.shape[1], prefix.device
         order = sorted(range(len(eot_index)), key=eot_index.__getitem__, reverse=True)
         members = split_classes(order, eot_index, TOKENS_KEPT, TOKENS_AT_ONCE)
@@ -165,6 +166,10 @@ class LateTextEncoder(nn.Module):
         Args:
             tokens: `(n, W)` by the layer, counted from 0, that they are put before; `layer` and later ones.
         """
+        return divided(self.n_classes, 0, lambda _: self._encode_own(tokens))
+
+    def _encode_own(self, tokens: Mapping[int, Tensor]) -> Tensor:
+        """As `forward`, of the classes of this process alone, which are all where it has no others beside it."""
         features = []
         for part in cast("Iterable[_Part]", self.parts):
             # The backward pass begins with the last part and has freed it before others are computed again.
@@ -212,6 +217,12 @@ class LateImageEncoder(nn.Module):
             ValueError: the images have another size than the encoder takes.
         """
         self.encoder.check_size(images)
+        both = divided(len(images), 0, lambda own: torch.cat(self._encode(images[own], tokens), dim=1))
+        of_class, of_tokens = both.split([both.shape[1] - self.encoder.width, self.encoder.width], dim=1)
+        return of_class, of_tokens
+
+    def _encode(self, images: Tensor, tokens: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
+        """As `forward`."""
         visual, blocks = self.encoder.visual, self.encoder.blocks
         first, last = min(tokens), len(blocks) - 1
         with torch.no_grad():

@@ -127,8 +127,20 @@ def explain(problems: Sequence[str], about: Mapping[str, Any], trainer: str, opt
     if not problems or not isinstance(given, dict):
         return list(problems)
     # Parameters that do not fit come of other options, which say more than names and shapes.
+    own, there = _leaves(options), _leaves(given)
     return [
-        f"was trained with {key} {printable(str(given[key]))}, where this run has {own}"
-        for key, own in options.items()
-        if isinstance(own, (str, int, float)) and key != "PREC" and key in given and given[key] != own
+        f"was trained with {key} {printable(str(there[key]))}, where this run has {value}"
+        for key, value in own.items()
+        if key != "PREC" and key in there and there[key] != value
     ] + list(problems)
+
+
+def _leaves(options: Mapping[str, Any], prefix: str = "") -> dict[str, str | float]:
+    """Texts and numbers among options, also those in groups, by their keys: `INVARIANT_MAP.K`."""
+    found: dict[str, str | float] = {}
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            found.update(_leaves(value, f"{prefix}{key}."))
+        elif isinstance(value, (str, int, float)):
+            found[f"{prefix}{key}"] = value
+    return found

@@ -32,6 +32,7 @@ from torch.utils.checkpoint import checkpoint
 from .attention import attention, heads, merge, project, scaled
 from .clip_types import CLIP, ResidualBlock
 from .loading import tokenize
+from .ranks import divided
 
 # Own tokens, of all templates, whose activations are kept for the gradient, about 0.4 MB each for ViT-B/16 in float32;
 # and beside these in one part that is computed again.
@@ -72,6 +73,15 @@ class TextPrompt(NamedTuple):
     eot_index: Sequence[int]
     deep: Sequence[Tensor] = ()
     class_tokens: ClassTokens | None = None
+
+    def of(self, classes: slice) -> TextPrompt:
+        """The prompts of some of the classes."""
+        own = self.class_tokens
+        return self._replace(
+            suffix=self.suffix[..., classes, :, :],
+            eot_index=self.eot_index[classes],
+            class_tokens=own and own._replace(tokens=own.tokens[..., classes, :, :]),
+        )
 
 
 class TextEncoder(nn.Module):
@@ -119,16 +129,20 @@ class TextEncoder(nn.Module):
             ValueError: the prompts are longer than the encoder has positions, or `class_tokens` have no such layer or
                 not so many positions.
         """
-        prefix, suffix, eot_index, deep, class_tokens = prompt
-        n_prefix, n_suffix = prefix.shape[1], suffix.shape[-2]
+        n_prefix, n_suffix = prompt.prefix.shape[1], prompt.suffix.shape[-2]
         if n_prefix + n_suffix > self.context_length:
             raise ValueError(
                 f"CLIP's text encoder takes {self.context_length} tokens, a prompt has {n_prefix + n_suffix}"
             )
-        n_spread = 0
-        if class_tokens is not None:
-            self._check_class_tokens(class_tokens, n_prefix, len(deep))
-            n_spread = n_prefix - 1
+        if prompt.class_tokens is not None:
+            self._check_class_tokens(prompt.class_tokens, n_prefix, len(prompt.deep))
+        return divided(len(prompt.eot_index), 1, lambda own: self._encode_in_parts(prompt.of(own), beside_images))
+
+    def _encode_in_parts(self, prompt: TextPrompt, beside_images: bool) -> Tensor:
+        """As `forward`."""
+        prefix, eot_index = prompt.prefix, prompt.eot_index
+        n_prefix = prefix.shape[1]
+        n_spread = 0 if prompt.class_tokens is None else n_prefix - 1
         n_own = sum(n_spread + position + 1 for position in eot_index)
         kept = min(TOKENS_KEPT, max(TOKENS_KEPT_BESIDE_IMAGES, n_own)) if beside_images else TOKENS_KEPT
         plan = _plan(

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from .attention import attention, heads, merge, project, scaled
 from .clip_types import CLIP, ResidualBlock
+from .ranks import divided
 
 # Tokens of prompted images in one pass; of more, templates go through one after the other. Larger products are not
 # faster, and what is kept for the gradient may be freed after each pass.
@@ -96,13 +97,17 @@ class ImageEncoder(nn.Module):
             ValueError: the images have another size than the encoder takes, or it cannot take prompts.
         """
         self.check_size(images)
-        images = images.to(self.visual.conv1.weight.dtype)
-        if prompt is None:
+        n_images = images.shape[-4]
+
+        def of_some(own: slice) -> Tensor:
+            part = images[..., own, :, :, :].to(self.visual.conv1.weight.dtype)
+            if prompt is not None:
+                return self._prompted(part, prompt)
             with torch.no_grad():
-                features: Tensor = self.visual(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
-        else:
-            features = self._prompted(images, prompt)
-        return features.float()
+                features: Tensor = self.visual(part.flatten(0, -4)).unflatten(0, part.shape[:-3])
+            return features
+
+        return divided(n_images, -2, of_some).float()
 
     def check_size(self, images: Tensor) -> None:
         """Whether images have the size that the encoder takes.

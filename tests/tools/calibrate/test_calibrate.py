@@ -321,7 +321,7 @@ def test_coverage_of_the_validation_images_is_what_is_asked_for(calibrated, buil
     folder, data = calibrated("CDC coupled")
     trainer = run_test(build_run, "CDC coupled", folder, data, tmp_path / "test", classes="base")
     images = [item.impath for item in trainer.dm.dataset.val]
-    for score in ("", "confidence", "entropy", "uncertainty", "conflict", "disagreement"):
+    for score in ("", "confidence", "entropy", "uncertainty", "conflict", "doubt", "disagreement"):
         for calibration in (False, True):
             predictor = Predictor(folder, calibrated=calibration, coverage=0.5, score=score)
             found = [p for p in predictor(images) if not p.rejected]

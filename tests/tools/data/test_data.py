@@ -225,6 +225,57 @@ def test_folder_of_ones_own_is_checked_and_nothing_written(tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.fixture
+def birds(tmp_path):
+    """Three classes of one's own."""
+    for name in ("grey_owl", "kite", "Blue Tit"):
+        (tmp_path / "birds" / name).mkdir(parents=True)
+        for n in range(4):
+            Image.new("RGB", (8, 8)).save(tmp_path / "birds" / name / f"{n}.png")
+    return tmp_path
+
+
+def test_classes_of_ones_own_folder_are_shown_as_clip_reads_them(birds):
+    lines = check("folder", str(birds), folder="birds").lines
+    at = next(n for n, line in enumerate(lines) if line.startswith("template"))
+    assert lines[at].startswith("template  a photo of a {}., of methods")
+    assert lines[at + 1 :] == [
+        "base      Blue Tit  a photo of a blue tit . (7 tokens)",
+        "base      grey owl  a photo of a grey owl . (7 tokens)",
+        "new       kite      a photo of a kite . (6 tokens)",
+    ]
+
+
+def test_base_classes_are_chosen(birds, capsys):
+    def call(*arguments):
+        try:
+            main(["choose", "--root", str(birds), "--folder", *arguments])
+        except SystemExit as stopped:
+            return stopped.code, capsys.readouterr().err
+        return 0, capsys.readouterr().out
+
+    assert call("birds", "--base", "kite,grey owl")[0] == 0
+    lines = check("folder", str(birds), folder="birds").lines
+    assert [line.split("  ")[0] + " " + line[10:18].strip() for line in lines[-3:]] == [
+        "base kite",
+        "base grey owl",
+        "new Blue Tit",
+    ]
+    file = birds / "birds/classnames.txt"
+    assert file.read_text() == "kite\tkite\ngrey_owl\tgrey owl\nBlue Tit\tBlue Tit\n"
+    for arguments, message in (
+        (("birds",), "is there already: edit it"),
+        (("birds", "--base", "kite"), "must name 2 of the 3 classes"),
+        (("birds", "--base", "kite,eagle"), "names 'eagle', which is none of"),
+        (("nowhere",), "there is no folder"),
+    ):
+        code, told = call(*arguments)
+        assert code == 2
+        assert message in told
+    (birds / "birds/split.json").write_text("{}")
+    assert "remove it first" in call("birds", "--base", "kite,grey owl")[1]
+
+
 def test_folder_under_a_name_of_its_own(tmp_path, monkeypatch):
     write_dtd(tmp_path)
     os.rename(tmp_path / "dtd" / "images", tmp_path / "birds")

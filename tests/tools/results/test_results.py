@@ -322,6 +322,27 @@ def test_table_of_means(tmp_path):
     assert lines[-1] == "CDC: config tiny, 16 shots, seeds 1, 2"
 
 
+def test_table_that_is_wider_than_the_terminal_has_a_row_per_method(tmp_path, monkeypatch, capsys):
+    for trainer in ("CoOp", "CDC"):
+        both(tmp_path, trainer, 1, 80.0, 60.0)
+    wide = text_table(tmp_path)
+    widest = max(map(len, wide.splitlines()[:5]))
+    assert text_table(tmp_path, width=widest) == wide
+    lines = text_table(tmp_path, width=widest - 1).splitlines()
+    assert [line.split() for line in (lines[0], *lines[2:4])] == [
+        ["data", "set", "method", "Base", "New", "HM"],
+        ["shapes", "CoOp", "80.00", "60.00", "68.57"],
+        ["CDC", "80.00", "60.00", "68.57"],
+    ]
+    assert lines[4:] == wide.splitlines()[4:]  # the notes
+    monkeypatch.setenv("COLUMNS", str(widest - 1))
+    main([str(tmp_path)])
+    assert capsys.readouterr().out == wide + "\n"  # into a file or program, the table is as it was
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    main([str(tmp_path)])
+    assert capsys.readouterr().out.splitlines() == lines
+
+
 def with_ece(output, seed, base, new, trainer="CDC", **more):
     """A run of both halves, with its calibration error in `results.json`."""
     for part, ece in (("train_base", base), ("test_new", new)):
@@ -354,6 +375,17 @@ def test_run_without_the_figure_is_named(tmp_path):
     assert sentence.startswith("CDC, shapes, seed 2: no base result and no new result (")
     assert sentence.count("results.json has no ece") == 2
     assert table_of(tmp_path).columns[0].cells["shapes", "Base"].seeds == (1, 2)
+
+
+def test_trainer_without_the_figure_has_no_column(tmp_path):
+    """As the uncertainty, which most methods do not have."""
+    with_ece(tmp_path, 1, 10.0, 14.0, uncertainty=0.2)
+    with_ece(tmp_path, 1, 9.0, 8.0, trainer="CoOp")
+    both(tmp_path, "MaPLe", 1, 80.0, 60.0)
+    table = table_of(tmp_path, figure="uncertainty")
+    assert [column.trainer for column in table.columns] == ["CDC"]
+    assert table.missing == ["CoOp, MaPLe: no run has uncertainty"]
+    assert len(table_of(tmp_path).columns) == 3
 
 
 def test_figure_that_no_run_has(tmp_path):

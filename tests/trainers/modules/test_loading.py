@@ -359,3 +359,15 @@ def test_parts_that_a_package_leaves_at_random_are_told(small_clip, tmp_path, mo
     torch.save(state, tmp_path / "half.pt")
     with pytest.raises(ValueError, match=r"half\.pt is not a whole CLIP file: .* visual\.ln_post\.bias$"):
         loading.load_clip(str(tmp_path / "half.pt"))
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("a photo of a Red_Kite.", ("a photo of a red kite .", 7)),
+        ("a Rückenschwimmer", ("a r-ü-cken-sch-wim-mer", 7)),
+        ("", ("", 0)),
+    ],
+)
+def test_words_as_clip_reads_them(text, read):
+    assert loading.words_read(text) == read

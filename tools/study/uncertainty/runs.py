@@ -42,7 +42,7 @@ def _other(title: str, tag: str, **options: object) -> Method:
     return Method(title, "CDC", tag=tag, settings={f"TRAINER.CDC.{key}": value for key, value in options.items()})
 
 
-OTHER_LOSSES = (
+OTHER_TRAININGS = (
     _other("(7) and (7) on the fused opinion", "fused", FUSED_LOSS=True),
     _other("(7) and the annealed KL term, weight 1", "kl1", KL_WEIGHT=1.0, KL_EPOCHS=5),
     _other("(7) and the annealed KL term, weight 0.1", "kl01", KL_WEIGHT=0.1, KL_EPOCHS=5),
@@ -86,7 +86,7 @@ def plan(seeds: Sequence[int]) -> Iterator[Run]:
             if method.train or seed == seeds[0]:
                 yield from (Run(False, method, dataset, seed) for dataset in methods.SETS)
                 yield from (Run(True, method, dataset, seed) for dataset in CHOICE_SETS)
-        for method in OTHER_LOSSES:
+        for method in OTHER_TRAININGS:
             yield from (Run(True, method, dataset, seed) for dataset in TRAINED_SETS)
 
 
@@ -96,13 +96,15 @@ def encode(run: Run, experiment: Experiment, data: Path, classes: str) -> dict[s
     if not path.is_file():
         split = "test" if run.choice or classes == "new" else "all"
         arguments = ["--output", str(path), "--root", str(data), "--classes", classes, "--split", split]
+        arguments += ["--workers", "0"]
         if run.method.train:
             arguments += ["--model-dir", str(experiment.folder)]
         else:
             config = ROOT / f"configs/trainers/{run.method.trainer}/{run.method.config}.yaml"
             arguments += ["--config-file", str(config), "--trainer", run.method.trainer, "--seed", str(run.seed)]
             arguments += ["--dataset-config-file", str(ROOT / f"configs/datasets/{run.dataset}.yaml")]
-        feature_file.write_features(features.parse_arguments([*arguments, "--workers", "0"]))
+            arguments += ["DATASET.NUM_SHOTS", str(SHOTS)]  # for as many validation images as the others have
+        feature_file.write_features(features.parse_arguments(arguments))
     with np.load(path) as file:
         return {name: file[name] for name in file.files}
 
