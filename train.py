@@ -100,7 +100,8 @@ def setup_cfg(args: argparse.Namespace, to_run: bool = False):
     if to_run:
         check_given(cfg)
     note_other_owners(cfg, files)
-    clean_cfg(cfg, cfg.TRAINER.NAME)  # other trainers' options would only fill the log
+    if cfg.TRAINER.NAME.upper() in cfg.TRAINER:  # one of one's own may take another one's
+        clean_cfg(cfg, cfg.TRAINER.NAME)  # other trainers' options would only fill the log
     cfg.freeze()
     return cfg
 

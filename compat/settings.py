@@ -10,6 +10,11 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
+import importlib.util
+import re
+import sys
+import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +38,14 @@ KINDS = {
 }
 ROOT = Path(__file__).resolve().parent.parent
 DECLARING = ("datasets", "trainers")  # folders whose modules add keys to Dassl's
+# What they import beside Python's own library, and that adds none
+HARMLESS = (
+    *("PIL", "clip", "compat", "dassl", "datasets", "google", "huggingface_hub", "matplotlib", "numpy", "open_clip"),
+    *("safetensors", "scipy", "sklearn", "tensorboard", "torch", "torchvision", "tqdm", "trainers", "yacs", "yaml"),
+)
+USUAL_IMPORT = re.compile(
+    r"from dassl\.config import (cfg_default|get_cfg_default|clean_cfg)(, (get_cfg_default|clean_cfg))*$"
+)
 
 
 def merge_tree(cfg: CfgNode, given: Mapping[str, Any]) -> None:
@@ -146,32 +159,86 @@ def declared_defaults() -> CfgNode | None:
     Only what their modules say at the top of `cfg_default` is run, and constants before it.
 
     Returns:
-        The config, a copy; None where a statement needs more of its module, so that it is not known without importing.
+        The config, a copy; None where more may add keys, so that only importing tells: a statement that needs more of
+        its module, a function, another name for the config, or a module from elsewhere.
     """
     from dassl.config import get_cfg_default
 
+    paths = sorted(path for folder in DECLARING for path in (ROOT / folder).rglob("*"))
+    if any(path.is_symlink() and path.is_dir() for path in paths):  # `rglob` does not look there
+        return None
     cfg = get_cfg_default()
-    for path in sorted(path for folder in DECLARING for path in (ROOT / folder).rglob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        if "cfg_default" not in text:
-            continue
-        names = {"cfg_default": cfg, "CfgNode": CfgNode}
-        for statement in ast.parse(text).body:
-            if _is_constant(statement) or _declares(statement):
-                try:
-                    exec(compile(ast.Module([statement], []), str(path), "exec"), names)
-                except NameError:
-                    return None
+    for path in (ROOT / "train.py", *paths):
+        text = path.read_text(encoding="utf-8") if path.suffix == ".py" and path.is_file() else ""
+        if not all(map(_declares_nothing, set(_imported(text)))):
+            return None
+        if path.parent != ROOT and ("cfg_default" in text or "dassl.config" in text) and not _declare(cfg, text, path):
+            return None
     return cfg
 
 
-def _is_constant(statement: ast.stmt) -> bool:
-    """Whether a statement gives a constant a name."""
-    return isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
+def _declare(cfg: CfgNode, text: str, path: Path) -> bool:
+    """Run what a module says at its top of `cfg_default`, and constants before it.
 
+    Args:
+        cfg: is changed.
+        text: the module's.
+        path: of the module.
 
-def _declares(statement: ast.stmt) -> bool:
-    """Whether a statement of a module adds keys to `cfg_default`."""
-    if isinstance(statement, (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)):
+    Returns:
+        Whether that is all that the module adds.
+    """
+    if any(
+        not USUAL_IMPORT.match(line) for line in re.findall(r"^.*\bimport\b.*$", text, re.M) if "dassl.config" in line
+    ):
         return False
-    return any(isinstance(part, ast.Name) and part.id == "cfg_default" for part in ast.walk(statement))
+    names = {"cfg_default": cfg, "CfgNode": CfgNode}
+    try:
+        for statement in ast.parse(text).body:
+            if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
+                pass
+            elif isinstance(statement, ast.ImportFrom) or not _is_named(statement):
+                continue
+            elif isinstance(statement, (ast.FunctionDef, ast.ClassDef)) or any(map(_renames, ast.walk(statement))):
+                return False
+            exec(compile(ast.Module([statement], []), str(path), "exec"), names)
+    except Exception:  # a name of the module, or a group that an imported module declares
+        return False
+    return True
+
+
+def _is_named(part: ast.AST) -> bool:
+    """Whether `cfg_default` stands in a part of a module."""
+    return any(isinstance(inner, ast.Name) and inner.id == "cfg_default" for inner in ast.walk(part))
+
+
+def _renames(part: ast.AST) -> bool:
+    """Whether an assignment gives `cfg_default`, or what is in it, a name of its own."""
+    return isinstance(part, (ast.Assign, ast.AnnAssign, ast.NamedExpr)) and bool(part.value) and _is_named(part.value)
+
+
+def _imported(text: str) -> Iterator[str]:
+    """The packages that a module's text imports, but relative ones."""
+    pattern = r"^[ \t]*(?:from[ \t]+(\w[\w.]*)[ \t]+import\b|import[ \t]+(\w[^#;\n]*))"
+    for package, packages in re.findall(pattern, text, re.M):
+        for name in (package and [package]) or packages.split(","):
+            yield name.split()[0].partition(".")[0] if name.strip() else ""
+
+
+@functools.cache
+def _declares_nothing(package: str) -> bool:
+    """Whether importing a package adds no keys to Dassl's config but those of `DECLARING`."""
+    if package in HARMLESS or package in sys.builtin_module_names:
+        return True
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return False
+    places = Path(spec.origin).parents if spec and spec.origin else ()
+    return spec is not None and (
+        spec.origin == "frozen"
+        or (
+            any(place == Path(sysconfig.get_path(of)) for place in places for of in ("stdlib", "platstdlib"))
+            and not any(place.name in ("site-packages", "dist-packages") for place in places)
+        )
+    )

@@ -80,12 +80,7 @@ class SplitDataset(DatasetBase):
             ValueError: the split, the class folders or a kept few-shot selection are not usable, the split names images
                 outside the data folder, or an image is an empty file.
         """
-        root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
-        self.image_suffix = os.path.normpath(os.path.join(self.dataset_dir, self.image_dir))
-        self.dataset_dir = os.path.join(root, self.dataset_dir)
-        self.image_dir = os.path.join(root, self.image_suffix)
-        self.split_path = os.path.join(self.dataset_dir, self.split_file)
-
+        root = self.locate(cfg)
         self.tidy()
         # A set with a path of its own, as of `DATASET.FOLDER`, is its own data folder.
         below_root = os.path.join(self.dataset_dir, "").startswith(os.path.join(root, ""))
@@ -96,6 +91,22 @@ class SplitDataset(DatasetBase):
         to_datum = functools.cache(self.to_datum)  # asks the file system once for an image of two parts
         train, val, test = ([to_datum(item) for item in part] for part in parts)
         super().__init__(train_x=train, val=val, test=test)
+
+    @classmethod
+    def check_there(cls, cfg) -> None:
+        """Raise FileNotFoundError unless the image folders exist; nothing is read or written."""
+        reader = cls.__new__(cls)
+        reader.locate(cfg)
+        reader.find_images()
+
+    def locate(self, cfg) -> str:
+        """Set the paths of the set's folders and its split file, and return the data folder."""
+        root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
+        self.image_suffix = os.path.normpath(os.path.join(self.dataset_dir, self.image_dir))
+        self.dataset_dir = os.path.join(root, self.dataset_dir)
+        self.image_dir = os.path.join(root, self.image_suffix)
+        self.split_path = os.path.join(self.dataset_dir, self.split_file)
+        return root
 
     def tidy(self) -> None:
         """Remove what readers in processes that were killed have left half-written."""
@@ -191,6 +202,10 @@ class GeneratedDataset(SplitDataset):
     class_folders: ClassVar[Sequence[str]] = ()  # in the order of their labels
     split_seed: int = 1
     version: int = 1  # to be raised whenever the same settings give other images
+
+    @classmethod
+    def check_there(cls, cfg) -> None:
+        """Nothing: the images are written when the set is read."""
 
     def find_images(self) -> None:
         """Write the images unless they are there.

@@ -43,20 +43,16 @@ class Folder(SplitDataset):
     image_dir = ""
     split_file = SPLIT_FILE
 
-    def __init__(self, cfg) -> None:
-        """Read the folder.
-
-        Args:
-            cfg: as in `SplitDataset`, and `DATASET.FOLDER`.
+    def locate(self, cfg) -> str:
+        """Set the paths of the folder that `DATASET.FOLDER` names; see `SplitDataset`.
 
         Raises:
-            FileNotFoundError: there is no such folder, or no image that its `split.json` names.
-            ValueError: its content is not a usable data set.
+            ValueError: it names none.
         """
         if not cfg.DATASET.FOLDER:
             raise ValueError("DATASET.FOLDER must name a folder below DATASET.ROOT (--root), or its path, but is empty")
         self.dataset_dir = os.path.expanduser(cfg.DATASET.FOLDER)
-        super().__init__(cfg)
+        return super().locate(cfg)
 
     def find_images(self) -> None:
         """Raise FileNotFoundError unless the folder exists."""

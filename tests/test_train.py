@@ -161,6 +161,23 @@ def test_wrong_input_is_one_sentence_and_leaves_nothing(refused, tmp_path, argum
     assert not (tmp_path / "out").exists()
 
 
+def test_missing_data_set_is_told_before_clip_is_downloaded(refused, tmp_path):
+    sentence = refused(*CDC, "--dataset-config-file", "configs/datasets/dtd.yaml", "--backbone", "nowhere.pt")
+    assert f"the images of DescribableTextures must lie in {tmp_path}/data/dtd/images" in sentence
+
+
+def test_missing_folder_of_ones_own_is_told_before_clip_is_downloaded(refused):
+    sentence = refused(*CDC, "--dataset-config-file", "configs/datasets/folder.yaml", "--backbone", "nowhere.pt")
+    assert "DATASET.FOLDER must name the folder of your images" in sentence
+
+
+def test_options_that_a_trainer_of_ones_own_takes_of_another_one_stay(monkeypatch):
+    """As ProGrad's, which has no node of its own and takes CoOp's."""
+    monkeypatch.chdir(ROOT)
+    command = ["--trainer", "OwnCoOp", "--config-file", "configs/trainers/CoOp/tiny.yaml", "TRAINER.COOP.N_CTX", "3"]
+    assert train.setup_cfg(train.parse_arguments(command)).TRAINER.COOP.N_CTX == 3
+
+
 def test_broken_image_is_named_also_by_a_worker(refused, tmp_path):
     folder = tmp_path / "data/dtd/images"
     for name in ("red", "blue"):

@@ -14,6 +14,7 @@ import dassl
 import torch
 from dassl.config import cfg_default
 from dassl.data import DataManager
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor
 from tqdm import tqdm
@@ -105,6 +106,7 @@ class ClipTrainer(TrainerX):
         return None, None
 
     def build_data_loader(self) -> None:
+        self._find_data()  # as CLIP may have to be downloaded
         # Before any data is read, which may be split for good then: a run without its CLIP is to leave nothing.
         self._clip_model = self._load_clip()
         self.dm = DataManager(self.cfg, *self.transforms())
@@ -114,6 +116,13 @@ class ClipTrainer(TrainerX):
         self.class_names = self.dm.dataset.classnames
         # Dassl prints these, and encodes none of them.
         self.lab2cname = {label: escaped(name) for label, name in self.lab2cname.items()}
+
+    def _find_data(self) -> None:
+        """Raise FileNotFoundError if the data set's images are not there; nothing is read or written yet."""
+        name = self.cfg.DATASET.NAME
+        reader = DATASET_REGISTRY.get(name) if name in DATASET_REGISTRY.registered_names() else None
+        if hasattr(reader, "check_there"):  # readers of other projects look when they read
+            reader.check_there(self.cfg)
 
     def _load_clip(self) -> CLIP:
         """The run's CLIP, on the CPU.

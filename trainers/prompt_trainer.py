@@ -319,7 +319,8 @@ class PromptTrainer(ClipTrainer):
                 with atomic_write(folder / name) as path:
                     path.write_bytes(content.getbuffer())
             except OSError as error:
-                raise OSError(f"{folder / name} cannot be written, older checkpoints are kept: {error}") from error
+                reason = error.strerror or error  # without the number, and the path again
+                raise OSError(f"{folder / name} cannot be written, older checkpoints are kept: {reason}") from error
             print(f"Checkpoint saved to {folder / name}")
         with atomic_write(folder / "checkpoint") as path:
             path.write_text(f"{names[0]}\n")

@@ -88,11 +88,37 @@ print(json.dumps([early, full, *renamed]))
     assert early_names == full_names != {}
 
 
-def test_defaults_that_need_their_module_are_not_declared(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cfg_default.OWN = CfgNode({'N': make_n()})",
+        "cfg_default.OWN = cfg_default.TRAINER.DECLARED_BY_ANOTHER.clone()",
+        "from dassl.config import cfg_default as defaults\ndefaults.OWN = CfgNode({'N': 3})",
+        "from dassl.config.defaults import _C as cfg\ncfg.OWN = CfgNode({'N': 3})",
+        "import dassl.config as config\nconfig.cfg_default.OWN = CfgNode({'N': 3})",
+        "cfg = cfg_default\ncfg.OWN = CfgNode({'N': 3})",
+        "node = cfg_default.TRAINER\nnode.OWN = CfgNode({'N': 3})",
+        "def declare():\n    cfg_default.OWN = CfgNode({'N': 3})\n\ndeclare()",
+        "import torch, a_labs_package",
+        "    from a_labs_package.trainers import Own",
+    ],
+)
+@pytest.mark.parametrize("place", ["trainers/own.py", "datasets/lab/own.py"])
+def test_defaults_that_only_importing_tells_are_not_declared(tmp_path, monkeypatch, text, place):
+    """Else a key of one's own trainer would be refused as one that is not there."""
     monkeypatch.setattr(settings, "ROOT", tmp_path)
-    (tmp_path / "trainers").mkdir()
-    file = tmp_path / "trainers/own.py"
+    file = tmp_path / place
+    file.parent.mkdir(parents=True)
     file.write_text("import torch\nN = 3\ncfg_default.OWN = CfgNode({'N': N})\n")
     assert settings.declared_defaults().OWN.N == 3
-    file.write_text("cfg_default.OWN = CfgNode({'N': make_n()})\n")
+    file.write_text(f"import torch\n{text}\n")
+    assert settings.declared_defaults() is None
+
+
+def test_defaults_of_modules_behind_a_link_are_not_declared(tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "ROOT", tmp_path / "checkout")
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "checkout/trainers").mkdir(parents=True)
+    assert settings.declared_defaults() is not None
+    (tmp_path / "checkout/trainers/lab").symlink_to(tmp_path / "lab")
     assert settings.declared_defaults() is None

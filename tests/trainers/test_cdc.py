@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -161,15 +162,18 @@ def test_lost_checkpoint_does_not_start_again(build, tmp_path):
 
 def test_full_disk_leaves_the_old_checkpoint(build, tmp_path, monkeypatch):
     trainer = build(tmp_path)
+    trainer.update_lr()  # as after an epoch
     trainer.save_model(0, str(tmp_path))
     kept = (tmp_path / "prompt_learner/model.pth.tar-1").read_bytes()
 
-    def fill_disk(state, path):
-        Path(path).write_bytes(b"half of it")
-        raise RuntimeError("[enforce fail at inline_container.cc] . unexpected pos 64 vs 0")
+    def fill_disk(path, content):
+        with path.open("wb") as file:
+            file.write(bytes(content)[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", fill_disk)
-    with pytest.raises(OSError, match=r"model\.pth\.tar-1 cannot be written, older"):
+    monkeypatch.setattr(Path, "write_bytes", fill_disk)
+    reason = r"model\.pth\.tar-1 cannot be written, older checkpoints are kept: No space left on device$"
+    with pytest.raises(OSError, match=reason):
         trainer.save_model(0, str(tmp_path))
     monkeypatch.undo()
     assert (tmp_path / "prompt_learner/model.pth.tar-1").read_bytes() == kept
