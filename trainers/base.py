@@ -486,10 +486,8 @@ def check_scores(scores: Tensor, precision: str) -> None:
         precision: of the encoders, for the error.
     """
     if not scores.float().softmax(dim=1).isfinite().all():
-        raise FloatingPointError(
-            "the model's scores are infinite or not a number: its training has diverged, or "
-            f"{precision} is too narrow for this CLIP (fp32 tells)"
-        )
+        narrow = "" if precision == "fp32" else f", or {precision} is too narrow for this CLIP (fp32 tells)"
+        raise FloatingPointError(f"the model's scores are infinite or not a number: its training has diverged{narrow}")
 
 
 def _number_problems(cfg) -> list[str]:

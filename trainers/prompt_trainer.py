@@ -156,6 +156,12 @@ class PromptTrainer(ClipTrainer):
         except Diverged:
             self._set_checkpoints_aside()
             raise
+        except FloatingPointError as error:  # of a test: parameters can be finite, and what follows from them not
+            self._set_checkpoints_aside()
+            raise Diverged(
+                f"training diverges: in the test after epoch {self.trained_epochs} {error}; try a smaller OPTIM.LR "
+                f"than {self.cfg.OPTIM.LR:g}"
+            ) from error
 
     def _set_checkpoints_aside(self) -> None:
         """Give this run's checkpoints names from which nothing goes on: another training may take their folder."""

@@ -24,6 +24,8 @@ NAN, INF = float("nan"), float("inf")
 def test_scores_without_probabilities_are_an_error(scores):
     with pytest.raises(FloatingPointError, match=r"infinite or not a number.* fp16 is too narrow"):
         check_scores(torch.tensor(scores), "fp16")
+    with pytest.raises(FloatingPointError, match=r"infinite or not a number: its training has diverged$"):
+        check_scores(torch.tensor(scores), "fp32")
 
 
 def test_class_without_evidence_is_no_error():

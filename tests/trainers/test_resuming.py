@@ -77,6 +77,20 @@ def test_folder_of_a_training_that_diverged_takes_another_one(build_run, tmp_pat
     build_run("CoOp", tmp_path / "x", "MODEL.INIT_WEIGHTS", folder / "diverged-model.pth.tar-2")
 
 
+def test_training_whose_test_alone_shows_that_it_diverged(build_run, tmp_path, monkeypatch):
+    """Parameters can be huge and finite, and the scores not."""
+    run = build_run("CoOp", tmp_path / "run", *EVERY_EPOCH)
+    monkeypatch.setattr(run, "outputs", lambda images: torch.full((len(images), 2), float("nan")))
+    message = r"training diverges: in the test after epoch 3 the model's scores .*; try a smaller OPTIM.LR than"
+    with pytest.raises(FloatingPointError, match=message):
+        run.train()
+    folder = tmp_path / "run/prompt_learner"
+    assert sorted(path.name for path in folder.iterdir()) == [f"diverged-model.pth.tar-{epoch}" for epoch in (1, 2, 3)]
+    assert not (tmp_path / "run/results.json").exists()
+    build_run("CoOp", tmp_path / "run", *EVERY_EPOCH, "OPTIM.LR", 0.01).train()
+    assert (tmp_path / "run/results.json").exists()
+
+
 def test_what_changes_no_number_may_differ(build_run, tmp_path):
     whole = build_run("CoOp", tmp_path / "whole", *EVERY_EPOCH)
     whole.train()

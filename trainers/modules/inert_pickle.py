@@ -17,6 +17,7 @@ import torch
 
 INSTRUCTIONS = 1_000_000  # in one pickle; that of a CLIP has some 20,000
 NAME_LENGTH = 500
+KEY_LIMIT = 2**60  # of integers as keys: Python's hash of larger ones can be the same for all, and filling takes hours
 DIMENSIONS = 16
 DTYPES = {
     "Float": torch.float32,
@@ -78,7 +79,7 @@ class Pickle(NamedTuple):
 
     Attributes:
         content: plain data (dictionaries, lists, tuples, texts, numbers; sets as lists), `StoredTensor` and `Foreign`.
-            Entries of dictionaries under other keys than texts and numbers are left out.
+            Entries of dictionaries under other keys than texts and numbers (integers below `KEY_LIMIT`) are left out.
         storages: the storages of its tensors by their names.
         foreign: the first name in it that means nothing here; "" where there is none.
     """
@@ -175,7 +176,7 @@ class _Machine:
         if isinstance(target, dict):
             # Python computes the hash of a tuple by recursion without a limit, and no weight is named by one.
             pairs = zip(values[::2], values[1::2])
-            target.update((key, value) for key, value in pairs if isinstance(key, (str, bytes, int, float)))
+            target.update((key, value) for key, value in pairs if _is_key(key))
         elif not isinstance(target, Foreign):
             raise Unreadable("its pickle fills what is no dictionary")
 
@@ -248,6 +249,11 @@ def read_pickle(file: Stream) -> Pickle:
             raise Unreadable(f"its pickle has the instruction {code.name}, which PyTorch does not write")
         _ACTIONS[code.name](machine, argument)
     return Pickle(machine.stack.pop(), machine.storages, machine.foreign)
+
+
+def _is_key(key: object) -> bool:
+    """Whether a weight or an entry can be named so, and a dictionary of such keys is filled in time."""
+    return isinstance(key, (str, bytes, float)) or (isinstance(key, int) and abs(key) < KEY_LIMIT)
 
 
 def _storage(persistent: object) -> Storage | Foreign:

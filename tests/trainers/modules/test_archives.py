@@ -465,6 +465,17 @@ def test_deep_tuples_are_no_keys(tmp_path):
     assert read(write_pickle(tmp_path / "f", instructions)) == {"a": 2}
 
 
+def test_integers_of_one_hash_are_no_keys():
+    """A dictionary of them is filled in hours; Python's hash of an integer is what remains of it after 2**61 - 1."""
+    items = b"".join(
+        b"\x8a\x0b" + (number * (2**61 - 1)).to_bytes(11, "little") + b"K\x00" for number in range(1, 100_000)
+    )
+    started = time.process_time()
+    content = inert_pickle.read_pickle(io.BytesIO(b"\x80\x02}(" + items + b"K\x07K\x00u.")).content
+    assert content == {7: 0}
+    assert time.process_time() - started < 30
+
+
 def test_number_of_instructions_is_bounded(tmp_path, monkeypatch):
     path = write_pickle(tmp_path / "f", b"N0" * 10 + b"N")
     monkeypatch.setattr(inert_pickle, "INSTRUCTIONS", 20)
