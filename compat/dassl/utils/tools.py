@@ -102,6 +102,10 @@ def download_url(url: str, dst: str) -> None:
             os.remove(partial)
 
 
+# `read_image` refuses what Pillow warns of.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
 def read_image(path: str) -> Image.Image:
     """Return an image file as an RGB PIL image.
 
@@ -129,6 +133,11 @@ def read_image(path: str) -> Image.Image:
             return _scaled(image) if getattr(path, "scaled", False) else image.convert("RGB")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no image file {path}") from error
+    except Image.DecompressionBombError as error:  # twice too many, of which Pillow does not only warn
+        raise OSError(
+            f"The image file {path} cannot be read: it has more than {2 * (limit or 0):,} pixels, and may have "
+            f"{limit:,}; the environment variable MAX_IMAGE_PIXELS raises the limit"
+        ) from error
     except (
         Exception
     ) as error:  # damaged files make PIL's decoders raise almost anything, mostly without the file's name
