@@ -6,6 +6,7 @@ A system is a column group of a table: all runs of a trainer under a config.
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ PLACES = (
     "SEED",
     "DATASET.ROOT",
     "DATASET.NAME",
+    "DATASET.NUM_SHOTS",
     "DATASET.SUBSAMPLE_CLASSES",
     "DATASET.FOLDER",
     "VERSION",
@@ -118,6 +120,9 @@ def gather(
         if protocol == "fewshot" and not protocols and len({run.shots for run in runs if run.shots > 0}) < 2:
             continue  # trainings on all classes for tests elsewhere
         if protocol == "open_set":
+            if all(run.accuracy is None for run in runs):
+                report.notes.append(f"{TITLES[protocol]}: no run has a result ({runs[0].problem})")
+                continue
             tables = tables_of(outputs, protocol, figure=OPEN_SET_FIGURE, join_configs=join_configs, **filters)
             report.tables.update({protocol + "_far" * (own.part == "far"): own for own in tables})
             table, runs = tables[0], [run for run in runs if run.part == NEAR]
@@ -182,6 +187,7 @@ def _add_tests(
         key = f"{protocol}/{dataset}/{part}" + f"/{shots}" * bool(shots)
         common = {"protocol": protocol, "dataset": dataset, "part": part, "shots": shots, "key": key}
         read: dict[str, list[figures.Records]] = {}
+        first_runs: dict[str, Run] = {}
         names: list[str] | None = None
         for title, runs in systems.items():
             seeds = sorted({run.seed for run in runs})
@@ -214,6 +220,7 @@ def _add_tests(
                     )
                     continue
                 found.append(records)
+                first_runs.setdefault(title, run)
             if found and protocol == "open_set":
                 histograms = figures.histograms(found)
                 report.open_sets.append({"dataset": dataset, "system": title, "histograms": histograms})
@@ -227,7 +234,6 @@ def _add_tests(
         if read and names:
             report.classes[key] = names
             pair = [title for title in compare if title in read] if compare else _pair(report.tables[protocol], read)
-            first_runs = {title: systems[title][0] for title in read}
             gallery.add(
                 report, common, names, {title: found[0] for title, found in read.items()}, pair, first_runs, contents
             )
@@ -336,11 +342,11 @@ def _add_costs(report: Report, every: list[tuple[str, Column, Run]], contents: M
             groups[protocol, column.title].append(contents[run.path])
     for (protocol, title), found in groups.items():
         row: dict[str, Any] = {"protocol": protocol, "system": title, "results": len(found)}
-        for key in ("train_seconds", "test_seconds", "parameters", "peak_memory"):
-            values = [content[key] for content in found if isinstance(content.get(key), (int, float))]
+        for key in ("train_seconds", "test_seconds"):
+            values = [content[key] for content in found if _is_number(content.get(key))]
             row[key] = mean(values) if values else None
         seconds = [(content.get("images"), content.get("test_seconds")) for content in found]
-        rates = [n / s for n, s in seconds if isinstance(n, int) and isinstance(s, (int, float)) and s > 0]
+        rates = [n / s for n, s in seconds if isinstance(n, int) and _is_number(s) and s > 0]
         row["images_per_second"] = mean(rates) if rates else None
         row["devices"] = sorted({str(content.get("device", "")) for content in found} - {""})
         report.costs.append(row)
@@ -355,10 +361,10 @@ def _add_facts(report: Report, every: list[tuple[str, Column, Run]], contents: M
         content = contents.get(run.path)
         if content is None:
             continue
-        for name, version in (content.get("versions") or {}).items():
+        for name, version in _mapping(content, "versions").items():
             versions[str(name)].add(str(version))
         clips[str(content.get("backbone", "?"))].add(str(content.get("backbone_sha256") or "not told"))
-        flat = _flat(content.get("config") or {})
+        flat = _flat(_mapping(content, "config"))
         own = content.get("trainer")
         # Of the methods' own keys those of the run's method are what it was run with.
         systems.setdefault(column.title, []).append(
@@ -378,6 +384,16 @@ def _add_facts(report: Report, every: list[tuple[str, Column, Run]], contents: M
         "differences": differences,
         "within": within,
     }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A part of a `results.json`; empty where it is not there or of another kind."""
+    value = content.get(key)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _belongs(key: str, trainer: str) -> bool:

@@ -197,15 +197,12 @@ def _number(value: float) -> str:
 
 def _cost(report: Report) -> dict[str, Any]:
     headers = [("system", True), ("protocol", True), ("results", False), ("training, seconds", False)]
-    headers += [("test, seconds", False), ("test, images per second", False), ("learnt parameters", False)]
-    headers += [("peak memory, MiB", False), ("device", True)]
+    headers += [("test, seconds", False), ("test, images per second", False), ("device", True)]
     rows = []
     for row in report.costs:
-        memory = row["peak_memory"]
-        values = [row[key] for key in ("results", "train_seconds", "test_seconds", "images_per_second", "parameters")]
-        mebibytes = None if memory is None else memory / 2**20
+        values = [row[key] for key in ("results", "train_seconds", "test_seconds", "images_per_second")]
         title = TITLES.get(row["protocol"], row["protocol"])
-        rows.append([row["system"], title, *values, mebibytes, ", ".join(row["devices"]) or "–"])
+        rows.append([row["system"], title, *values, ", ".join(row["devices"]) or "–"])
     return _plain_table("Cost", headers, rows)
 
 
