@@ -310,3 +310,24 @@ def test_strange_values_in_a_result_are_no_costs_and_no_settings(tmp_path):
     assert (report.costs[0]["test_seconds"], report.costs[0]["train_seconds"]) == (None, None)
     assert report.facts["versions"] == {}
     render_page(report, "t")
+
+
+def test_no_data_set_takes_the_name_of_another_element(tmp_path):
+    records = arrays([0, 1], [0, 0])
+    for dataset in ("data", "base", "cost", "table-cost", "a b", "a-b"):
+        for config in ("v 1", "v-1"):
+            base_to_new(tmp_path, dataset, "CoOp", config, 1, records, records)
+    page = render_page(gather([tmp_path]), "t")
+    names = re.findall(r'\bid="([^"]+)"', re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL))
+    assert len(names) == len(set(names))
+    links = embedded(page)["links"]
+    assert sorted(links.values()) == ["a b", "a-b", "base", "cost", "data", "table-cost"]
+    assert all(f'id="{link}/coop-v-1"' in page and f'id="{link}/coop-v-1-"' in page for link in links)
+
+
+def test_a_mean_over_fewer_seeds_than_others_says_so(output, tmp_path):
+    shutil.copytree(output, tmp_path / "output")
+    shutil.rmtree(tmp_path / "output/base2new/test_new/dtd/shots_16/CDC/vit_b16/seed2")
+    text = without_scripts(render_page(gather([tmp_path / "output"]), "t"))
+    row = re.search(r'<tr class="" data-dataset="dtd">.*?</tr>', text, re.DOTALL)[0]
+    assert row.count("75.00 (n=1)") == 3
