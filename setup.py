@@ -1,8 +1,9 @@
-"""What this project needs; it installs nothing of its own.
+"""What this project needs; of its own it installs the name `cdc` alone, and that for a checkout (`pip install -e .`).
 
 As with CoOp, the checkout is where this runs (`python train.py`, `bash scripts/...`, `python -m tools...`): its folders
 are called `datasets`, `tools` and `tests`, which in site-packages would shadow other people's packages of these names
-(Hugging Face's `datasets` for one). So `pip install -e .` brings the dependencies below and no module.
+(Hugging Face's `datasets` for one). So `pip install -e .` brings the dependencies below and `cdc`, by which programs in
+any folder use what this checkout has.
 
 The ranges are those with which the tests pass: `make test-lowest` runs them on the lower bounds, `make test-newest` on
 the newest versions of the day. One exact version of each within its range stands in requirements.lock.
@@ -16,7 +17,7 @@ setup(
     license="MIT",
     description="Causality-guided semantic Decoupling and Classification (CDC) for Dassl and CoOp",
     python_requires=">=3.9",
-    packages=[],
+    packages=["cdc"],
     py_modules=[],
     install_requires=[
         # A torch and a torchvision from the same index: a CPU-only torch does not load beside PyPI's torchvision.
@@ -35,12 +36,14 @@ setup(
         "scikit-learn>=1.1",  # macro F1, and the handwritten digits
         "scipy>=1.8",  # the labels of Stanford Cars and Oxford Flowers, MATLAB files
         "tabulate>=0.8.10",
-        "tensorboard>=2.10",
+        "tensorboard>=2.12",  # older ones want a protobuf that Ray does not take
         "tqdm>=4.62",
         "yacs>=0.1.8",
     ],
     extras_require={
         "open_clip": ["open_clip_torch>=3.0"],  # its models as backbone: docs/backbones.md
+        # Many runs side by side, on several machines: docs/cluster.md. The first with `ray symmetric-run`.
+        "cluster": ["ray>=2.49"],
         "hub": ["huggingface_hub>=0.25"],  # trained prompts and backbones of the Hugging Face Hub: docs/sharing.md
         "report": ["jinja2>=3.0", "plotly>=5.15"],  # one page of all runs: docs/report.md
         "test": [
@@ -52,6 +55,7 @@ setup(
             "plotly>=5.15",
             "pytest>=7",
             "pytest-cov>=7",
+            "ray>=2.49",
             "ruff>=0.12",
             "types-PyYAML>=6.0.12",
             "types-tabulate>=0.9",

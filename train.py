@@ -416,8 +416,9 @@ def main(args: argparse.Namespace) -> None:
         # By its path, since `import trainers` brings PyTorch. Of an error in a process that reads images, PyTorch hands
         # on the traceback, its message last.
         last_line = runpy.run_path(str(ROOT / "trainers/modules/safe_text.py"))["last_line"]
-        if isinstance(error, OSError) and error.filename and error.strerror:
-            error = OSError(f"{error.filename}: {error.strerror}")  # without the number
+        if isinstance(error, OSError) and error.strerror and (error.filename or output):
+            # Without the number. A log that cannot be written does not say where it is.
+            error = OSError(f"{error.filename or output}: {error.strerror}")
         print(f"train.py: {last_line(error)}", file=sys.stderr)
         sys.exit(2)
 

@@ -45,9 +45,10 @@ def metrics_alone() -> None:
 
     Bars of progress are not shown in this process any more.
     """
-    tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)  # type: ignore[method-assign]
-    if getattr(sys.stdout, "file", None) is not None:
-        sys.stdout.console = MetricsOnly(sys.stdout.console)  # type: ignore[attr-defined]
+    tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)  # type: ignore[assignment, method-assign]
+    log: Any = sys.stdout
+    if getattr(log, "file", None) is not None:
+        log.console = MetricsOnly(log.console)
 
 
 @contextmanager

@@ -16,7 +16,11 @@ from typing import Any, Callable, NamedTuple
 from trainers.modules.files import atomic_write, part_of, put_folder, sweep
 from trainers.modules.safe_text import escaped
 
-IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# What Pillow reads of pictures. The list is the same whatever its version, as the split of a folder follows from it.
+IMAGE_EXTENSIONS = (
+    *(".avif", ".bmp", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
+    *(".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+)
 
 
 class OwnImage(str):

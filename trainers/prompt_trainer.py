@@ -141,7 +141,7 @@ class PromptTrainer(ClipTrainer):
         """Raise ValueError if the best epoch would be chosen on images that the run is tested on."""
         if self.cfg.TEST.NO_TEST or self.cfg.TEST.FINAL_MODEL != "best_val":
             return
-        of_test = {item.impath for item in self.dm.dataset.test}
+        of_test = {item.impath for item in self.dm.dataset.test or ()}
         own = {item.impath for item in self.dm.dataset.val or ()}
         if self.val_loader is None or own & of_test:
             has = f"{len(own & of_test):,} are test images, too" if own else "there are none"

@@ -283,7 +283,7 @@ def _table(section: str, measurements: list[dict]) -> str:
 
 def _pairs(measurements: list[dict]) -> str:
     """Subjects that were measured each beside the same one, which stands in the first row."""
-    rows = []
+    rows: list[dict[str, object]] = []
     for measurement in measurements:
         first, other = measurement["subjects"].values()
         for subject in (other,) if rows else (first, other):

@@ -12,20 +12,25 @@ from contextlib import redirect_stdout
 from io import StringIO
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 
 import compat  # noqa: F401  makes `import dassl` work; stands before it
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from datasets.files import IMAGE_EXTENSIONS, OwnImage, list_entries, read_text, shorten
+from tools.predict.pictures import KINDS, Picture, pictures_of
 from tools.predict.trained import fit_to_machine, load_images, load_trained, read_run, restore_cfg, test_views
 from trainers.base import check_scores
 from trainers.modules.calibration_file import read_calibration
 from trainers.modules.predictions import Predictions
 from trainers.modules.rejection import Rejection, choose_rejection
 from trainers.modules.uncertainty import uncertainty_scores
+
+Given = Union[str, Path, Image.Image, np.ndarray, Tensor]
 
 
 class Choice(NamedTuple):
@@ -79,12 +84,12 @@ class Found(NamedTuple):
     """What there is to classify.
 
     Attributes:
-        images: paths, in order.
+        images: paths and images in memory, in order.
         others: files in folders that are no images by their names.
         skipped: folders without any image or not readable, and what is neither a file nor a folder.
     """
 
-    images: list[str]
+    images: list[str | Picture]
     others: list[str]
     skipped: list[Skipped]
 
@@ -167,20 +172,21 @@ class Predictor:
 
     def __call__(
         self,
-        images: str | Path | Iterable[str | Path],
+        images: Given | Iterable[Given],
         top_k: int = 1,
         batch_size: int | None = None,
         workers: int = 0,
     ) -> list[Prediction]:
-        """Classify image files and the images in folders.
+        """Classify image files, the images in folders, and images in memory.
 
         Args:
-            images: paths of files and folders, or one of them.
+            images: paths of files and folders, and images as of `pictures.pictures_of`, or one of them. In place of a
+                path the prediction on an image in memory has `image <n>`, its place among these, from 0.
             top_k, batch_size, workers: see `predict`.
 
         Raises:
             OSError: an image cannot be read, or a folder holds none; with its path. `predict` goes on instead.
-            ValueError: as `predict`.
+            ValueError: as `predict`, or as `pictures.pictures_of`.
         """
         found = find_images(images)
         predictions = []
@@ -191,12 +197,12 @@ class Predictor:
         return predictions
 
     def predict(
-        self, paths: Sequence[str], top_k: int = 1, batch_size: int | None = None, workers: int = 0
+        self, paths: Sequence[str | Picture], top_k: int = 1, batch_size: int | None = None, workers: int = 0
     ) -> Iterator[Prediction | Skipped]:
         """Classify image files one batch after the other.
 
         Args:
-            paths: of image files.
+            paths: of image files, or images in memory.
             top_k: how many classes to tell of each image, 1 to C.
             batch_size: images at once; None for as many as the run tested at once.
             workers: processes that read images; 0 reads them in this one.
@@ -211,7 +217,7 @@ class Predictor:
         if not 1 <= top_k <= n_classes:
             raise ValueError(f"top_k must be from 1 to {n_classes}, the number of classes, got {top_k}")
         batch_size = self.trainer.cfg.DATALOADER.TEST.BATCH_SIZE if batch_size is None else batch_size
-        paths = [OwnImage(path) for path in paths]
+        paths = [path if isinstance(path, Picture) else OwnImage(path) for path in paths]
         return self._stream(load_images(paths, self.views, batch_size, workers, self.trainer.cfg.SEED), top_k)
 
     def _stream(self, loader: Iterable, top_k: int) -> Iterator[Prediction | Skipped]:
@@ -268,7 +274,7 @@ class Predictor:
         ]
 
 
-def find_images(given: str | Path | Iterable[str | Path]) -> Found:
+def find_images(given: Given | Iterable[Given]) -> Found:
     """The images that files and folders stand for.
 
     Files are taken as they are, whatever their names, also those that do not exist. Folders are searched with all that
@@ -276,11 +282,20 @@ def find_images(given: str | Path | Iterable[str | Path]) -> Found:
     are images by their names.
 
     Args:
-        given: paths of files and folders, or one of them.
+        given: paths of files and folders, and images in memory, or one of them.
+
+    Raises:
+        ValueError: as `pictures.pictures_of`.
     """
     found = Found([], [], [])
-    paths = [given] if isinstance(given, (str, os.PathLike)) else given
-    for path in (os.fspath(path) for path in paths):
+    n_pictures = 0
+    for one in [given] if isinstance(given, (str, os.PathLike, *KINDS)) else given:
+        if isinstance(one, KINDS):
+            for image in pictures_of(one):
+                found.images.append(Picture(f"image {n_pictures}", image))
+                n_pictures += 1
+            continue
+        path = os.fspath(one)
         if os.path.isdir(path):
             before = len(found.images), len(found.skipped)
             _search(path, found, ())

@@ -31,6 +31,7 @@ import trainers
 from datasets.files import describe_nearest, odd_kind
 from tools.common.choices import DEVICES
 from tools.common.safe_text import escaped
+from tools.predict.pictures import Picture
 from trainers.base import ClipTrainer, build_without_data
 from trainers.modules.checkpoints import read_checkpoint
 from trainers.modules.loading import OtherWeights
@@ -193,7 +194,7 @@ class ImageFiles(Dataset):
     random states are left as they are.
     """
 
-    def __init__(self, paths: Sequence[str], views: Sequence[Callable], seed: int | None = None) -> None:
+    def __init__(self, paths: Sequence[str | Picture], views: Sequence[Callable], seed: int | None = None) -> None:
         self.paths = paths
         self.views = views
         self.seed = seed
@@ -203,11 +204,15 @@ class ImageFiles(Dataset):
 
     def __getitem__(self, index: int) -> tuple[str, str, list[Tensor]]:
         """The path, why it cannot be read or "", and its views `(3, S, S)`."""
-        path = self.paths[index]
-        try:
-            image = read_image(path)
-        except Exception as error:  # damaged files make PIL's decoders raise almost anything
-            return path, _reason(path, error), []
+        given = self.paths[index]
+        if isinstance(given, Picture):
+            path, image = given
+        else:
+            path = given
+            try:
+                image = read_image(path)
+            except Exception as error:  # damaged files make PIL's decoders raise almost anything
+                return path, _reason(path, error), []
         with nullcontext() if self.seed is None else kept_random_states():
             if self.seed is not None:
                 seed_all(f"{self.seed} {image.size} ".encode() + image.tobytes())
@@ -240,12 +245,16 @@ def _collate(items: list[tuple[str, str, list[Tensor]]]) -> tuple[list[tuple[str
 
 
 def load_images(
-    paths: Sequence[str], views: Sequence[Callable], batch_size: int, workers: int = 0, seed: int | None = None
+    paths: Sequence[str | Picture],
+    views: Sequence[Callable],
+    batch_size: int,
+    workers: int = 0,
+    seed: int | None = None,
 ) -> DataLoader:
     """Batches of images, in order. No number is drawn from the global random states, unless by random views.
 
     Args:
-        paths: of image files.
+        paths: of image files, or images in memory.
         views: transforms from a PIL image to a tensor `(3, S, S)`.
         batch_size: images at once.
         workers: processes that read, where there is more than one batch; 0 reads in this one.

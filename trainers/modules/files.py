@@ -42,6 +42,10 @@ def atomic_write(path: str | Path, replace: bool = True) -> Iterator[Path]:
     try:
         yield part
         put(part, path, replace)
+    except OSError as error:  # a write to a full disk does not say where
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)
 

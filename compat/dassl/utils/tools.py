@@ -146,7 +146,8 @@ def _scaled(image: Image.Image) -> Image.Image:
         values = np.asarray(image).astype(np.int64)
         return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        low, high = image.getextrema()
+        values = np.asarray(image)
+        low, high = float(values.min()), float(values.max())
         if not 0 <= low <= high <= 255 or (image.mode == "F" and 0 < high <= 1):
             raise OSError(
                 f"its 32-bit values must be 0 to 255, got {low:g} to {high:g}, of which nothing tells black and white; "
