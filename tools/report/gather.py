@@ -24,7 +24,7 @@ from tools.results import published
 from tools.results.render import tables_of
 from tools.results.runs import NEAR, Run, find_runs
 from tools.results.tables import Column, SeedMean, Table, build_table, paper_numbers
-from trainers.modules.predictions import FILE_NAME, read_predictions
+from trainers.modules.predictions import FILE_NAME, read_predictions, split_open_set
 
 TITLES = {
     "base2new": "Base to new classes",
@@ -204,13 +204,14 @@ def _add_tests(
             found: list[figures.Records] = []
             for run in runs:
                 try:
-                    records = read_predictions(run.path.parent)
                     own = contents.get(run.path, {}).get("class_names")
-                    _check(records, own)
+                    records = _records(run.path.parent, own)
+                    if protocol != "open_set":  # a test on an open set in another protocol's folder
+                        records = split_open_set(records)[0]
                 except FileNotFoundError:
                     without.append(str(run.path.parent))
                     continue
-                except (ValueError, KeyError) as error:
+                except ValueError as error:
                     report.notes.append(str(error))
                     continue
                 names = names or own
@@ -246,19 +247,46 @@ def _add_tests(
         )
 
 
+def _records(folder: Path, names: Any) -> figures.Records:
+    """The records of a run's test.
+
+    Raises:
+        FileNotFoundError: there are none.
+        ValueError: the file is broken, or they are not what a test keeps; with the file.
+    """
+    records = read_predictions(folder)
+    try:
+        _check(records, names)
+    except KeyError as error:
+        raise ValueError(f"{folder / FILE_NAME} has no {error.args[0]}: left out") from error
+    except ValueError as error:
+        raise ValueError(f"{folder / FILE_NAME} {error}: left out") from error
+    return records
+
+
 def _check(records: figures.Records, names: Any) -> None:
-    """Raise ValueError or KeyError where records are not what a test keeps."""
-    label, prediction = records["label"], records["prediction"]
+    """Raise ValueError, whose subject is the file, or KeyError where records are not what a test keeps."""
+    label, prediction, _, _ = (records[name] for name in ("label", "prediction", "path", "confidence"))
     if not isinstance(names, list) or not names:
-        raise ValueError("a test with records has no class names")
-    if label.ndim != 1 or not len(label) or prediction.shape != label.shape:
-        raise ValueError(f"records must be of the same images, got {prediction.shape} predictions of {label.shape}")
-    known = label[~records["out"]] if "out" in records else label  # the others have no class
-    if not len(known) or min(known.min(), prediction.min()) < 0 or max(label.max(), prediction.max()) >= len(names):
-        raise ValueError(f"records have class numbers beyond the {len(names)} class names")
+        raise ValueError("is of a test without class names")
+    lengths = {name: values.shape[:1] for name, values in records.items()}
+    if label.ndim != 1 or not len(label) or set(lengths.values()) != {label.shape}:
+        raise ValueError(f"must hold as many of each record, got {lengths}")
+    classes = [label, prediction]
+    if "template_prediction" in records:
+        templates = [records[f"template_{name}"] for name in ("prediction", "confidence", "uncertainty")]
+        if templates[0].ndim != 2 or {values.shape for values in templates} != {templates[0].shape}:
+            raise ValueError(f"must hold as many of each template's records, got {[own.shape for own in templates]}")
+        classes.append(templates[0])
+    if any(values.dtype.kind not in "iu" for values in classes):
+        raise ValueError("must hold classes as whole numbers")
+    known = label[~records["out"].astype(bool)] if "out" in records else label  # the others have no class
+    lowest, highest = min(own.min() for own in [known, *classes[1:]] if own.size), max(own.max() for own in classes)
+    if not len(known) or lowest < 0 or highest >= len(names):
+        raise ValueError(f"has class numbers beyond the {len(names)} class names")
     for name in ("confidence", "entropy", "uncertainty", "conflict", "doubt"):
-        if name in records and not (len(records[name]) == len(label) and np.isfinite(records[name]).all()):
-            raise ValueError(f"records must have a finite {name} of each image")
+        if name in records and not np.isfinite(records[name]).all():
+            raise ValueError(f"must hold a finite {name} of each image")
 
 
 def _details(found: Sequence[figures.Records], classes: int) -> dict[str, Any]:

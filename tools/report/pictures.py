@@ -122,7 +122,7 @@ class Gallery:
         """A picture as a data URL, or "" where it cannot be read."""
         whole = os.path.join(folder, path)
         if whole not in self._embedded:
-            if len(self._embedded) >= MOST:
+            if sum(map(bool, self._embedded.values())) >= MOST:
                 self._left_out.append(f"{whole}: there are {MOST} already")
                 return ""
             try:

@@ -158,12 +158,17 @@ def test_a_broken_file_of_records_is_told_and_left_out(output, tmp_path):
     [
         (arrays([0, 7], [0, 0]), "class numbers beyond"),
         (arrays([0, 0], [0, 0], [0.5, float("nan")]), "finite confidence"),
+        (arrays([0, 0], [0, 0], templates=[[0], [7]]), "class numbers beyond"),
+        (arrays([0, 0], [0, 0], templates=[0, 0]), "each template's records"),
+        ({**arrays([0, 0], [0, 0]), "path": np.array(["one"])}, "as many of each record"),
+        ({**arrays([0, 0], [0, 0]), "label": np.array([0.0, 1.5])}, "whole numbers"),
+        ({name: values for name, values in arrays([0, 0], [0, 0]).items() if name != "path"}, "has no path"),
     ],
 )
 def test_records_that_do_not_fit_are_left_out(tmp_path, records, problem):
     base_to_new(tmp_path, "dtd", "CoOp", "vit_b16", 1, arrays([0, 0], [0, 0]), records, accuracy=50.0)
     report = gather([tmp_path])
-    assert any(problem in note for note in report.notes)
+    assert any(problem in note and "test_new/dtd/shots_16/CoOp/vit_b16/seed1" in note for note in report.notes)
     assert [own["part"] for own in report.details] == ["base"]
 
 
@@ -331,3 +336,10 @@ def test_a_mean_over_fewer_seeds_than_others_says_so(output, tmp_path):
     text = without_scripts(render_page(gather([tmp_path / "output"]), "t"))
     row = re.search(r'<tr class="" data-dataset="dtd">.*?</tr>', text, re.DOTALL)[0]
     assert row.count("75.00 (n=1)") == 3
+
+
+def test_images_of_unknown_classes_are_no_mistakes_of_a_test_in_another_protocol(tmp_path):
+    records = arrays([0, 1], [0, -1])
+    records["out"], records["origin"] = np.array([False, True]), np.array(["base", "near"])
+    base_to_new(tmp_path, "dtd", "CoOp", "vit_b16", 1, records, records, accuracy=100.0)
+    assert [own["classes"][0] for own in gather([tmp_path]).details] == [100.0, 100.0]
