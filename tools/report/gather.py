@@ -374,7 +374,7 @@ def _add_costs(report: Report, every: list[tuple[str, Column, Run]], contents: M
             values = [content[key] for content in found if _is_number(content.get(key))]
             row[key] = mean(values) if values else None
         seconds = [(content.get("images"), content.get("test_seconds")) for content in found]
-        rates = [n / s for n, s in seconds if isinstance(n, int) and _is_number(s) and s > 0]
+        rates = [n / s for n, s in seconds if isinstance(n, int) and isinstance(s, (int, float)) and 0 < s < math.inf]
         row["images_per_second"] = mean(rates) if rates else None
         row["devices"] = sorted({str(content.get("device", "")) for content in found} - {""})
         report.costs.append(row)

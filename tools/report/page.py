@@ -272,7 +272,7 @@ def _data(report: Report, links: Mapping[str, str]) -> dict[str, Any]:
             cells: dict[str, dict[str, Any]] = {}
             for (dataset, metric), cell in column.cells.items():
                 cells.setdefault(dataset, {})[metric] = cell_numbers(cell)
-            own = {"title": column.title, "metrics": column.metrics, "cells": cells}
+            own: dict[str, Any] = {"title": column.title, "metrics": column.metrics, "cells": cells}
             own["constant"] = trains_nothing(column.trainer)
             own["averages"] = {metric: cell_numbers(cell) for metric, cell in column.averages.items()}
             if protocol == "fewshot":

@@ -88,6 +88,15 @@ def test_images_are_small_embedded_pictures_with_each_templates_opinion(page):
     assert [own["prediction"] for own in card["templates"]] == ["red fish", "blue fish"]
 
 
+@pytest.mark.parametrize("pair", [("CoOp", "CDC"), ("CDC", "CoOp")])
+def test_opinions_beside_two_verdicts_are_of_the_system_that_has_them(output, pair):
+    rows = gather([output], compare=pair).galleries[0]["rows"]
+    (card,) = next(row["cards"] for row in rows if row["title"] == f"judged differently by {pair[0]} and {pair[1]}")
+    assert [own["system"] for own in card["verdicts"]] == list(pair)
+    assert card["opinions_of"] == "CDC"
+    assert len(card["templates"]) == 2
+
+
 def test_what_was_run_has_the_keys_in_which_systems_differ(page):
     text = without_scripts(page)
     row = re.search(r"<bdi>OPTIM\.LR</bdi>.*?</tr>", text, re.DOTALL)[0]

@@ -332,6 +332,7 @@
         element("div", { className: "track", role: "img", "aria-label": `confidence ${percent(template.confidence)}`, title: `confidence ${percent(template.confidence)}, u ${small(template.uncertainty)}` }, fill),
         element("span", { textContent: small(template.uncertainty) }));
     });
+    if (opinions.length && own.opinions_of) opinions.unshift(element("div", { className: "soft" }, "templates of ", named(own.opinions_of)));
     return element("div", { className: "card", title: own.path }, picture, element("div", {}, "label: ", named(own.label)), ...verdicts,
       element("div", { className: "opinions" }, ...opinions));
   }
