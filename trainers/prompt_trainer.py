@@ -140,9 +140,9 @@ class PromptTrainer(ClipTrainer):
     def before_epoch(self) -> None:
         super().before_epoch()
         if ranks.size() > 1:  # else features of different images would be put together
-            labels = [item.label for item in self.dm.dataset.train_x]
+            images = [(item.label, os.path.basename(item.impath)) for item in self.dm.dataset.train_x]
             state = get_random_state()
-            drawn = repr((self.epoch, self.class_names, labels, state["python"], state["numpy"])).encode()
+            drawn = repr((self.epoch, self.class_names, images, state["python"], state["numpy"])).encode()
             tensors = [state["torch"], *(value.detach().cpu() for value in self.learner.parameters())]
             ranks.check_same(
                 drawn + b"".join(value.numpy().tobytes() for value in tensors), f"before epoch {self.epoch + 1}"
