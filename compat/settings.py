@@ -214,7 +214,8 @@ def _is_named(part: ast.AST) -> bool:
 
 def _renames(part: ast.AST) -> bool:
     """Whether an assignment gives `cfg_default`, or what is in it, a name of its own."""
-    return isinstance(part, (ast.Assign, ast.AnnAssign, ast.NamedExpr)) and bool(part.value) and _is_named(part.value)
+    value = part.value if isinstance(part, (ast.Assign, ast.AnnAssign, ast.NamedExpr)) else None
+    return value is not None and _is_named(value)
 
 
 def _imported(text: str) -> Iterator[str]:

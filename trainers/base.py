@@ -121,7 +121,7 @@ class ClipTrainer(TrainerX):
         """Raise FileNotFoundError if the data set's images are not there; nothing is read or written yet."""
         name = self.cfg.DATASET.NAME
         reader = DATASET_REGISTRY.get(name) if name in DATASET_REGISTRY.registered_names() else None
-        if hasattr(reader, "check_there"):  # readers of other projects look when they read
+        if reader is not None and hasattr(reader, "check_there"):  # readers of other projects look when they read
             reader.check_there(self.cfg)
 
     def _load_clip(self) -> CLIP:
