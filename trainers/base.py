@@ -96,6 +96,11 @@ class ClipTrainer(TrainerX):
     def config_problems(self, cfg, options) -> list[str]:
         """What is wrong in the config, a sentence each; a subclass adds its own."""
         problems = open_set_problems(cfg)
+        if cfg.TEST.CALIBRATION and cfg.TEST.SPLIT != "test":
+            problems.append(
+                "TEST.SPLIT must be test where TEST.CALIBRATION is given, which was fitted on validation images, got "
+                f"{cfg.TEST.SPLIT!r}"
+            )
         if options.PREC not in PRECISIONS:
             problems.append(f"PREC must be one of {', '.join(PRECISIONS)}, got {options.PREC!r}")
         return problems
@@ -223,6 +228,8 @@ class ClipTrainer(TrainerX):
         choosing = split == "val"
         place = "" if choosing else self.cfg.TEST.CALIBRATION
         calibration = read_calibration(place, self.model_identity()) if place else None
+        if calibration:
+            self._check_fitted_on(place, calibration["fitted_on"])
         split = split or self.cfg.TEST.SPLIT
         loader = self.val_loader if split == "val" else None
         if loader is None:
@@ -270,6 +277,19 @@ class ClipTrainer(TrainerX):
             self.write_predictions(found, found_after)
             self.write_results(split, metrics, n_images, time.time() - started, calibration)
         return next(iter(metrics.values()))
+
+    def _check_fitted_on(self, place: str, fitted_on: Mapping) -> None:
+        """Raise ValueError where the calibration of a model without training was fitted on the classes to test as new.
+
+        A trained model's was fitted on the classes that it was trained on, which are not new to it.
+        """
+        data = self.cfg.DATASET
+        same = (fitted_on.get("dataset"), fitted_on.get("classes")) == (data.NAME, "all")
+        if not self.trained_state() and same and data.get("SUBSAMPLE_CLASSES", "all") == "new":
+            raise ValueError(
+                f"{place} was fitted on images of all classes of {data.NAME}, so also of the new ones, which are to be "
+                "tested; fit it on those of a test on the base classes"
+            )
 
     def _find_unknown(self, calibration: Mapping | None) -> tuple[dict[str, Arrays], dict[str, Arrays]]:
         """What the model says of the images of each set of unknown classes, before and after calibration."""

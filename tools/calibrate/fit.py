@@ -94,7 +94,7 @@ def calibrate(run: Path, args: argparse.Namespace) -> tuple[dict[str, Any], Cali
         OSError: an image cannot be read, or the file cannot be written.
     """
     results = read_run(run)
-    cfg = restore_cfg(results)
+    cfg = restore_cfg(results, [text for pair in args.set for text in pair])
     if cfg.DATASET.SUBSAMPLE_CLASSES == "new":
         raise ValueError("it is a test on new classes, and a calibration is fitted on those that are trained: base")
     if args.root:
