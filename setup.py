@@ -36,12 +36,14 @@ setup(
         "scikit-learn>=1.1",  # macro F1, and the handwritten digits
         "scipy>=1.8",  # the labels of Stanford Cars and Oxford Flowers, MATLAB files
         "tabulate>=0.8.10",
-        "tensorboard>=2.10",
+        "tensorboard>=2.12",  # older ones want a protobuf that Ray does not take
         "tqdm>=4.62",
         "yacs>=0.1.8",
     ],
     extras_require={
         "open_clip": ["open_clip_torch>=3.0"],  # its models as backbone: docs/backbones.md
+        # Many runs side by side, on several machines: docs/cluster.md. The first with `ray symmetric-run`.
+        "cluster": ["ray>=2.49"],
         "hub": ["huggingface_hub>=0.25"],  # trained prompts and backbones of the Hugging Face Hub: docs/sharing.md
         "report": ["jinja2>=3.0", "plotly>=5.15"],  # one page of all runs: docs/report.md
         "test": [
@@ -53,6 +55,7 @@ setup(
             "plotly>=5.15",
             "pytest>=7",
             "pytest-cov>=7",
+            "ray>=2.49",
             "ruff>=0.12",
             "types-PyYAML>=6.0.12",
             "types-tabulate>=0.9",

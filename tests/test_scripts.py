@@ -319,7 +319,7 @@ def test_every_method_has_every_script_that_it_can_run():
         for name, text in scripts.items():
             assert text.endswith(f'TRAINER={trainer} exec bash "$(dirname "${{BASH_SOURCE[0]}}")/../cdc/{name}" "$@"\n')
             assert f"bash scripts/{folder}/{name}" in text
-    assert {path.name for path in (ROOT / "scripts").iterdir()} == {"cdc", "zsclip2", *trainers}
+    assert {path.name for path in (ROOT / "scripts").iterdir()} == {"cdc", "cluster", "zsclip2", *trainers}
 
 
 # ---- the other protocols
@@ -690,9 +690,14 @@ def test_all_looks_for_the_data_before_it_runs_anything(tmp_path):
         text=True,
         timeout=240,
     )
-    assert done.returncode == 1
-    assert done.stdout == ""
-    for line in ("dtd: NOT USABLE", f"missing   {tmp_path}/dtd/images/", "eurosat: NOT USABLE", "or DATASETS to those"):
+    assert done.returncode == 2
+    assert done.stdout.startswith("18 runs: 0 have finished, 0 will go on, 18 are new\n")
+    for line in (
+        "dtd: NOT USABLE",
+        f"missing   {tmp_path}/dtd/images/",
+        "eurosat: NOT USABLE",
+        "or --datasets to those",
+    ):
         assert line in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dtd"]
 

@@ -178,7 +178,9 @@ def sources() -> list[str]:
     for name in names:
         tree = ast.parse((ROOT / f"trainers/{name}.py").read_bytes())
         beside = [node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.level == 1]
-        names += [module for module in beside if module and "." not in module and module not in names]
+        # `from .modules import ...` is of the folder, which goes whole
+        files = [module for module in beside if module and "." not in module and module != "modules"]
+        names += [module for module in files if module not in names]
     paths = [path for pattern in PATTERNS for path in sorted(ROOT.glob(pattern))]
     return [f"trainers/{name}.py" for name in names] + [path.relative_to(ROOT).as_posix() for path in paths]
 

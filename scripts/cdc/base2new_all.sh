@@ -9,9 +9,10 @@
 #     SEEDS       default: "1 2 3"
 #     CALIBRATED  not empty: base classes are tested, too, as training tests them without calibration
 #
-# Before anything is run, all calls are checked, and whether the data sets are there. Finished runs are not run again, so
-# that what was cut goes on when it is called again. How many are finished and which are left is told in the beginning. A
-# run that fails does not stop the others; those that failed are told in the end, each reason once.
+# This is `python -m tools.sweep base2new` for one trainer: runs go side by side where Ray is installed, and whatever that
+# command says holds. In a checkout that has no tools/sweep the scripts are called here, one after the other: all calls
+# are checked before anything is run, it is told which runs are left, finished ones are not run again, and those that
+# failed are told in the end, each reason once.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -23,6 +24,16 @@ TRAINER=${TRAINER:-CDC}
 [[ -d $ROOT/configs/trainers/$TRAINER ]] ||
     die "there is no folder $ROOT/configs/trainers/$TRAINER; there are $(listing "$ROOT"/configs/trainers/*/)"
 unset LOADEP # every run is tested at the epoch that its training tested
+read -ra datasets <<< "$DATASETS"
+read -ra seeds <<< "$SEEDS"
+
+if [[ -f $ROOT/tools/sweep/__main__.py ]]; then
+    find_python
+    DATA=$(absolute "${DATA:-$ROOT/data}") OUTPUT=$(absolute "${OUTPUT:-$ROOT/output}")
+    export PYTHON DATA OUTPUT
+    cd "$ROOT"
+    exec "$PYTHON" -m tools.sweep base2new --trainers "$TRAINER" --datasets "${datasets[@]}" --seeds "${seeds[@]}" -- "$@"
+fi
 
 steps=("SUB=new base2new_test.sh")
 if ! has_training || [[ -n ${CALIBRATED:-} ]]; then
@@ -31,8 +42,6 @@ fi
 if has_training; then
     steps=("base2new_train.sh" "${steps[@]}")
 fi
-read -ra datasets <<< "$DATASETS"
-read -ra seeds <<< "$SEEDS"
 total=$((${#datasets[@]} * ${#seeds[@]}))
 
 # run_step STEP DATASET SEED [KEY VALUE ...]: become a step's script.
@@ -46,23 +55,8 @@ run_step() {
         bash "$(dirname "${BASH_SOURCE[0]}")/$script" "$@"
 }
 
-# check_data DATASET ...: stop unless the public data sets among these are there, as far as a look at their folders tells.
-check_data() {
-    local name public=()
-    for name in "$@"; do
-        generated "$name" || [[ $name == folder ]] || public+=("$name")
-    done
-    [[ ${#public[@]} -gt 0 && -f $ROOT/tools/datasets.py ]] || return 0 # a checkout of CoOp has no tools
-    (
-        find_python
-        data=$(absolute "${DATA:-$ROOT/data}")
-        cd "$ROOT" && "$PYTHON" -m tools.datasets check --quick --root "$data" "${public[@]}" >&2
-    ) || die "set DATA to the folder of the data sets, or DATASETS to those that are there"
-}
-
 finished=0
 left=()
-unfinished=()
 problems=()
 for seed in "${seeds[@]}"; do
     for dataset in "${datasets[@]}"; do
@@ -76,17 +70,13 @@ for seed in "${seeds[@]}"; do
                 [[ $step != "${steps[0]}" || -z $told || " ${problems[*]-} " == *" $told "* ]] || problems+=("$told")
             fi
         done
-        if [[ -n $names ]]; then
-            left+=("$dataset seed $seed: ${names#, }")
-            [[ " ${unfinished[*]-} " == *" $dataset "* ]] || unfinished+=("$dataset")
-        fi
+        [[ -z $names ]] || left+=("$dataset seed $seed: ${names#, }")
     done
 done
 if [[ ${#problems[@]} -gt 0 ]]; then
     printf '%s\n' "${problems[@]}" >&2
     exit 1
 fi
-check_data ${unfinished[@]+"${unfinished[@]}"}
 echo "$TRAINER: $finished of $((total * ${#steps[@]})) runs are finished"
 [[ ${#left[@]} == 0 ]] || printf 'left: %s\n' "${left[@]}"
 

@@ -257,9 +257,13 @@ def test_what_is_copied_is_enough():
     """Everything that the copied files import of this project is copied, too."""
     copied = {path for path in dropin.sources() if path.endswith(".py")}
     for path in copied:
-        for dots, module in re.findall(r"^from (\.+)([\w.]*) import", (ROOT / path).read_text(), flags=re.MULTILINE):
-            folder = Path(path).parents[len(dots) - 1]
-            assert str(folder / (module.replace(".", "/") + ".py")) in copied, (path, module)
+        found = re.findall(r"^from (\.+)([\w.]*) import ([\w, ]+)", (ROOT / path).read_text(), flags=re.MULTILINE)
+        for dots, module, names in found:
+            imported = Path(path).parents[len(dots) - 1] / module.replace(".", "/")
+            if (ROOT / imported).is_dir():  # of which a module is imported
+                assert {f"{imported}/{name.strip()}.py" for name in names.split(",")} <= copied, (path, module)
+            else:
+                assert f"{imported}.py" in copied, (path, module)
         assert not re.search(r"(?m)^(from|import) (compat|tools|trainers|datasets)\b", (ROOT / path).read_text())
 
 

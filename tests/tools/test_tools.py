@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tools import demo
 from tools.common.paths import ROOT
 from tools.moved import MOVED
+from tools.sweep.view import progress_of
 
 TOOLS = sorted((ROOT / "tools").rglob("*.py"))
 
 
 def test_progress_of_a_log():
-    assert demo.progress_of("epoch [1/2] batch [5/10] time 0.1 (0.1)") == pytest.approx(0.25)
-    assert demo.progress_of("epoch [2/2] batch [10/10] time") == 1.0
-    assert demo.progress_of("Finish training") is None
+    assert progress_of("epoch [1/2] batch [5/10] time 0.1 (0.1)") == pytest.approx(0.25)
+    assert progress_of("epoch [2/2] batch [10/10] time") == 1.0
+    assert progress_of("Finish training") is None
 
 
 @pytest.mark.parametrize(("old", "new"), MOVED.items())

@@ -519,7 +519,7 @@ def test_self_regulated_cdc_is_resumed_as_if_not_cut(build_cdc, tmp_path, prompt
     parameters = dict(whole.learner.named_parameters())
     assert all(torch.equal(value, parameters[name]) for name, value in whole.average.total.items())
     plain = build_cdc(tmp_path / "cut", *opts, "TRAINER.CDC.SELF_REGULATION.ENABLED", False)
-    with pytest.raises(ValueError, match="SELF_REGULATION.ENABLED True in place of False"):
+    with pytest.raises(ValueError, match=r"SELF_REGULATION\.ENABLED True in place of False"):
         plain.train()
 
 

@@ -4,12 +4,12 @@
     make study QUICK=1          # or python -m tools.study --quick: each part once, briefly, into output/study_quick
 
 Runs lie below `--output` in the layout of the scripts, for `tools.results` and `tools.predict` too. The page and its
-figures are then made from their `results.json` files alone. Runs that are finished are not run again.
+figures are then made from their `results.json` files alone. Runs that are finished are not run again. They go side by
+side where Ray is installed, as with `python -m tools.sweep`.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,14 +20,17 @@ from tools.common.safe_text import escaped
 
 
 def main() -> None:
+    from tools.sweep.engine import add_options
+
     parser = argument_parser("tools.study", __doc__)
     parser.add_argument("--quick", action="store_true", help="each part once, briefly")
     parser.add_argument("--output", type=Path, help="folder of the runs (default: output/study, or output/study_quick)")
     parser.add_argument("--page", type=Path, help="page to write (default: docs/study.md, or study.md in the output)")
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="folder of the data sets")
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds (default: 1 2 3, or 1)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    parser.add_argument("--workers", type=int, metavar="N", help="cores of this machine to use (default: all)")
     parser.add_argument("--page-only", action="store_true", help="run nothing, write the page of what is there")
+    add_options(parser)
     args = parser.parse_args()
     from tools.study.page import write_page
     from tools.study.plan import full, quick
@@ -42,9 +45,15 @@ def main() -> None:
     failures = []
     if not args.page_only:
         write_data_sets(plan.data_sets, args.data.absolute())
-        failures = run_all(plan.groups(), args.data.absolute(), args.workers)
+        try:
+            failures = run_all(plan.experiments(), output, args.data.absolute(), args)
+        except (OSError, ValueError) as error:
+            parser.exit(2, f"tools.study: {escaped(str(error))}\n")
+        except KeyboardInterrupt:
+            parser.exit(130, "tools.study: interrupted; the same command goes on\n")
     if failures:
-        parser.exit(1, "\n".join(["tools.study: these runs failed; those of the others are kept:", *failures, ""]))
+        told = [escaped(str(failure)) for failure in failures]
+        parser.exit(1, "\n".join(["tools.study: these runs failed; those of the others are kept:", *told, ""]))
 
     try:
         write_page(plan, page)

@@ -68,12 +68,16 @@ class Plan:
         return (*self.sets, *self.variants, CONFOUNDED)
 
     def groups(self) -> list[list[Experiment]]:
-        """All runs, in groups whose members go one after the other: seed by seed, the longest first."""
+        """All runs, in groups that do not need each other: seed by seed, the longest first."""
         groups = []
         for seed in self.seeds:
             groups += [[*self._on_all_classes(seed)], [*self._confounded(seed)]]
             groups += [[*self._base_to_new(dataset, seed)] for dataset in self.sets]
         return groups
+
+    def experiments(self) -> list[Experiment]:
+        """All runs, as in `groups`."""
+        return [experiment for group in self.groups() for experiment in group]
 
     def _on_all_classes(self, seed: int) -> Iterator[Experiment]:
         """Training on all classes of the source, and tests on the other sets and the source's variants."""

@@ -8,11 +8,12 @@ PROTOCOL is one of
     xd          train on all classes of --source, test on the other data sets
     dg          train on a data set (imagenet), test on its variants
     fewshot     train on all classes with 1, 2, 4, 8 and 16 images per class
+    open_set    train on base classes; test on them, on new ones and on other data sets (FAR) as unknown
 
 Runs are those of scripts/cdc/*.sh, with their folders and numbers, and their environment variables hold here (DATA,
-OUTPUT, CFG, TAG, PYTHON). First it is told which runs have finished, which will go on and which are new. Then those left
-are run, tests after their training, the longest first, and a table of all follows. A run that fails does not stop the
-others; it is told with its log, and the exit status is 1. After Ctrl-C the same command goes on.
+OUTPUT, CFG, TAG, PYTHON, CALIBRATED, FAR). First it is told which runs have finished, which will go on and which are
+new. Those left are run, tests after their training, the longest first, and a table of all follows. A run that fails
+does not stop the others; it is told with its log, and the exit status is 1. After Ctrl-C the same command goes on.
 
 Runs go side by side where Ray is installed (pip install -e '.[cluster]'), else one after the other. Several machines:
 docs/cluster.md.
@@ -30,7 +31,7 @@ from tools.common.commands import argument_parser
 from tools.common.pipes import ending_quietly
 from tools.common.safe_text import escaped
 
-NAMES = ("base2new", "xd", "dg", "fewshot")
+NAMES = ("base2new", "xd", "dg", "fewshot", "open_set")
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+")
 
 

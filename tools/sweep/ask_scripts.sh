@@ -4,7 +4,7 @@
 #     bash ask_scripts.sh CHECKOUT CLASSES SEED "TRAINER ..." "DATASET ..." [KEY VALUE ...]
 #
 # CLASSES is that of scripts/cdc/common.sh. DATASETs are those that are trained on. The environment variables of the
-# scripts hold. Prints a line each, in parts that are separated by tabs: data and output folder; the part of a folder's
+# scripts hold. Prints a line each, in parts that are separated by tabs: data and output folder; Python; the part of a folder's
 # name that KEY VALUE pairs or TAG are; images per class; the generated sets; and the config of each trainer on each set.
 # What is wrong with what was given is told as the scripts tell it.
 set -euo pipefail
@@ -30,8 +30,8 @@ CFG=${given:-$(default_config "$probe")}
 name=$CFG
 configure "$probe" "$seed" "$@" > /dev/null
 
-printf 'data\t%s\noutput\t%s\nsuffix\t%s\nshots\t%s\ngenerated\t%s\n' \
-    "$DATA" "$OUTPUT" "${RUN_CFG#"$name"}" "$SHOTS" "$GENERATED"
+printf 'data\t%s\noutput\t%s\npython\t%s\nsuffix\t%s\nshots\t%s\ngenerated\t%s\n' \
+    "$DATA" "$OUTPUT" "$PYTHON" "${RUN_CFG#"$name"}" "$SHOTS" "$GENERATED"
 for TRAINER in "${trainers[@]}"; do
     for dataset in "${datasets[@]}"; do
         printf 'config\t%s\t%s\t' "$TRAINER" "$dataset"

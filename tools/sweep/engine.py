@@ -21,36 +21,13 @@ from types import FrameType
 from typing import Protocol
 
 from tools.sweep.view import View
-from tools.sweep.work import Ending, Outcome, Task, perform
+from tools.sweep.work import Ending, Outcome, Run, perform
 
 LOGS = "sweep"  # folder of the logs of runs that are running or have failed, below the output folder
 INSTALL = "pip install -e '.[cluster]'"
 # A folder's owner on another machine is taken for dead after five minutes without a sign of life.
 IN_USE_TRIES = 16
 IN_USE_PAUSE = 30.0  # seconds
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run as the engine knows it.
-
-    Attributes:
-        name: for people; each run has another.
-        task: does it; is pickled where another process does.
-        log: what it prints, while it runs and where it fails.
-        needs: names of runs that must have finished before.
-        weight: the larger, the earlier, among those that can start.
-        seconds: that it will take; None if nothing tells.
-        watched: file whose end tells how far it is; the log if None.
-    """
-
-    name: str
-    task: Task
-    log: Path
-    needs: tuple[str, ...] = ()
-    weight: float = 0.0
-    seconds: float | None = None
-    watched: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -175,18 +152,23 @@ def carry_out(runs: Sequence[Run], engine: Engine, view: View) -> list[Failure]:
         KeyboardInterrupt: Ctrl-C or SIGTERM; all that was running has been ended and can go on later.
     """
     queue = _Queue(runs)
+    under_way: dict[str, Run] = {}
+    interrupted = False
     try:
         with _terminated_as_interrupted():
-            _carry_out(queue, engine, view)
+            _carry_out(queue, under_way, engine, view)
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
     finally:
         engine.stop()
+        for run in under_way.values() if interrupted else ():
+            view.stopped(run)
         view.close()
     return queue.failures
 
 
-def _carry_out(queue: _Queue, engine: Engine, view: View) -> None:
-    under_way: dict[str, Run] = {}
-
+def _carry_out(queue: _Queue, under_way: dict[str, Run], engine: Engine, view: View) -> None:
     def tick() -> None:
         view.update(under_way.values())
 

@@ -1,4 +1,7 @@
-"""Runs of `train.py` within this process, for programs that make hundreds: `tools.sweep.search` and `tools.study`."""
+"""Runs of `train.py` within a process that makes many, for `tools.sweep.search` and `tools.study`.
+
+To import PyTorch takes longer than a small run.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +25,9 @@ from yacs.config import CfgNode
 import train
 from tools.common.paths import ROOT
 from tools.results.runs import read_results
+from tools.sweep.engine import LOGS, Failure, Run, clear_logs
+from tools.sweep.sweep import do_runs
+from tools.sweep.work import perform
 
 # Settings that say where things lie, and change no result; a calibration adds figures of its own
 WHERE = ("DATASET.ROOT", "DATASET.IMAGES_OUTSIDE", "OUTPUT_DIR", "TEST.CALIBRATION", "TRAINER.CDC.FEATURE_BANK_DIR")
@@ -96,6 +102,70 @@ def execute(experiment: Experiment, data: Path) -> None:
     bars = io.StringIO()  # of progress, which nobody watches
     with (first / "log.txt").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(bars):
         _run(experiment, args, cfg)
+
+
+@dataclass(frozen=True)
+class ExperimentTask:
+    """An experiment as a task of the engine."""
+
+    experiment: Experiment
+    data: Path
+
+    def __call__(self, log: Path, tick: Callable[[], None]) -> None:
+        """Run it, with what it prints in its own folder; errors as of `execute`."""
+        execute(self.experiment, self.data)
+
+
+def runs_of(experiments: Sequence[Experiment], output: Path, data: Path) -> list[Run]:
+    """Experiments as runs of the engine, named by their folders; those that come first are run earlier.
+
+    Args:
+        output: folder below which all of them lie.
+        data: folder of the data sets.
+    """
+    names = {experiment.folder: experiment.folder.relative_to(output).as_posix() for experiment in experiments}
+    return [
+        Run(
+            name=names[experiment.folder],
+            task=ExperimentTask(experiment, data),
+            log=output / LOGS / f"{names[experiment.folder]}.log",
+            needs=(names[experiment.tested],) if experiment.tested in names else (),
+            weight=-number,
+            watched=experiment.folders[0] / "log.txt",
+        )
+        for number, experiment in enumerate(experiments)
+    ]
+
+
+def do_experiments(
+    experiments: Sequence[Experiment], output: Path, data: Path, options: argparse.Namespace, cpus: int | None = None
+) -> list[Failure]:
+    """Run experiments by the engine, each after the one that it tests.
+
+    Of those that have finished the settings are compared.
+
+    Args:
+        experiments, output, data: as of `runs_of`.
+        options: of `engine.add_options`.
+        cpus: of this machine that are used; None for all.
+
+    Returns:
+        What failed.
+
+    Raises:
+        ValueError, ConnectionError: as `engine.choose_engine`.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    experiments = list({experiment.folder: experiment for experiment in experiments}.values())
+    failures, left = [], []
+    for experiment, run in zip(experiments, runs_of(experiments, output, data)):
+        if not experiment.finished:
+            left.append(run)
+        elif error := perform(run.task, run.log).error:
+            failures.append(Failure(run, error))
+    failures += do_runs(left, options, cpus)
+    clear_logs(output)
+    return failures
 
 
 def _check_settings(experiment: Experiment, cfg: CfgNode) -> None:

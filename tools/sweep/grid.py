@@ -15,7 +15,6 @@ import compat  # noqa: F401  makes `import dassl` work
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
-from tqdm import tqdm
 
 import datasets  # noqa: F401  registers the readers
 from datasets.base import GENERATOR
@@ -25,7 +24,7 @@ from datasets.splits import Item, Split, save_split
 from tools.common.layout import trains_nothing
 from tools.common.paths import ROOT
 from tools.results.tables import harmonic_mean
-from tools.sweep.experiment import Experiment, execute
+from tools.sweep.experiment import Experiment, do_experiments
 
 PICTURES = 25  # a class to choose by
 FIRST = 1000  # their numbers begin far after those of the set's own pictures
@@ -65,20 +64,16 @@ def run_name(settings: dict[str, str]) -> str:
     return name if len(name) <= 200 else name[:159] + "," + hashlib.sha1(name.encode()).hexdigest()
 
 
-def run(trainer: str, config: str, dataset: str, seed: int, settings: dict[str, str], folder: Path, data: Path) -> dict:
-    """Train on pseudo-base and test pseudo-new classes, or read what such a run has left.
-
-    Returns:
-        The metrics of results.json of both halves, by "base" and "new".
-    """
+def experiments(
+    trainer: str, config: str, dataset: str, seed: int, settings: dict[str, str], folder: Path
+) -> tuple[Experiment, Experiment]:
+    """The run on pseudo-base classes, trained unless the trainer trains nothing, and its test on pseudo-new ones."""
     given = {"TRAIN.CHECKPOINT_FREQ": 0, **settings}
     base = Experiment(trainer, config, dataset, seed, "base", folder / "base", given)
     new = replace(base, classes="new", folder=folder / "new", tested=base.folder)
     if trains_nothing(trainer):
         base, new = (replace(half, train=False, tested=None) for half in (base, new))
-    for half in (base, new):
-        execute(half, data)
-    return {half.classes: half.metrics() for half in (base, new)}
+    return base, new
 
 
 def search(args: argparse.Namespace, command: str) -> None:
@@ -89,7 +84,7 @@ def search(args: argparse.Namespace, command: str) -> None:
         command: what is kept with the table as how it was made.
 
     Raises:
-        OSError, ValueError: as `make_pseudo_set` and `execute`.
+        OSError, ValueError: as `make_pseudo_set` and `choose_engine`, or runs failed.
     """
     keys = [key for key, *_ in args.vary]
     grid = [dict(zip(keys, values)) for values in itertools.product(*(values for _, *values in args.vary))]
@@ -98,14 +93,19 @@ def search(args: argparse.Namespace, command: str) -> None:
         make_pseudo_set(dataset, data)
 
     rows = []
-    runs = list(itertools.product(grid, args.dataset, args.seeds))
-    accuracies: dict[int, list[tuple[float, float]]] = {}
-    for settings, dataset, seed in tqdm(runs):
+    trials: list[tuple[int, tuple[Experiment, Experiment]]] = []
+    for (number, settings), dataset, seed in itertools.product(enumerate(grid), args.dataset, args.seeds):
         given = {**dict(args.set), **settings}
         folder = args.output / args.trainer / args.config / run_name(given) / dataset / f"seed{seed}"
-        metrics = run(args.trainer, args.config, dataset, seed, given, folder, data)
-        pair = (metrics["base"]["accuracy"], metrics["new"]["accuracy"])
-        accuracies.setdefault(grid.index(settings), []).append(pair)
+        trials.append((number, experiments(args.trainer, args.config, dataset, seed, given, folder)))
+    halves = [half for _, pair in trials for half in pair]
+    failures = do_experiments(halves, args.output, data, args)
+    if failures:
+        raise ValueError("\n  ".join(["these runs failed:", *map(str, failures)]))
+    accuracies: dict[int, list[tuple[float, float]]] = {}
+    for number, (base_half, new_half) in trials:
+        pair = (base_half.metrics()["accuracy"], new_half.metrics()["accuracy"])
+        accuracies.setdefault(number, []).append(pair)
     for number, pairs in accuracies.items():
         base, new = (mean(half) for half in zip(*pairs))
         rows.append([*grid[number].values(), base, new, harmonic_mean(base, new)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -15,8 +16,7 @@ from ray.exceptions import RayError, TaskCancelledError
 
 from tools.common.paths import ROOT
 from tools.common.safe_text import escaped, last_line
-from tools.sweep.engine import Run
-from tools.sweep.work import LONGEST, Ending, Outcome
+from tools.sweep.work import LONGEST, Ending, Outcome, Run
 
 RETRIES = 5  # of a run whose worker or node has died
 OBJECTS = 80 * 2**20  # bytes of the object store here, in which a run leaves nothing
@@ -58,7 +58,11 @@ class RayEngine:
     ) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if address:
-            ray.init(address=address, **quiet)
+            _check_address(address)
+            try:
+                ray.init(address=address, **quiet)
+            except ConnectionError as error:
+                raise ConnectionError(f"{error}; if the cluster has a token, RAY_AUTH_MODE must be token") from error
         else:
             options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECTS}
             ray.init(address="local", num_cpus=cpus, **options, **quiet)
@@ -112,6 +116,16 @@ class RayEngine:
         finally:
             self._runs.clear()
             ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raise ConnectionError at once where nothing answers, for which Ray waits minutes."""
+    host, separator, port = address.rpartition(":")
+    if separator and port.isdigit() and "://" not in address:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except OSError as error:
+            raise ConnectionError(f"there is no Ray cluster at {address}: {error}") from error
 
 
 def _outcome(reference: Any) -> Outcome:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tools.common.layout import Place, config_folder, trains_nothing
 from tools.common.paths import ROOT
@@ -22,6 +24,8 @@ from tools.results.tables import shots_name
 SETS = ("imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft")
 SETS += ("sun397", "dtd", "eurosat", "ucf101")  # of the papers
 SHOTS = (1, 2, 4, 8, 16)  # of few-shot curves
+FAR = ("dtd", "eurosat", "oxford_flowers")  # of open_set_test.sh
+FAR_GENERATED = ("digits", "symbols", "textures")
 SCRIPTS = ROOT / "scripts" / "cdc"
 ASK = Path(__file__).with_name("ask_scripts.sh")
 
@@ -36,6 +40,8 @@ class Step:
         place: where the run lies.
         config: of the trainer, without what settings add to its name.
         trained: the place of the training that it tests; None if it trains, or tests what trains nothing.
+        calibrated: the place whose calibration it takes, where CALIBRATED asks for one.
+        far: in "open_set", the data sets whose results it must have.
         variables: environment variables of this step alone.
     """
 
@@ -44,6 +50,8 @@ class Step:
     place: Place
     config: str
     trained: Place | None = None
+    calibrated: Place | None = None
+    far: tuple[str, ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -69,6 +77,7 @@ class Answers:
 
     Attributes:
         data, output: folders.
+        python: the interpreter, where one was given; else empty, and it is that of whoever does a run.
         suffix: what settings add to a config in the name of a folder.
         shots: training images per class.
         generated: data sets that this project writes itself.
@@ -77,6 +86,7 @@ class Answers:
 
     data: Path
     output: Path
+    python: str
     suffix: str
     shots: int
     generated: frozenset[str]
@@ -106,7 +116,7 @@ class Wanted:
     environment: Mapping[str, str] | None = None
 
 
-def plan(protocol: str, wanted: Wanted) -> tuple[list[Step], Answers]:
+def plan_steps(protocol: str, wanted: Wanted) -> tuple[list[Step], Answers]:
     """The runs of a protocol, each once and trainings before their tests, and what the scripts say of them.
 
     Raises:
@@ -171,29 +181,39 @@ class _Cell:
     def usual_source(self, dataset: str) -> str:
         return "shapes" if dataset in self.answers.generated else "imagenet"
 
-    def step(self, script: str, kind: str, trained: Place | None = None, **variables: str) -> Step:
+    def own(self, kind: str) -> Place:
+        """A place of the cell's own data set."""
+        return self.place(kind, self.dataset, self.dataset)
+
+    def step(self, script: str, kind: str, trained: Place | None = None, **options: Any) -> Step:
         """A step on the cell's own data set."""
-        place = self.place(kind, self.dataset, self.dataset)
-        return Step(script, self.dataset, place, self.config(self.dataset), trained, tuple(variables.items()))
+        return Step(script, self.dataset, self.own(kind), self.config(self.dataset), trained, **options)
+
+    def calibrated(self, place: Place) -> Place | None:
+        """The place whose calibration is taken, if any is wanted."""
+        return place if (self.wanted.environment or {}).get("CALIBRATED") else None
 
     def training(self, source: str) -> Step:
         return Step("xd_train.sh", source, self.place("all", source, source), self.config(source))
 
     def evaluation(self, dataset: str, source: str) -> Step:
-        other = "" if source == self.usual_source(dataset) or not self.trains else source  # as the scripts mark it
-        place = self.place("evaluation", dataset, source, other)
         trained = self.training(source).place if self.trains else None
-        return Step("xd_test.sh", dataset, place, self.config(source), trained, (("SOURCE", source),))
+        other = "" if trained is None or source == self.usual_source(dataset) else source
+        place = self.place("evaluation", dataset, source, other)
+        calibrated = self.calibrated(trained or self.place("evaluation", source, source))
+        variables = (("SOURCE", source),)
+        return Step("xd_test.sh", dataset, place, self.config(source), trained, calibrated, variables=variables)
 
 
 def _base_to_new(cell: _Cell) -> Iterator[Step]:
-    if not cell.trains:
-        for half in ("base", "new"):
-            yield cell.step("base2new_test.sh", f"test_{half}", SUB=half)
-        return
-    training = cell.step("base2new_train.sh", "train_base")
-    yield training
-    yield cell.step("base2new_test.sh", "test_new", training.place, SUB="new")
+    trained = cell.own("train_base") if cell.trains else None
+    if trained:
+        yield cell.step("base2new_train.sh", "train_base")
+    calibrated = cell.calibrated(trained or cell.own("test_base"))
+    for half in ("base", "new"):
+        if half == "new" or not trained or calibrated:
+            variables = (("SUB", half),)
+            yield cell.step("base2new_test.sh", f"test_{half}", trained, calibrated=calibrated, variables=variables)
 
 
 def _cross_data_set(cell: _Cell) -> Iterator[Step]:
@@ -215,6 +235,21 @@ def _few_shot(cell: _Cell) -> Iterator[Step]:
         yield cell.step("fewshot.sh", "all")
     else:  # its results do not depend on the shots
         yield replace(cell, shots=max(cell.wanted.shots)).evaluation(cell.dataset, cell.usual_source(cell.dataset))
+
+
+def _open_set(cell: _Cell) -> Iterator[Step]:
+    trained = cell.own("train_base") if cell.trains else None
+    if trained:
+        yield cell.step("base2new_train.sh", "train_base")
+    generated, given = cell.answers.generated, (cell.wanted.environment or {}).get("FAR")
+    if given is None:
+        usual = FAR_GENERATED if cell.dataset in generated else FAR
+        far = [name for name in usual if name in generated or (cell.answers.data / name).is_dir()]
+        far = [name for name in far if name != cell.dataset]
+    else:
+        far = given.split()
+    variables = (("FAR", " ".join(far)),)
+    yield cell.step("open_set_test.sh", "open_set", trained, far=tuple(far), variables=variables)
 
 
 @dataclass(frozen=True)
@@ -252,6 +287,7 @@ PROTOCOLS = {
     "xd": Protocol("all", _cross_data_set, _sources, SETS[1:]),
     "dg": Protocol("all", _domain_generalisation, _own, SETS[:1]),
     "fewshot": Protocol("few", _few_shot, _all_of_them, shots=SHOTS),
+    "open_set": Protocol("half", _open_set, _own),
 }
 
 
@@ -259,7 +295,9 @@ def command_of(step: Step, wanted: Wanted, answers: Answers) -> tuple[tuple[str,
     """The script's call: arguments, and the environment variables that it depends on."""
     place = step.place
     environment = {
-        **{name: value for name, value in (wanted.environment or {}).items() if name in ("PYTHON", "TAG")},
+        **{name: value for name, value in (wanted.environment or {}).items() if name == "TAG"},
+        **({"PYTHON": answers.python} if answers.python else {}),
+        **({"CALIBRATED": "1"} if step.calibrated else {}),
         "DATA": str(answers.data),
         "OUTPUT": str(answers.output),
         "SHOTS": str(place.shots),
@@ -292,10 +330,10 @@ def _ask(classes: str, wanted: Wanted, trained_on: Iterable[str]) -> Answers:
     """
     trainers = dict.fromkeys(name.partition("/")[0] for name in wanted.trainers)
     datasets = dict.fromkeys(trained_on)
-    environment = dict(os.environ if wanted.environment is None else wanted.environment)
-    dropped = {"LOADEP", "SUB", "TRAINER", "SHOTS", "SOURCE", "ASK", *SCRIPT_VARIABLES} - {"CFG", "TAG"}
-    environment = {name: value for name, value in environment.items() if name not in dropped}
-    environment["SHOTS"] = str(wanted.shots[0])
+    given = os.environ if wanted.environment is None else wanted.environment
+    dropped = {*SCRIPT_VARIABLES, "ASK", "SOURCE"} - {"CFG", "TAG"}
+    environment = {name: value for name, value in given.items() if name not in dropped}
+    environment.update(SHOTS=str(wanted.shots[0]), PYTHON=given.get("PYTHON") or sys.executable)
     arguments = [str(ROOT), classes, str(wanted.seeds[0]), " ".join(trainers), " ".join(datasets), *wanted.settings]
     done = subprocess.run(["bash", str(ASK), *arguments], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -306,6 +344,7 @@ def _ask(classes: str, wanted: Wanted, trained_on: Iterable[str]) -> Answers:
     return Answers(
         data=Path(single["data"]),
         output=Path(single["output"]),
+        python=single["python"] if given.get("PYTHON") else "",
         suffix=single["suffix"],
         shots=int(single["shots"]),
         generated=frozenset(single["generated"].split()),

@@ -38,7 +38,8 @@ class Trained:
 def look(steps: Iterable[Step], output: Path) -> dict[Path, str]:
     """Each run's state by its folder below the output folder, by the rules of the scripts.
 
-    A test is out of date, and so new, where its model is newer than its results.
+    A test is out of date, and so new, where its model or its calibration is newer than its results, or where one of the
+    far data sets of an open set is missing.
     """
 
     @functools.cache
@@ -52,10 +53,30 @@ def look(steps: Iterable[Step], output: Path) -> dict[Path, str]:
             found = trained(step.place)
             states[folder] = FINISHED if found.finished else GOES_ON if found.epoch else NEW
         else:
-            changed = _changed(output / folder / "results.json")
             model = trained(step.trained) if step.trained else Trained(True)
-            states[folder] = FINISHED if changed is not None and model.finished and model.changed <= changed else NEW
+            tested = model.finished and _tested(step, output, model.changed)
+            states[folder] = FINISHED if tested else NEW
     return states
+
+
+def _tested(step: Step, output: Path, model: int) -> bool:
+    """Whether a test's results are there and up to date.
+
+    Args:
+        model: when the tested model was written.
+    """
+    path = output / step.place.folder / "results.json"
+    changed = _changed(path)
+    if changed is None or model > changed:
+        return False
+    wanted = [f'"{name}/images"' for name in step.far]
+    if step.calibrated:
+        calibration = _changed(output / step.calibrated.folder / "calibration.json")
+        if calibration is None or calibration > changed:
+            return False
+        wanted.append('"ece_calibrated"')
+    text = path.read_text(encoding="utf-8", errors="replace") if wanted else ""
+    return all(words in text for words in wanted)
 
 
 def _changed(path: Path) -> int | None:

@@ -3,18 +3,68 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from tools.common.paths import ROOT
 from tools.common.safe_text import escaped
 from tools.results import text_table
 from tools.sweep.engine import INSTALL, LOGS, Failure, OneByOne, Run, carry_out, choose_engine, clear_logs
-from tools.sweep.protocols import PROTOCOLS, Answers, Step, Wanted, command_of, plan
+from tools.sweep.protocols import PROTOCOLS, Answers, Step, Wanted, command_of, plan_steps
 from tools.sweep.state import FINISHED, GOES_ON, NEW, expected, look, weights
 from tools.sweep.view import duration, view_of
 from tools.sweep.work import Command
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a protocol, and what is known of them.
+
+    Attributes:
+        protocol: a key of `PROTOCOLS`.
+        wanted: what was asked for.
+        steps: all runs.
+        answers: what the scripts say of them.
+        states: of each run, by its folder below the output folder.
+        seconds: that each run may take that is left, likewise; None where nothing tells.
+    """
+
+    protocol: str
+    wanted: Wanted
+    steps: Sequence[Step]
+    answers: Answers
+    states: Mapping[Path, str]
+    seconds: Mapping[Path, float | None]
+
+    def runs(self) -> list[Run]:
+        """Those that are left, for the engine."""
+        output = self.answers.output
+        left = [step for step in self.steps if self.states[step.place.folder] != FINISHED]
+        names = {step.place.folder: step.name for step in left}
+        heavy = weights(left, self.seconds)
+        runs = []
+        for step in left:
+            folder = step.place.folder
+            log = output / LOGS / folder.parent / f"{folder.name}.log"
+            needs = (names[step.trained.folder],) if step.trained and step.trained.folder in names else ()
+            task = Command(*command_of(step, self.wanted, self.answers))
+            runs.append(Run(step.name, task, log, needs, heavy[folder], self.seconds[folder]))
+        return runs
+
+
+def make_plan(protocol: str, wanted: Wanted) -> Plan:
+    """Plan a protocol's runs, and look which of them have finished.
+
+    Raises:
+        ValueError: as `plan_steps`.
+    """
+    steps, answers = plan_steps(protocol, wanted)
+    states = look(steps, answers.output)
+    return Plan(protocol, wanted, steps, answers, states, expected(steps, states, answers.output))
 
 
 def sweep(args: argparse.Namespace, settings: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -33,122 +83,131 @@ def sweep(args: argparse.Namespace, settings: Sequence[str], environment: Mappin
         KeyboardInterrupt: Ctrl-C.
     """
     kind = PROTOCOLS[args.protocol]
-    usual = kind.shots
-    if environment.get("SHOTS"):
-        usual = tuple(_number(text) for text in environment["SHOTS"].split())
+    given = environment.get("SHOTS", "").split()
     wanted = Wanted(
         trainers=args.trainers,
         datasets=args.datasets or kind.datasets,
         seeds=args.seeds,
-        shots=args.shots or usual,
+        shots=args.shots or (_numbers(given) if given else kind.shots),
         settings=settings,
         source=args.source,
         environment=environment,
     )
-    steps, answers = plan(args.protocol, wanted)
-    states = look(steps, answers.output)
-    seconds = expected(steps, states, answers.output)
-    for line in (*say_states(steps, states), say_time(seconds)):
+    plan = make_plan(args.protocol, wanted)
+    for line in (*say_states(plan), say_time(plan.seconds.values())):
         print(escaped(line), flush=True)
     if args.dry_run:
         return 0
-    runs = runs_of(steps, states, seconds, wanted, answers)
-    failures = do_all(runs, args) if runs else []
-    clear_logs(answers.output)
-    print(table(args.protocol, steps, answers))
+    failures = do_plan(plan, args)
+    print(table(plan))
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def do_all(runs: Sequence[Run], args: argparse.Namespace, cpus: int | None = None) -> list[Failure]:
-    """Do runs where the options of `engine.add_options` say.
+def do_plan(plan: Plan, args: argparse.Namespace) -> list[Failure]:
+    """Do what is left of a plan; arguments and errors as of `do_runs` and `check_data`."""
+    check_data(plan)
+    failures = do_runs(plan.runs(), args)
+    clear_logs(plan.answers.output)
+    return failures
+
+
+def check_data(plan: Plan) -> None:
+    """Look quickly whether the public data sets are there that runs are left of.
+
+    Raises:
+        ValueError: not all of them; which files are missing is told on stderr.
+    """
+    left = {step.dataset for step in plan.steps if plan.states[step.place.folder] != FINISHED}
+    public = sorted(left - plan.answers.generated - {"folder"})
+    if public:
+        python = plan.answers.python or sys.executable
+        command = [python, "-m", "tools.datasets", "check", "--quick", "--root", str(plan.answers.data), *public]
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        if done.returncode:
+            print(done.stdout, end="", file=sys.stderr)
+            raise ValueError("set DATA to the folder of the data sets, or --datasets to those that are there")
+
+
+def do_runs(runs: Sequence[Run], args: argparse.Namespace, cpus: int | None = None) -> list[Failure]:
+    """Do runs where the options of `engine.add_options` say, with a view of them on stderr.
 
     Args:
+        args: of the command line.
         cpus: of this machine that are used; None for all.
+
+    Returns:
+        What failed.
+
+    Raises:
+        ValueError, ConnectionError: as `choose_engine`.
+        KeyboardInterrupt: Ctrl-C.
     """
+    if not runs:
+        return []
     engine = choose_engine(len(runs), args.address, args.gpus_per_run, args.cpus_per_run, args.one_by_one, cpus)
     if isinstance(engine, OneByOne) and len(runs) > 1 and not args.one_by_one:
         print(f"Ray is not installed, so the runs go one after the other: {INSTALL}", file=sys.stderr)
     return carry_out(runs, engine, view_of(runs))
 
 
-def table(protocol: str, steps: Iterable[Step], answers: Answers) -> str:
+def table(plan: Plan) -> str:
     """The table of a plan's runs, or why there is none."""
-    places = [step.place for step in steps]
-    sources = {step.trained.dataset for step in steps if step.trained and step.place.kind == "evaluation"}
+    places = [step.place for step in plan.steps]
+    sources = {step.trained.dataset for step in plan.steps if step.trained and step.place.kind == "evaluation"}
     try:
         return text_table(
-            answers.output,
-            protocol,
+            plan.answers.output,
+            plan.protocol,
             datasets=sorted({place.dataset for place in places}),
             trainers=sorted({place.trainer for place in places}),
             configs=sorted({place.config for place in places}),
             shots=sorted({place.shots for place in places}),
             seeds=sorted({place.seed for place in places}),
-            **({"source": sources.pop()} if len(sources) == 1 else {}),
+            source=sources.pop() if len(sources) == 1 else "",
         )
     except (ValueError, FileNotFoundError) as error:
         return f"there is no table: {escaped(str(error))}"
 
 
-def _number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"SHOTS must be whole numbers from 1 on, or -1 for all, got {text!r}") from None
-
-
-def say_states(steps: Iterable[Step], states: Mapping[Path, str]) -> list[str]:
+def say_states(plan: Plan) -> list[str]:
     """Which runs have finished, will go on and are new, a line for each trainer, config and data set."""
-    found: dict[str, dict[tuple[str, str, str], dict[str, list[int]]]] = {
+    found: dict[str, dict[tuple[str, str, str], dict[str, list[str]]]] = {
         state: defaultdict(lambda: defaultdict(list)) for state in (FINISHED, GOES_ON, NEW)
     }
-    counts: dict[str, int] = defaultdict(int)
-    for step in steps:
-        place, state = step.place, states[step.place.folder]
-        found[state][place.trainer, place.config, place.dataset][step.part].append(place.seed)
+    counts = dict.fromkeys(found, 0)
+    for step in plan.steps:
+        place, state = step.place, plan.states[step.place.folder]
+        found[state][place.trainer, place.config, place.dataset][step.part].append(str(place.seed))
         counts[state] += 1
-    numbers = ", ".join(
-        f"{counts[state]} {words}"
-        for state, words in ((FINISHED, "have finished"), (GOES_ON, "will go on"), (NEW, "are new"))
-    )
-    lines = [f"{sum(counts.values())} runs: {numbers}"]
+    lines = [
+        f"{len(plan.steps)} runs: {counts[FINISHED]} have finished, {counts[GOES_ON]} will go on, {counts[NEW]} are new"
+    ]
     for state, cells in found.items():
         for (trainer, config, dataset), parts in cells.items():
-            runs = "; ".join(f"{part} seed {' '.join(map(str, seeds))}" for part, seeds in parts.items())
+            runs = "; ".join(f"{part} of seed {' '.join(seeds)}" for part, seeds in parts.items())
             lines.append(f"{state}: {trainer}/{config} {dataset}: {runs}")
     return lines
 
 
-def say_time(seconds: Mapping[Path, float | None]) -> str:
+def say_time(seconds: Iterable[float | None]) -> str:
     """How long what is left may take, one after the other."""
-    known = [value for value in seconds.values() if value is not None]
+    seconds = list(seconds)
+    known = [value for value in seconds if value is not None]
     unknown = len(seconds) - len(known)
     if not seconds:
         return "nothing is left to run"
     if not known:
         return "no run of these kinds has finished yet, so nothing tells how long they will take"
     rest = f"; nothing tells of {unknown} further runs" if unknown else ""
-    return f"about {duration(sum(known))} of runs, one after the other, as finished runs took{rest}"
+    return f"left: about {duration(sum(known))} of training and tests, as finished runs took{rest}"
 
 
-def runs_of(
-    steps: Iterable[Step],
-    states: Mapping[Path, str],
-    seconds: Mapping[Path, float | None],
-    wanted: Wanted,
-    answers: Answers,
-) -> list[Run]:
-    """What is left of a plan, for the engine."""
-    steps = [step for step in steps if states[step.place.folder] != FINISHED]
-    names = {step.place.folder: step.name for step in steps}
-    heavy = weights(steps, seconds)
-    runs = []
-    for step in steps:
-        folder = step.place.folder
-        log = answers.output / LOGS / folder.parent / f"{folder.name}.log"
-        needs = (names[step.trained.folder],) if step.trained and step.trained.folder in names else ()
-        task = Command(*command_of(step, wanted, answers))
-        runs.append(Run(step.name, task, log, needs, heavy[folder], seconds[folder]))
-    return runs
+def _numbers(given: Iterable[str]) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, given))
+    except ValueError:
+        raise ValueError(f"SHOTS must be whole numbers from 1 on, or -1 for all, got {' '.join(given)!r}") from None

@@ -2,11 +2,11 @@
 
     python -m tools.sweep.trial [--output FOLDER] [--data FOLDER]
 
-It runs a small base-to-new sweep on the embedded digits one by one, and then again on a Ray cluster of two nodes. There
-one worker is killed, one node, and the sweep's own process, each in the middle of a training; a node is added in the
-place of the dead one, and the sweep is started again. Meanwhile it looks ten times a second which programs run: no folder
-may have two at once. In the end all figures, predictions and trained parameters must be those of the first time. Needs
-Linux and Ray; takes some ten minutes on two cores.
+It runs a small base-to-new sweep on the embedded digits one by one, and then again on a Ray cluster of two nodes.
+There a worker, a node and the sweep's own process are killed, each in the middle of a training. A node is added in the
+place of the dead one, and the sweep is started again. Meanwhile it looks ten times a second which programs run: no
+folder may have two at once. In the end all figures, predictions and trained parameters must be those of the first
+time. Needs Linux and Ray; takes some five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,21 @@ from tools.sweep.view import duration, progress_of
 from tools.sweep.work import tail
 
 PROGRAM = "train.py"
-SWEEP = ["base2new", "--trainers", "CDC/tiny_text", "CoOp", "--datasets", "digits", "--seeds", "1", "2"]
-SETTINGS = ["OPTIM.MAX_EPOCH", "25", "TRAIN.CHECKPOINT_FREQ", "1"]
+PARENT, SESSION = 1, 3  # places in /proc/<number>/stat after the name
+SWEEP = ["base2new", "--trainers", "CDC/tiny_text", "CoOp", "--datasets", "digits", "--seeds", "1"]
+SETTINGS = ["OPTIM.MAX_EPOCH", "40", "TRAIN.CHECKPOINT_FREQ", "1"]
 PATIENCE = 900.0  # seconds until something must have happened
 
 
 class Watch:
-    """Looks which runs are under way below an output folder.
+    """Looks which programs write below an output folder.
+
+    A program is a session of processes: a script, its `train.py`, and what that starts to read images. It writes to a
+    run from when it has opened the run's log, which it does once it owns the folder.
 
     Attributes:
         twice: folders that two programs had at once.
-        seen: how often each folder was seen, by the process that ran it.
+        seen: the programs that have written to each folder.
     """
 
     def __init__(self, output: Path) -> None:
@@ -57,27 +62,34 @@ class Watch:
 
     def _look(self) -> None:
         while not self._ended.wait(0.1):
-            found: dict[str, list[int]] = defaultdict(list)
+            found: dict[str, set[int]] = defaultdict(set)
             for process, folder in programs(self.output):
-                found[folder].append(process)
-                self.seen[folder].add(process)
-            self.twice |= {folder for folder, processes in found.items() if len(processes) > 1}
+                if f"{folder}/log.txt" in _open_files(process):
+                    found[folder].add(_field(process, SESSION))
+            for folder, sessions in found.items():
+                self.seen[folder] |= sessions
+                if len(sessions) > 1:
+                    self.twice.add(folder)
 
 
 def programs(output: Path) -> list[tuple[int, str]]:
-    """The number of each `train.py` that writes below an output folder, and its run's folder."""
+    """The number of each process of a `train.py` that writes below an output folder, and its run's folder."""
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            except OSError:
-                continue
-            if PROGRAM in arguments and "--output-dir" in arguments:
-                folder = arguments[arguments.index("--output-dir") + 1]
-                # Its own workers, which read images, have its command line
-                if folder.startswith(f"{output}/") and PROGRAM not in _arguments(_parent(int(entry.name))):
-                    found.append((int(entry.name), folder))
+        arguments = _arguments(int(entry.name)) if entry.name.isdigit() else []
+        if PROGRAM in arguments and "--output-dir" in arguments:
+            folder = arguments[arguments.index("--output-dir") + 1]
+            if folder.startswith(f"{output}/"):
+                found.append((int(entry.name), folder))
+    return found
+
+
+def _open_files(process: int) -> set[str]:
+    found = set()
+    with suppress(OSError):
+        for link in Path(f"/proc/{process}/fd").iterdir():
+            with suppress(OSError):  # closed since
+                found.add(os.readlink(link))
     return found
 
 
@@ -88,9 +100,10 @@ def _arguments(process: int) -> list[str]:
         return []
 
 
-def _parent(process: int) -> int:
+def _field(process: int, number: int) -> int:
+    """A number in what Linux says of a process; 0 if it has ended."""
     try:
-        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[number])
     except OSError:
         return 0
 
@@ -98,7 +111,7 @@ def _parent(process: int) -> int:
 def _ancestors(process: int) -> list[int]:
     found = []
     while process > 1:
-        process = _parent(process)
+        process = _field(process, PARENT)
         found.append(process)
     return found
 
@@ -145,7 +158,7 @@ class Trial:
         """A training that has done a part of its epochs, and its process; of a node, if its raylet is given."""
         for process, folder in programs(self.output):
             share = progress_of(tail(Path(folder, "log.txt")))
-            if share and 0.1 < share < 0.8 and (raylet is None or raylet in _ancestors(process)):
+            if share and 0.1 < share < 0.5 and (raylet is None or raylet in _ancestors(process)):
                 return process, folder
         return None
 

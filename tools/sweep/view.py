@@ -9,15 +9,12 @@ import time
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from tqdm import tqdm
 
 from tools.common.safe_text import escaped
-from tools.sweep.work import tail
-
-if TYPE_CHECKING:
-    from tools.sweep.engine import Run
+from tools.sweep.work import Run, tail
 
 EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\]")
 LOOKS = 2.0  # seconds between two looks at the logs of runs
@@ -30,7 +27,7 @@ def progress_of(text: str) -> float | None:
     if not found:
         return None
     epoch, epochs, batch, batches = map(int, found[-1])
-    return (epoch - 1 + batch / max(batches, 1)) / max(epochs, 1)
+    return max(epoch - 1 + batch / max(batches, 1), 0.0) / max(epochs, 1)
 
 
 def duration(seconds: float) -> str:
@@ -43,7 +40,10 @@ class Forecast:
 
     def __init__(self, runs: Iterable[Run]) -> None:
         self._left = {run.name: run.seconds for run in runs}
-        self._ended: list[tuple[float | None, float]] = []  # expected and true seconds
+        expected = [seconds for seconds in self._left.values() if seconds is not None]
+        self._known, self._expected = len(expected), sum(expected)  # of those left: how many are known, and their sum
+        self._guessed = self._took = 0.0  # of those that have finished and were known: expected and true seconds
+        self._all_took, self._finished = 0.0, 0
         self._most = 1  # runs at once
 
     def running(self, number: int) -> None:
@@ -53,21 +53,28 @@ class Forecast:
     def ended(self, run: Run, seconds: float | None) -> None:
         """Note that a run has ended, with the seconds it took if it has finished."""
         expected = self._left.pop(run.name, None)
+        if expected is not None:
+            self._known -= 1
+            self._expected -= expected
         if seconds is not None:
-            self._ended.append((expected, seconds))
+            self._all_took += seconds
+            self._finished += 1
+            if expected:
+                self._guessed += expected
+                self._took += seconds
 
     @property
     def seconds(self) -> float | None:
         """That are left; None if nothing tells."""
-        pairs = [(expected, seconds) for expected, seconds in self._ended if expected]
-        factor = sum(true for _, true in pairs) / sum(guess for guess, _ in pairs) if pairs else 1.0
-        known = [guess * factor for guess in self._left.values() if guess is not None]
-        if len(known) < len(self._left):
-            means = known or [true for _, true in self._ended]
-            if not means:
-                return None
-            known += [sum(means) / len(means)] * (len(self._left) - len(known))
-        return sum(known) / self._most
+        known = self._expected * (self._took / self._guessed if self._guessed else 1.0)
+        unknown = len(self._left) - self._known
+        if unknown and self._known:
+            known += unknown * known / self._known
+        elif unknown and self._finished:
+            known += unknown * self._all_took / self._finished
+        elif unknown:
+            return None
+        return max(known, 0.0) / self._most
 
 
 class Watched:
@@ -155,6 +162,12 @@ class View:
         """Tell that a run has failed, or will not run."""
         self._end(run, None)
         self.tell(f"[{self.ended}/{self.total}] failed {line}")
+
+    def stopped(self, run: Run) -> None:
+        """Tell how far a run came that was interrupted, if it says so."""
+        said = [line.strip() for line in tail(run.log).splitlines()[1:] if line.strip()]
+        if said:
+            self.tell(f"stopped {run.name}: {escaped(said[-1])}")
 
     def close(self) -> None:
         """Nothing is shown any more."""

@@ -24,7 +24,7 @@ from tools.common.scripts import SCRIPT_VARIABLES
 OTHER_VARIABLES = (*SCRIPT_VARIABLES, "ASK", "SOURCE")
 TAIL = 8192  # bytes at the end of a log in which its last lines stand
 LONGEST = 300  # characters of an error
-STEPS_TO_END = ((signal.SIGINT, 20.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))  # and seconds to wait after each
+GRACE = 30.0  # seconds that a program has to end when it is told to
 
 OUT_OF_MEMORY = re.compile(
     r"(CUDA|HIP|MPS)( backend)?( error:)? out of memory|OutOfMemoryError|CU(BLAS|DNN)_STATUS_ALLOC_FAILED",
@@ -32,18 +32,20 @@ OUT_OF_MEMORY = re.compile(
 )
 IN_USE = re.compile(r" is in use by ")  # as trainers.modules.ownership tells it
 
-# Ends a group of processes, whose number it reads, if the program that writes to it goes away before it says more.
+# Ends a group of processes, whose number it reads, if the program that writes to it goes away before it says more. It
+# is no child of that program, as Ray kills the children of a worker that it ends, and they alone.
 _GUARD = """
-read -r group || exit 0
-read -r _ && exit 0
-for signal in INT TERM KILL; do
-    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-        kill -"$signal" -- "-$group" 2> /dev/null || exit 0
-        signal=0
+(
+    read -r group || exit 0
+    read -r _ && exit 0
+    kill -TERM -- "-$group" 2> /dev/null
+    for ((i = 0; i < 2 * GRACE; i++)); do
+        kill -0 -- "-$group" 2> /dev/null || exit 0
         sleep 0.5
     done
-done
-"""
+    kill -KILL -- "-$group"
+) <&0 &
+""".replace("GRACE", f"{GRACE:.0f}")
 
 
 class Ending(Enum):
@@ -78,6 +80,29 @@ Task = Callable[[Path, Callable[[], None]], None]  # is given its log, and what 
 
 
 @dataclass(frozen=True)
+class Run:
+    """One run as the engine knows it.
+
+    Attributes:
+        name: for people; each run has another.
+        task: does it; is pickled where another process does.
+        log: what it prints, while it runs and where it fails.
+        needs: names of runs that must have finished before.
+        weight: the larger, the earlier, among those that can start.
+        seconds: that it will take; None if nothing tells.
+        watched: file whose end tells how far it is; the log if None.
+    """
+
+    name: str
+    task: Task
+    log: Path
+    needs: tuple[str, ...] = ()
+    weight: float = 0.0
+    seconds: float | None = None
+    watched: Path | None = None
+
+
+@dataclass(frozen=True)
 class Command:
     """A program as a task. Whatever ends the process that runs it ends the program and all that it has started.
 
@@ -99,16 +124,15 @@ class Command:
         kept = {name: value for name, value in os.environ.items() if name not in OTHER_VARIABLES}
         environment = {**kept, "PYTHON": sys.executable, **self.environment}
         with log.open("ab") as output, _guard() as guard:
-            with _interruptible():
-                process = subprocess.Popen(
-                    self.arguments,
-                    cwd=ROOT,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
+            process = subprocess.Popen(
+                self.arguments,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
             guard(process.pid)
             try:
                 while _still_running(process, 1.0):
@@ -162,18 +186,13 @@ def tail(path: Path) -> str:
 
 
 def end_group(process: subprocess.Popen) -> None:
-    """End a program that leads a group of processes, and all of the group: Ctrl-C, then what cannot be put off.
-
-    Returns at once where it has ended by itself, but for what it has left running, which is killed.
-    """
-    for number, seconds in STEPS_TO_END:
-        if process.poll() is not None:
-            break
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        _still_running(process, seconds)
+    """End a program that leads a group of processes, by SIGTERM, and kill what is left of the group then."""
+    if process.poll() is None:
+        process.terminate()
+        _still_running(process, GRACE)
     with suppress(ProcessLookupError, PermissionError):  # macOS has the latter of groups that have ended
         os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _still_running(process: subprocess.Popen, seconds: float) -> bool:
@@ -186,38 +205,26 @@ def _still_running(process: subprocess.Popen, seconds: float) -> bool:
 
 @contextmanager
 def _guard() -> Iterator[Callable[[int], None]]:
-    """A process of its own that ends a group of processes when this process is killed; gives what names the group."""
+    """A process that ends a group of processes when this process is killed; gives what names the group."""
     with subprocess.Popen(
         ["bash", "-c", _GUARD],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-    ) as guard:
+    ) as starts:
 
         def tell(text: object) -> None:
-            if guard.stdin:
-                guard.stdin.write(f"{text}\n".encode())
-                guard.stdin.flush()
+            if starts.stdin:
+                starts.stdin.write(f"{text}\n".encode())
+                starts.stdin.flush()
 
+        starts.wait()
         try:
             yield tell
         finally:
             with suppress(BrokenPipeError):
                 tell("ended")
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Programs that are started here can be interrupted, also where Ray has SIGINT blocked or a shell ignored."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ended(status: int) -> str:

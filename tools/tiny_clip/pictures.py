@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import compat  # noqa: F401  (makes `dassl`, which the readers beside the world need, importable)
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from datasets import world
@@ -20,18 +20,30 @@ MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
 
-def _render_chunk(seed: int, chunk: int, count: int) -> tuple[np.ndarray, list[world.Scene]]:
-    rng = np.random.default_rng([seed, 1, chunk])
-    scenes = [world.sample_pretraining_scene(rng, world.FONTS) for _ in range(count)]
-    return np.stack([np.asarray(world.render(scene, SIZE, rng)) for scene in scenes]), scenes
+class _Chunks(Dataset):
+    """Pictures and their scenes, `CHUNK` of them at a time."""
+
+    def __init__(self, seed: int, chunks: int) -> None:
+        self.seed, self.chunks = seed, chunks
+
+    def __len__(self) -> int:
+        return self.chunks
+
+    def __getitem__(self, chunk: int) -> tuple[np.ndarray, list[world.Scene]]:
+        rng = np.random.default_rng([self.seed, 1, chunk])
+        scenes = [world.sample_pretraining_scene(rng, world.FONTS) for _ in range(CHUNK)]
+        return np.stack([np.asarray(world.render(scene, SIZE, rng)) for scene in scenes]), scenes
+
+
+def _as_it_is(chunk: Any) -> Any:
+    return chunk
 
 
 def render_pictures(seed: int, count: int, workers: int) -> tuple[torch.Tensor, list[world.Scene]]:
     """``count`` pictures (rounded up to whole chunks) as ``(count, 3, 48, 48)`` bytes, and their scenes."""
     chunks = math.ceil(count / CHUNK)
-    with ProcessPoolExecutor(workers) as pool:
-        running = pool.map(_render_chunk, itertools.repeat(seed), range(chunks), itertools.repeat(CHUNK))
-        parts = list(tqdm(running, total=chunks, desc="rendering", unit_scale=CHUNK, unit="picture"))
+    loader = DataLoader(_Chunks(seed, chunks), batch_size=None, num_workers=workers, collate_fn=_as_it_is)
+    parts = list(tqdm(loader, total=chunks, desc="rendering", unit_scale=CHUNK, unit="picture"))
     pictures = torch.from_numpy(np.concatenate([part[0] for part in parts])).permute(0, 3, 1, 2)
     return pictures, [scene for part in parts for scene in part[1]]
 

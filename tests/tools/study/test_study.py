@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from dataclasses import replace
@@ -15,7 +16,7 @@ from tools.study import methods
 from tools.study.__main__ import main
 from tools.study.page import PAGE, SEARCHES, TRIAL, searches, write_page
 from tools.study.plan import full, quick
-from tools.study.run import run_all, run_group, write_data_sets
+from tools.study.run import run_all, write_data_sets
 from tools.sweep.experiment import Experiment, execute
 
 PLANS = [full, quick]
@@ -133,23 +134,25 @@ def test_untrained_run_is_tested_alone(tmp_path, digits, monkeypatch):
         execute(run, digits)
 
 
-def test_failed_run_is_named_and_others_go_on(tmp_path, digits):
-    wrong = experiment(tmp_path, folder=tmp_path / "wrong", settings={"TRAINER.CDC.BETA": -1.0})
-    right = experiment(tmp_path, train=False)
-    failures = run_group([wrong, right], digits)
-    assert len(failures) == 1
-    assert "wrong: ValueError" in failures[0]
-    assert "BETA must not be negative" in failures[0]
-    assert right.finished
+OPTIONS = argparse.Namespace(address=None, gpus_per_run=None, cpus_per_run=None, one_by_one=True, workers=None)
 
 
-def test_groups_run_in_processes_and_their_failures_come_back(tmp_path, digits, monkeypatch):
+def test_failed_run_is_named_and_others_go_on(tmp_path, digits, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wrong = experiment(tmp_path, folder=tmp_path / "wrong", settings={"TRAINER.CDC.BETA": -1.0})
+    test = experiment(tmp_path, folder=tmp_path / "test", tested=wrong.folder)
     right = experiment(tmp_path, train=False)
-    failures = run_all([[wrong], [right]], digits, workers=1)
-    assert [failure.split(":")[0] for failure in failures] == [str(tmp_path / "wrong")]
+    failed, needed = run_all([wrong, test, right], tmp_path, digits, OPTIONS)
+    assert str(failed).startswith("wrong: ValueError: ")
+    assert "BETA must not be negative" in str(failed)
+    assert str(failed).endswith(f"; log: {tmp_path}/sweep/wrong.log")
+    assert str(needed) == "test: not run, as it needs wrong"
     assert right.finished
+
+    other = replace(right, settings={**right.settings, "OPTIM.LR": 0.5})
+    (failed,) = run_all([other], tmp_path, digits, OPTIONS)  # whose results are there, of other settings
+    assert "holds results of another OPTIM.LR" in str(failed)
+    assert run_all([right], tmp_path, digits, OPTIONS) == []
 
 
 @pytest.fixture
@@ -280,7 +283,7 @@ def test_command_tells_what_is_missing_and_what_failed(tmp_path, monkeypatch, ca
     assert capsys.readouterr().err.startswith("tools.study: ")
 
     monkeypatch.setattr("tools.study.run.write_data_sets", lambda names, data: None)
-    monkeypatch.setattr("tools.study.run.run_all", lambda groups, data, workers: ["seed1: OSError: disk is full"])
+    monkeypatch.setattr("tools.study.run.run_all", lambda *arguments: ["seed1: OSError: disk is full"])
     monkeypatch.setattr("sys.argv", arguments)
     with pytest.raises(SystemExit, match="1"):
         main()

@@ -15,7 +15,7 @@ def call(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["search", *map(str, arguments)])
+        monkeypatch.setattr("sys.argv", ["search", "--one-by-one", *map(str, arguments)])
         search.main()
 
     return call

@@ -1,0 +1,394 @@
+"""The engine without Ray: order, failures, what is tried again, what is told, and that nothing is left running."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from helpers import ROOT
+from tools.sweep import engine, work
+from tools.sweep.engine import Failure, OneByOne, Run, carry_out, choose_engine, clear_logs
+from tools.sweep.view import Bars, Forecast, View, duration, progress_of, view_of
+from tools.sweep.work import Command, Ending, Outcome, perform
+
+
+class Recorder:
+    """Tasks by name that note when they were done, and fail where they should."""
+
+    def __init__(self, folder):
+        self.folder, self.done, self.fails = folder, [], {}
+
+    def run(self, name, *needs, **options):
+        return Run(name, partial(self._do, name), self.folder / f"{name}.log", needs, **options)
+
+    def _do(self, name, log, tick):
+        tick()
+        self.done.append(name)
+        if self.fails.get(name):
+            raise self.fails[name].pop(0)
+
+
+@pytest.fixture
+def recorder(tmp_path):
+    return Recorder(tmp_path)
+
+
+def do(runs, engine=None, stream=None):
+    return carry_out(runs, engine or OneByOne(), View(runs, stream or io.StringIO()))
+
+
+# ---- order and failures
+
+
+def test_the_longest_goes_first_and_tests_after_their_training(recorder):
+    runs = [
+        recorder.run("test a", "a", weight=9),
+        recorder.run("a", weight=1),
+        recorder.run("b", weight=3),
+        recorder.run("test b", "b", "finished before", weight=2),
+        recorder.run("c", weight=3),
+    ]
+    assert do(runs) == []
+    assert recorder.done == ["b", "c", "test b", "a", "test a"]
+    assert list(recorder.folder.iterdir()) == []
+
+
+def test_failure_is_one_line_with_its_log_and_the_others_go_on(recorder):
+    recorder.fails["a"] = [ValueError("first line\n\x1b[31mno such thing")]
+    runs = [recorder.run("a"), recorder.run("test a", "a"), recorder.run("table", "test a"), recorder.run("b")]
+    stream = io.StringIO()
+    failures = do(runs, stream=stream)
+    log = recorder.folder / "a.log"
+    assert [str(failure) for failure in failures] == [
+        rf"a: ValueError: \x1b[31mno such thing; log: {log}",
+        "test a: not run, as it needs a",
+        "table: not run, as it needs a",
+    ]
+    assert recorder.done == ["a", "b"]
+    assert "Traceback" in log.read_text()
+    told = stream.getvalue().splitlines()
+    assert [line for line in told if line.startswith("[4/4] finished b in 0:00:0")]
+    assert f"[1/4] failed {failures[0]}" in told
+
+
+def test_runs_that_need_each_other_and_names_that_are_there_twice_are_refused(recorder):
+    with pytest.raises(ValueError, match="these runs need each other: a, b"):
+        do([recorder.run("a", "b"), recorder.run("b", "a"), recorder.run("c")])
+    with pytest.raises(ValueError, match="name of its own"):
+        do([recorder.run("a"), recorder.run("a")])
+    assert recorder.done == []
+
+
+class Shared(OneByOne):
+    """As if several runs were on one GPU."""
+
+    shares_gpus = True
+
+    def __init__(self):
+        super().__init__()
+        self.submitted, self.stopped = [], 0
+
+    def submit(self, run, alone):
+        self.submitted.append((run.name, alone))
+        super().submit(run, alone)
+
+    def stop(self):
+        self.stopped += 1
+        super().stop()
+
+
+MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_run_without_gpu_memory_is_tried_once_more_alone(recorder, again):
+    recorder.fails["a"] = [RuntimeError(MEMORY)] * (2 if again else 1)
+    runs = [recorder.run("a", weight=2), recorder.run("b", weight=1), recorder.run("test a", "a")]
+    shared, stream = Shared(), io.StringIO()
+    failures = do(runs, shared, stream)
+    assert shared.submitted[:3] == [("a", False), ("b", False), ("a", True)]
+    assert "GPU out of memory: a; it is tried once more, alone on its GPU" in stream.getvalue()
+    if again:
+        assert failures[0].error.startswith("GPU out of memory, alone on its GPU: RuntimeError: CUDA out of memory")
+        assert [failure.needed for failure in failures] == [False, True]
+    else:
+        assert failures == []
+        assert shared.submitted[3:] == [("test a", False)]
+    assert shared.stopped == 1
+
+
+def test_run_that_had_its_gpu_alone_is_not_tried_again(recorder):
+    recorder.fails["a"] = [RuntimeError(MEMORY)]
+    (failure,) = do([recorder.run("a")])
+    assert failure.error.startswith("GPU out of memory, alone on its GPU: ")
+    assert recorder.done == ["a"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [MEMORY, "CUDA error: out of memory", "torch.OutOfMemoryError: x", "CUBLAS_STATUS_ALLOC_FAILED when calling"],
+)
+def test_words_of_missing_gpu_memory(tmp_path, text):
+    def fails(log, tick):
+        raise RuntimeError(text)
+
+    assert perform(fails, tmp_path / "log").ending is Ending.OUT_OF_MEMORY
+
+
+def test_run_whose_folder_is_in_use_is_tried_again_later(recorder, monkeypatch):
+    monkeypatch.setattr(engine, "IN_USE_PAUSE", 0.3)
+    monkeypatch.setattr(engine, "IN_USE_TRIES", 3)
+    used = OSError("output/a is in use by process 7 on node2 since 12:00:00: wait until it has ended")
+    recorder.fails["a"] = [used]
+    stream = io.StringIO()
+    assert do([recorder.run("a", weight=1), recorder.run("b")], stream=stream) == []
+    assert recorder.done == ["a", "b", "a"]
+    assert "in use: a; it is tried again in 0.3 s (OSError: output/a is in use by process 7" in stream.getvalue()
+    recorder.fails["a"] = [used] * 5
+    (failure,) = do([recorder.run("a")])
+    assert "in use by process 7" in failure.error
+    assert recorder.done[3:] == ["a"] * 3
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_stops_the_engine(recorder, sent):
+    def interrupted(log, tick):
+        os.kill(os.getpid(), sent)
+        time.sleep(10)
+
+    shared = Shared()
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        do([Run("a", interrupted, recorder.folder / "a.log"), recorder.run("b")], shared)
+    assert shared.stopped == 1
+    assert recorder.done == []
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_many_runs_are_done_in_no_time(tmp_path):
+    runs = [Run(f"{n}", _nothing, tmp_path / f"{n}.log", (f"{n - 1}",) if n % 2 else ()) for n in range(2000)]
+    started = time.process_time()
+    assert do(runs) == []
+    assert time.process_time() - started < 4
+
+
+def _nothing(log, tick):
+    pass
+
+
+# ---- which engine
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"gpus_per_run": -1}, "--gpus-per-run must be 0 or more, got -1"),
+        ({"gpus_per_run": 1.5}, "--gpus-per-run must be a whole number where it is more than 1, got 1.5"),
+        ({"cpus_per_run": -0.5}, "--cpus-per-run"),
+        ({"address": "auto", "one_by_one": True}, "give one of them"),
+        ({"address": "auto"}, "a cluster needs Ray, which is not installed"),
+    ],
+)
+def test_wrong_options_are_told(monkeypatch, options, words):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=words):
+        choose_engine(5, **options)
+
+
+def test_one_by_one_without_ray_or_for_a_single_run(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert isinstance(choose_engine(5, one_by_one=True), OneByOne)
+    assert isinstance(choose_engine(1), OneByOne)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert isinstance(choose_engine(5), OneByOne)
+
+
+# ---- programs
+
+
+def bash(text, **environment):
+    return Command(("bash", "-c", text), environment)
+
+
+def test_program_runs_in_the_checkout_with_its_variables(tmp_path, monkeypatch):
+    for name in ("LOADEP", "SUB", "TRAINER", "ASK"):
+        monkeypatch.setenv(name, "of the machine")
+    text = f'printf "%s|" "$PWD" "$SUB" "${{LOADEP-}}" "${{TRAINER-}}" "${{ASK-}}" "$PYTHON" > {tmp_path}/said'
+    assert perform(bash(text, SUB="new"), tmp_path / "logs/log").ending is Ending.FINISHED
+    assert (tmp_path / "said").read_text() == f"{ROOT}|new||||{sys.executable}|"
+    assert not (tmp_path / "logs/log").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("echo some; echo 'train.py: no data' >&2; echo; exit 2", "train.py: no data (exit status 2)"),
+        ("kill -SEGV $$", "(ended by SIGSEGV)"),
+        ("sh -c 'kill -KILL $$'", "(ended by SIGKILL)"),
+    ],
+)
+def test_failed_program_is_told_by_its_last_line(tmp_path, text, error):
+    outcome = perform(bash(text), tmp_path / "log")
+    assert outcome.ending is Ending.FAILED
+    assert outcome.error.endswith(error)
+    assert (tmp_path / "log").read_text().startswith("on ")
+
+
+def test_long_error_is_cut(tmp_path):
+    outcome = perform(bash("head -c 3000 /dev/zero | tr '\\0' x; exit 1"), tmp_path / "log")
+    assert len(outcome.error) == work.LONGEST
+
+
+def running(process):
+    """Whether a process runs and is no zombie."""
+    done = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False)
+    return done.stdout.strip()[:1] not in ("", "Z")
+
+
+def wait_for(found, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        result = found()
+        if result:
+            return result
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def read_number(path):
+    return int(path.read_text()) if path.is_file() and path.read_text().endswith("\n") else 0
+
+
+def test_interrupt_ends_a_program_and_what_it_started(tmp_path):
+    child = tmp_path / "child"
+    text = f"trap 'echo told > {tmp_path}/told; exit 1' TERM; sleep 1000 & echo $! > {child}; wait"
+    threading.Thread(
+        target=lambda: (wait_for(lambda: read_number(child)), os.kill(os.getpid(), signal.SIGINT)), daemon=True
+    ).start()
+    with pytest.raises(KeyboardInterrupt):
+        perform(bash(text), tmp_path / "log")
+    wait_for(lambda: not running(read_number(child)))
+    assert (tmp_path / "told").read_text() == "told\n"  # by SIGTERM, so that a training can write what it has
+
+
+def test_what_is_left_running_does_not_outlive_a_program(tmp_path):
+    child = tmp_path / "child"
+    assert perform(bash(f"sleep 1000 & echo $! > {child}"), tmp_path / "log").ending is Ending.FINISHED
+    wait_for(lambda: not running(read_number(child)))
+
+
+def test_killed_process_takes_its_program_with_it(tmp_path):
+    child = tmp_path / "child"
+    code = (
+        "import sys; from pathlib import Path; from tools.sweep.work import Command, perform;"
+        f"perform(Command(('bash', '-c', 'sleep 1000 & echo $! > {child}; wait')), Path('{tmp_path}/log'))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as worker:
+        try:
+            number = wait_for(lambda: read_number(child))
+            assert running(number)
+        finally:
+            worker.kill()
+    wait_for(lambda: not running(number))
+
+
+# ---- what is shown
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("epoch [1/5] batch [5/20] time 0.1", 0.05),
+        ("epoch [5/5] batch [20/20] loss 0.3", 1.0),
+        ("epoch [1/5] batch [5/20]\nepoch [2/5] batch [20/20]\nEvaluate", 0.4),
+        ("epoch [0/0] batch [0/0]", 0.0),
+        ("Loading CLIP", None),
+    ],
+)
+def test_progress_by_the_last_line_of_a_log_that_tells(text, share):
+    assert progress_of(text) == (None if share is None else pytest.approx(share))
+
+
+def named(name, seconds=None):
+    return Run(name, _nothing, Path("none"), seconds=seconds)
+
+
+def test_forecast_follows_what_runs_did_take():
+    runs = [named("a", 10.0), named("b", 20.0), named("c", 30.0), named("d")]
+    forecast = Forecast(runs)
+    assert forecast.seconds == pytest.approx(10 + 20 + 30 + 20)  # an unknown one as the mean of the others
+    forecast.ended(runs[0], 20.0)  # twice what was expected
+    assert forecast.seconds == pytest.approx(2 * 20 + 2 * 30 + 50)
+    forecast.running(2)
+    assert forecast.seconds == pytest.approx(75)
+    forecast.ended(runs[1], None)
+    assert forecast.seconds == pytest.approx((60 + 60) / 2)
+    assert Forecast([named("a")]).seconds is None
+
+
+def write_log(path, share):
+    path.write_text(f"on node7, GPU 3\nepoch [{share}/10] batch [4/4]\n")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_view_tells_what_started_where_and_how_far_it_is(tmp_path, monkeypatch):
+    clock = iter(range(0, 100000, 700))
+    monkeypatch.setattr("tools.sweep.view.time.monotonic", lambda: next(clock))
+    runs = [Run(name, _nothing, tmp_path / name) for name in "ab"]
+    stream = io.StringIO()
+    view = view_of(runs, stream)
+    write_log(runs[0].log, 3)
+    view.update(runs)
+    write_log(runs[0].log, 5)
+    view.update(runs)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "started a on node7, GPU 3"  # b waits for a place
+    assert lines[-1] == "running: a 50%"
+
+
+def test_bars_on_a_terminal(tmp_path, monkeypatch):
+    monkeypatch.setattr("tools.sweep.view.LOOKS", 0.0)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((100, 5)))
+    runs = [Run(name, _nothing, tmp_path / name) for name in "abcd"]
+    stream = Terminal()
+    view = view_of(runs, stream)
+    assert isinstance(view, Bars)
+    for run in runs[:3]:
+        write_log(run.log, 5)
+    view.update(runs)
+    view.finished(runs[0], 3.0)
+    view.failed(runs[3], "d: no data; log: somewhere")
+    view.update(runs[1:3])
+    view.close()
+    text = stream.getvalue()
+    assert "a on node7, GPU 3  50%" in text
+    assert "1 more running" in text  # than the terminal has lines for
+    assert "failed d: no data; log: somewhere\n" in text
+    assert "2/4 runs" in text
+
+
+def test_empty_folders_of_logs_go(tmp_path):
+    (tmp_path / "sweep/a/b").mkdir(parents=True)
+    (tmp_path / "sweep/c").mkdir()
+    (tmp_path / "sweep/c/run.log").touch()
+    clear_logs(tmp_path)
+    assert [path.name for path in (tmp_path / "sweep").iterdir()] == ["c"]
+
+
+def test_words():
+    assert duration(3661.4) == "1:01:01"
+    assert str(Failure(named("a"), "bad")) == "a: bad; log: none"
+    assert Outcome(Ending.FINISHED).error == ""
