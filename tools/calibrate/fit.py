@@ -251,7 +251,7 @@ def describe(run: Path, content: dict[str, Any], found: Calibration) -> str:
         *(
             f"{state}: "
             + ", ".join(text.format(figures[state][name]) for name, text in shown.items() if name in figures[state])
-            + f"; mistakes are told best by {bests[state]}, AURC {figures[state]['aurc_' + bests[state]]:.1f}%"
+            + f"; mistakes are best detected by {bests[state]}, AURC {figures[state]['aurc_' + bests[state]]:.1f}%"
             for state in STATES
         ),
     ]
