@@ -241,19 +241,15 @@ class ClipTrainer(TrainerX):
         n_images = 0
         for batch in tqdm(loader):
             images, label = self.parse_batch_test(batch)
-            outputs = self.outputs(images)
-            scores, records = self.judge(outputs)
-            check_scores(scores, self.options.PREC)
-            self.interrupts.check()
+            scores, records, *later = self._judge_batch(images, calibration)
             self.evaluator.process(scores, label)
             for name, total in _totals(records, label).items():
                 totals[name] += total
             n_images += len(label)
             if not choosing:
                 predictions.add(scores, label, batch["impath"], records)
-            if calibration:
-                scores_after, records_after = self.judge(outputs, calibration["values"])
-                calibrated.add(scores_after, label, batch["impath"], records_after)
+            if later:
+                calibrated.add(later[0], label, batch["impath"], later[1])
             if groups:
                 groups.process(scores.argmax(dim=1) == label, label, batch["domain"])
         metrics = dict(self.evaluator.evaluate())
@@ -278,14 +274,23 @@ class ClipTrainer(TrainerX):
             self.write_results(split, metrics, n_images, time.time() - started, calibration)
         return next(iter(metrics.values()))
 
+    def _judge_batch(self, images: Tensor, calibration: Mapping | None) -> tuple:
+        """Scores and records of a batch of test images, and where there is a calibration those after it, too."""
+        outputs = self.outputs(images)
+        judged = self.judge(outputs)
+        check_scores(judged[0], self.options.PREC)
+        self.interrupts.check()
+        return (*judged, *self.judge(outputs, calibration["values"])) if calibration else judged
+
     def _check_fitted_on(self, place: str, fitted_on: Mapping) -> None:
-        """Raise ValueError where the calibration of a model without training was fitted on the classes to test as new.
+        """Raise ValueError where the calibration of a model without training was fitted on classes tested as new ones.
 
         A trained model's was fitted on the classes that it was trained on, which are not new to it.
         """
         data = self.cfg.DATASET
         same = (fitted_on.get("dataset"), fitted_on.get("classes")) == (data.NAME, "all")
-        if not self.trained_state() and same and data.get("SUBSAMPLE_CLASSES", "all") == "new":
+        tests_new = self.cfg.TEST.OPEN_SET or data.get("SUBSAMPLE_CLASSES", "all") == "new"
+        if same and tests_new and not self.trained_state():
             raise ValueError(
                 f"{place} was fitted on images of all classes of {data.NAME}, so also of the new ones, which are to be "
                 "tested; fit it on those of a test on the base classes"
@@ -300,14 +305,10 @@ class ClipTrainer(TrainerX):
             for batch in tqdm(loader):
                 images, label = self.parse_batch_test(batch)
                 label = torch.full_like(label, NO_CLASS)
-                outputs = self.outputs(images)
-                scores, records = self.judge(outputs)
-                check_scores(scores, self.options.PREC)
-                self.interrupts.check()
+                scores, records, *later = self._judge_batch(images, calibration)
                 predictions.add(scores, label, batch["impath"], records)
-                if calibration:
-                    scores_after, records_after = self.judge(outputs, calibration["values"])
-                    calibrated.add(scores_after, label, batch["impath"], records_after)
+                if later:
+                    calibrated.add(later[0], label, batch["impath"], later[1])
             before[name] = predictions.arrays(self.cfg.DATASET.ROOT)
             after[name] = calibrated.arrays(self.cfg.DATASET.ROOT) if calibration else {}
         return before, after

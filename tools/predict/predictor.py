@@ -110,9 +110,9 @@ class Predictor:
         calibrated: whether predictions are those after the calibration that `tools.calibrate` has put into the run.
         coverage: mark as rejected what is less certain than this share of the run's validation images, in (0, 1]; or
         reject_above: mark as rejected whose score is above this.
-        score: to reject by (`trainers.modules.uncertainty.uncertainty_scores`); "" for the one that tells mistakes best
-            on the run's validation images.
-        settings: options of the method in place of the run's, keys and values in turn, as TRAINER.CDC.FUSION, averaging.
+        score: to reject by (`trainers.modules.uncertainty.uncertainty_scores`); "" for the one that detects mistakes
+            best on the run's validation images.
+        settings: options of the method in place of the run's, keys and values in turn (TRAINER.CDC.FUSION, averaging).
 
     Attributes:
         trainer: the run's trainer with its model.

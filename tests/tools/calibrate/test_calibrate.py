@@ -194,8 +194,13 @@ def test_new_classes_are_not_tested_with_what_was_fitted_on_them(run_of, build_r
         folder = tmp_path / classes
         build_run("ZeroshotCLIP", folder, "DATASET.SUBSAMPLE_CLASSES", classes, "DATASET.ROOT", data).test()
         assert call(folder) == 0
-    with pytest.raises(ValueError, match="fitted on images of all classes of DescribableTextures, so also of the new"):
+    told = "fitted on images of all classes of DescribableTextures, so also of the new"
+    with pytest.raises(ValueError, match=told):
         run_test(build_run, "ZeroshotCLIP", tmp_path / "all", data, tmp_path / "test")
+    options = ("DATASET.ROOT", data, "TEST.OPEN_SET", True, "TEST.CALIBRATION", tmp_path / "all")
+    tested = build_run("ZeroshotCLIP", tmp_path / "test", *options, "DATASET.SUBSAMPLE_CLASSES", "base")
+    with pytest.raises(ValueError, match=told):
+        tested.test()
     assert not (tmp_path / "test/results.json").exists()
     for fitted, classes in (("base", "new"), ("all", "base"), ("all", "all")):
         run_test(build_run, "ZeroshotCLIP", tmp_path / fitted, data, tmp_path / "test", classes)
