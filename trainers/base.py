@@ -47,6 +47,8 @@ from .open_set import compare, open_set_problems, unknown_images
 if "CALIBRATION" not in cfg_default.TEST:
     cfg_default.TEST.CALIBRATION = ""
 
+LATER = ", after calibration"  # in the heading of metrics that are printed
+
 # Options that change no prediction but by rounding
 NOT_OF_PREDICTIONS = ("PREC", "FEATURE_BANK", "FEATURE_BANK_DIR")
 
@@ -265,7 +267,7 @@ class ClipTrainer(TrainerX):
             found, own = compare(found, unknown)
             metrics.update(own)
             if calibration:
-                found_after, own = compare(found_after, unknown_after)
+                found_after, own = compare(found_after, unknown_after, LATER)
                 metrics.update({f"{name}_calibrated": value for name, value in own.items() if "_open_" in name})
         for name, value in metrics.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
@@ -533,10 +535,10 @@ def _totals(records: dict[str, Tensor], label: Tensor) -> dict[str, float]:
     return totals
 
 
-def _uncertainty_metrics(found: Arrays) -> dict[str, float]:
+def _uncertainty_metrics(found: Arrays, when: str = "") -> dict[str, float]:
     """Print and return how far the probabilities and scores of a test can be trusted, in the evaluator's style."""
     metrics = {**calibration_metrics(found), **error_detection_metrics(found)}
-    print("=> uncertainty")
+    print(f"=> uncertainty{when}")
     for name, value in metrics.items():
         print(f"* {name}: {value:.4f}" if name == "nll" else f"* {name}: {value:.1f}%")
     return metrics
@@ -544,11 +546,10 @@ def _uncertainty_metrics(found: Arrays) -> dict[str, float]:
 
 def _calibrated_metrics(found: Arrays) -> dict[str, float]:
     """As `_uncertainty_metrics`, of what was found after calibration, with the accuracy and the means of records."""
-    print("After calibration")
     metrics = {"accuracy": 100.0 * float((found["prediction"] == found["label"]).mean())}
     own = {name: values for name, values in found.items() if name not in COMMON and values.ndim == 1}
     metrics.update((name, float(values.mean())) for name, values in own.items())
-    metrics.update(_uncertainty_metrics(found))
+    metrics.update(_uncertainty_metrics(found, LATER))
     return {f"{name}_calibrated": value for name, value in metrics.items()}
 
 

@@ -118,6 +118,19 @@ def test_without_calibration_a_test_is_as_before(calibrated, build_run, tmp_path
     assert plain["figures"] == {k: v for k, v in both["figures"].items() if not k.endswith("_calibrated")}
 
 
+def test_what_is_printed_after_calibration_has_its_own_heading(calibrated, build_run, tmp_path, capsys):
+    """As QUIET=1 shows headings and metrics alone."""
+    folder, data = calibrated("CoOp")
+    options = ("DATASET.ROOT", data, "TEST.CALIBRATION", folder, "TEST.OPEN_SET", True)
+    tested = build_run("CoOp", tmp_path / "test", *options, "DATASET.SUBSAMPLE_CLASSES", "base")
+    tested.load_model(str(folder), epoch=results_of(folder)["epoch"])
+    capsys.readouterr()
+    tested.test()
+    headings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("=> ")]
+    names = ["uncertainty", "uncertainty, after calibration", "open set", "open set, after calibration"]
+    assert headings == ["=> result", *(f"=> {name}" for name in names)]
+
+
 def test_fit_is_that_of_the_validation_images(calibrated, build_run, tmp_path):
     folder, data = calibrated("CoOp")
     content = content_of(folder)
