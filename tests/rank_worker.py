@@ -1,7 +1,7 @@
 """What tests/trainers/test_ranks.py runs on several processes, and on one: short trainings by all trainers.
 
-    python rank_worker.py DATA CLIP FOLDER                                     one process
-    torchrun --nproc_per_node N rank_worker.py DATA CLIP FOLDER [--fail]
+    python rank_worker.py DATA CLIP FOLDER [--resumed]                         one process; the case RESUMED alone
+    torchrun --nproc_per_node N rank_worker.py DATA CLIP FOLDER [--fail | --differ]
 
 PYTHONPATH is the checkout and its tests. The first process writes FOLDER/<number of processes>.pt: of each case the
 trained state and the metrics.
@@ -47,9 +47,12 @@ CASES = {
     "MaPLe": ("MaPLe", "tiny", ("TRAINER.MAPLE.PROMPT_DEPTH", "2")),
     "TCP": ("TCP", "tiny", ("TRAINER.TCP.LAYER", "2")),
     "PromptSRC": ("PromptSRC", "tiny", ("TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", "2")),
-    "MMRL": ("MMRL", "tiny", ("TRAINER.MMRL.REP_LAYERS", "[2]")),
+    # Its own AdamW takes the same step for a gradient of any length.
+    "MMRL": ("MMRL", "tiny", ("TRAINER.MMRL.REP_LAYERS", "[2]", "OPTIM.NAME", "sgd")),
     "CLIPICM": ("CLIPICM", "tiny", ()),
+    "CLIPICM probe": ("CLIPICM", "tiny", ("TRAINER.CLIPICM.PREDICTION", "probe")),
     "ZeroshotCLIP": ("ZeroshotCLIP", "tiny", ()),
+    "ZeroshotCLIP2": ("ZeroshotCLIP2", "tiny", ()),
     "no seed": ("CoOp", "tiny", ("SEED", "-1", "TRAINER.COOP.CTX_INIT", "")),
 }
 # What two processes run, besides three and one
@@ -106,9 +109,11 @@ def main(data: str, clip: str, folder: str, *flags: str) -> None:
         trainer.after_epoch = cut
     if "--fail" in flags and not first:
         trainer.after_epoch = lambda: os._exit(7)
+    if "--differ" in flags and not first:
+        torch.rand(1)
     with suppress(Cut):
         trainer.train()
-    names = AGAIN if many == 2 else CASES
+    names = AGAIN if many == 2 else () if "--resumed" in flags else CASES
     found = {name: train_one(CASES[name], data, clip, top / f"{many}" / name) for name in names}
     if first:
         found["resumed"] = {"state": dict(trainer.trained_state()), "start": trainer.start_epoch}

@@ -137,6 +137,17 @@ class PromptTrainer(ClipTrainer):
         super().before_train()
         self.epoch = max(self.start_epoch - 1, 0)  # of the test, where all epochs are done
 
+    def before_epoch(self) -> None:
+        super().before_epoch()
+        if ranks.size() > 1:  # else features of different images would be put together
+            images = [(item.label, os.path.basename(item.impath)) for item in self.dm.dataset.train_x]
+            state = get_random_state()
+            drawn = repr((self.epoch, self.class_names, images, state["python"], state["numpy"])).encode()
+            tensors = [state["torch"], *(value.detach().cpu() for value in self.learner.parameters())]
+            ranks.check_same(
+                drawn + b"".join(value.numpy().tobytes() for value in tensors), f"before epoch {self.epoch + 1}"
+            )
+
     def _check_choice(self) -> None:
         """Raise ValueError if the best epoch would be chosen on images that the run is tested on."""
         if self.cfg.TEST.NO_TEST or self.cfg.TEST.FINAL_MODEL != "best_val":

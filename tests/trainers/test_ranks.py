@@ -82,7 +82,7 @@ def test_without_a_seed_all_processes_draw_the_same(found):
 def test_a_run_goes_on_with_another_number_of_processes(found, colours, clip_files, tmp_path):
     """Three processes took its first epoch, two the second, one the third."""
     assert [found[number]["resumed"]["start"] for number in (3, 2, 1)] == [0, 1, 2]
-    done = torchrun(1, WORKER, colours, clip_files["plain"], tmp_path)
+    done = torchrun(1, WORKER, colours, clip_files["plain"], tmp_path, "--resumed")
     assert done.returncode == 0, done.stderr[-3000:]
     whole = torch.load(tmp_path / "1.pt", weights_only=True)["resumed"]
     assert whole["start"] == 0
@@ -97,6 +97,12 @@ def test_a_process_that_dies_ends_the_job_and_is_named(colours, clip_files, tmp_
     assert "exitcode  : 7" in done.stderr
 
 
+def test_processes_that_draw_other_numbers_do_not_train_together(colours, clip_files, tmp_path):
+    done = torchrun(2, WORKER, colours, clip_files["plain"], tmp_path, "--differ")
+    assert done.returncode != 0
+    assert "before epoch 1 the processes 1 have other images, random numbers or parameters" in done.stderr
+
+
 def train_arguments(data, clip, output, *options):
     given = ["--root", data, "--backbone", clip, "--trainer", "CoOp", "--output-dir", output, "--seed", "1"]
     given += ["--dataset-config-file", "configs/datasets/dtd.yaml"]
@@ -106,10 +112,11 @@ def train_arguments(data, clip, output, *options):
 
 def test_train_py_prints_and_writes_once(colours, clip_files, tmp_path):
     output = tmp_path / "run"
-    done = torchrun(2, *train_arguments(colours, clip_files["plain"], output))
+    best = ("TEST.FINAL_MODEL", "best_val")  # all processes test the checkpoint of the first one
+    done = torchrun(2, *train_arguments(colours, clip_files["plain"], output, *best))
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("Finish training") == 1
-    assert done.stdout.count("=> result") == 1
+    assert done.stdout.count("=> result") == 2  # on the validation images, and on the test images
     there = {path.relative_to(output).parts[0] for path in output.rglob("*")}
     assert there == {"log.txt", "predictions.npz", "prompt_learner", "results.json", "tensorboard"}
     assert (output / "log.txt").read_text().count("Finish training") == 1
@@ -149,6 +156,14 @@ def test_one_process_has_all_to_itself():
     used.sum().backward()
     assert ranks.average_gradients([used, unused]) == [True, False]
     assert unused.grad is None
+
+
+def test_a_loss_on_other_parameters_than_in_the_first_step_is_refused(monkeypatch):
+    monkeypatch.setattr(ranks, "size", lambda: 2)
+    once, later = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    later.sum().backward()
+    with pytest.raises(ValueError, match="the same parameters in every step"):
+        ranks.average_gradients([once, later], [True, False])
 
 
 def test_more_processes_than_gpus_is_one_clear_error(monkeypatch):

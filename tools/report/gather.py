@@ -6,6 +6,7 @@ A system is a column group of a table: all runs of a trainer under a config.
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from tools.results import published
 from tools.results.render import tables_of
 from tools.results.runs import NEAR, Run, find_runs
 from tools.results.tables import Column, SeedMean, Table, build_table, paper_numbers
-from trainers.modules.predictions import FILE_NAME, read_predictions
+from trainers.modules.predictions import FILE_NAME, read_predictions, split_open_set
 
 TITLES = {
     "base2new": "Base to new classes",
@@ -42,6 +43,7 @@ PLACES = (
     "SEED",
     "DATASET.ROOT",
     "DATASET.NAME",
+    "DATASET.NUM_SHOTS",
     "DATASET.SUBSAMPLE_CLASSES",
     "DATASET.FOLDER",
     "VERSION",
@@ -118,6 +120,9 @@ def gather(
         if protocol == "fewshot" and not protocols and len({run.shots for run in runs if run.shots > 0}) < 2:
             continue  # trainings on all classes for tests elsewhere
         if protocol == "open_set":
+            if all(run.accuracy is None for run in runs):
+                report.notes.append(f"{TITLES[protocol]}: no run has a result ({runs[0].problem})")
+                continue
             tables = tables_of(outputs, protocol, figure=OPEN_SET_FIGURE, join_configs=join_configs, **filters)
             report.tables.update({protocol + "_far" * (own.part == "far"): own for own in tables})
             table, runs = tables[0], [run for run in runs if run.part == NEAR]
@@ -182,6 +187,7 @@ def _add_tests(
         key = f"{protocol}/{dataset}/{part}" + f"/{shots}" * bool(shots)
         common = {"protocol": protocol, "dataset": dataset, "part": part, "shots": shots, "key": key}
         read: dict[str, list[figures.Records]] = {}
+        first_runs: dict[str, Run] = {}
         names: list[str] | None = None
         for title, runs in systems.items():
             seeds = sorted({run.seed for run in runs})
@@ -198,13 +204,14 @@ def _add_tests(
             found: list[figures.Records] = []
             for run in runs:
                 try:
-                    records = read_predictions(run.path.parent)
                     own = contents.get(run.path, {}).get("class_names")
-                    _check(records, own)
+                    records = _records(run.path.parent, own)
+                    if protocol != "open_set":  # a test on an open set in another protocol's folder
+                        records = split_open_set(records)[0]
                 except FileNotFoundError:
                     without.append(str(run.path.parent))
                     continue
-                except (ValueError, KeyError) as error:
+                except ValueError as error:
                     report.notes.append(str(error))
                     continue
                 names = names or own
@@ -214,6 +221,7 @@ def _add_tests(
                     )
                     continue
                 found.append(records)
+                first_runs.setdefault(title, run)
             if found and protocol == "open_set":
                 histograms = figures.histograms(found)
                 report.open_sets.append({"dataset": dataset, "system": title, "histograms": histograms})
@@ -227,7 +235,6 @@ def _add_tests(
         if read and names:
             report.classes[key] = names
             pair = [title for title in compare if title in read] if compare else _pair(report.tables[protocol], read)
-            first_runs = {title: systems[title][0] for title in read}
             gallery.add(
                 report, common, names, {title: found[0] for title, found in read.items()}, pair, first_runs, contents
             )
@@ -240,19 +247,46 @@ def _add_tests(
         )
 
 
+def _records(folder: Path, names: Any) -> figures.Records:
+    """The records of a run's test.
+
+    Raises:
+        FileNotFoundError: there are none.
+        ValueError: the file is broken, or they are not what a test keeps; with the file.
+    """
+    records = read_predictions(folder)
+    try:
+        _check(records, names)
+    except KeyError as error:
+        raise ValueError(f"{folder / FILE_NAME} has no {error.args[0]}: left out") from error
+    except ValueError as error:
+        raise ValueError(f"{folder / FILE_NAME} {error}: left out") from error
+    return records
+
+
 def _check(records: figures.Records, names: Any) -> None:
-    """Raise ValueError or KeyError where records are not what a test keeps."""
-    label, prediction = records["label"], records["prediction"]
+    """Raise ValueError, whose subject is the file, or KeyError where records are not what a test keeps."""
+    label, prediction, _, _ = (records[name] for name in ("label", "prediction", "path", "confidence"))
     if not isinstance(names, list) or not names:
-        raise ValueError("a test with records has no class names")
-    if label.ndim != 1 or not len(label) or prediction.shape != label.shape:
-        raise ValueError(f"records must be of the same images, got {prediction.shape} predictions of {label.shape}")
-    known = label[~records["out"]] if "out" in records else label  # the others have no class
-    if not len(known) or min(known.min(), prediction.min()) < 0 or max(label.max(), prediction.max()) >= len(names):
-        raise ValueError(f"records have class numbers beyond the {len(names)} class names")
+        raise ValueError("is of a test without class names")
+    lengths = {name: values.shape[:1] for name, values in records.items()}
+    if label.ndim != 1 or not len(label) or set(lengths.values()) != {label.shape}:
+        raise ValueError(f"must hold as many of each record, got {lengths}")
+    classes = [label, prediction]
+    if "template_prediction" in records:
+        templates = [records[f"template_{name}"] for name in ("prediction", "confidence", "uncertainty")]
+        if templates[0].ndim != 2 or {values.shape for values in templates} != {templates[0].shape}:
+            raise ValueError(f"must hold as many of each template's records, got {[own.shape for own in templates]}")
+        classes.append(templates[0])
+    if any(values.dtype.kind not in "iu" for values in classes):
+        raise ValueError("must hold classes as whole numbers")
+    known = label[~records["out"].astype(bool)] if "out" in records else label  # the others have no class
+    lowest, highest = min(own.min() for own in [known, *classes[1:]] if own.size), max(own.max() for own in classes)
+    if not len(known) or lowest < 0 or highest >= len(names):
+        raise ValueError(f"has class numbers beyond the {len(names)} class names")
     for name in ("confidence", "entropy", "uncertainty", "conflict", "doubt"):
-        if name in records and not (len(records[name]) == len(label) and np.isfinite(records[name]).all()):
-            raise ValueError(f"records must have a finite {name} of each image")
+        if name in records and not np.isfinite(records[name]).all():
+            raise ValueError(f"must hold a finite {name} of each image")
 
 
 def _details(found: Sequence[figures.Records], classes: int) -> dict[str, Any]:
@@ -336,11 +370,11 @@ def _add_costs(report: Report, every: list[tuple[str, Column, Run]], contents: M
             groups[protocol, column.title].append(contents[run.path])
     for (protocol, title), found in groups.items():
         row: dict[str, Any] = {"protocol": protocol, "system": title, "results": len(found)}
-        for key in ("train_seconds", "test_seconds", "parameters", "peak_memory"):
-            values = [content[key] for content in found if isinstance(content.get(key), (int, float))]
+        for key in ("train_seconds", "test_seconds"):
+            values = [content[key] for content in found if _is_number(content.get(key))]
             row[key] = mean(values) if values else None
         seconds = [(content.get("images"), content.get("test_seconds")) for content in found]
-        rates = [n / s for n, s in seconds if isinstance(n, int) and isinstance(s, (int, float)) and s > 0]
+        rates = [n / s for n, s in seconds if isinstance(n, int) and isinstance(s, (int, float)) and 0 < s < math.inf]
         row["images_per_second"] = mean(rates) if rates else None
         row["devices"] = sorted({str(content.get("device", "")) for content in found} - {""})
         report.costs.append(row)
@@ -355,10 +389,10 @@ def _add_facts(report: Report, every: list[tuple[str, Column, Run]], contents: M
         content = contents.get(run.path)
         if content is None:
             continue
-        for name, version in (content.get("versions") or {}).items():
+        for name, version in _mapping(content, "versions").items():
             versions[str(name)].add(str(version))
         clips[str(content.get("backbone", "?"))].add(str(content.get("backbone_sha256") or "not told"))
-        flat = _flat(content.get("config") or {})
+        flat = _flat(_mapping(content, "config"))
         own = content.get("trainer")
         # Of the methods' own keys those of the run's method are what it was run with.
         systems.setdefault(column.title, []).append(
@@ -378,6 +412,16 @@ def _add_facts(report: Report, every: list[tuple[str, Column, Run]], contents: M
         "differences": differences,
         "within": within,
     }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A part of a `results.json`; empty where it is not there or of another kind."""
+    value = content.get(key)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _belongs(key: str, trainer: str) -> bool:

@@ -21,16 +21,20 @@ def read_epochs(folder: Path) -> dict[str, dict[int, float]]:
         folder: of the run, with `log.txt` and, after a resumption, `log.txt-<time>`.
 
     Returns:
-        Name of a meter -> epoch, from 1 on, -> its average when the epoch's last line was printed. Of an epoch that
-        was printed twice the later one counts.
+        Name of a meter -> epoch, from 1 on, -> its average when the epoch's last line was printed. A later log replaces
+        what earlier ones have of its first epoch and those after it.
     """
     meters: dict[str, dict[int, float]] = defaultdict(dict)
     for path in sorted(folder.glob("log.txt*"), key=lambda path: path.stat().st_mtime):
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - LONGEST))
             text = file.read().decode(errors="replace")
-        for epoch, rest in _LINE.findall(text):
+        lines = _LINE.findall(text)
+        for values in meters.values() if lines else ():
+            for epoch in [epoch for epoch in values if epoch >= int(lines[0][0])]:
+                del values[epoch]  # of a training that this log begins again, or goes on with from there
+        for epoch, rest in lines:
             for name, _, average in _METER.findall(rest):
                 if name not in _TIMES:
                     meters[name][int(epoch)] = float(average)
-    return dict(meters)
+    return {name: values for name, values in meters.items() if values}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from tools.common.layout import trains_nothing
 from tools.common.safe_text import escaped
 from tools.report.gather import TITLES, Report, cell_numbers, display
 from tools.report.records import LOWEST
+from tools.results.render import cell_text
 from tools.results.tables import Column, SeedMean, Table, direction, shots_of
 
 ASSETS = Path(__file__).with_name("assets")
+TEMPLATE = "page.html.j2"
 
 # A trainer has the same colour on every page. Okabe and Ito's colours, which the colour-blind tell apart, and darker
 # and lighter ones of the same hues; systems of one trainer differ by symbol and dash.
@@ -35,6 +39,7 @@ COLORS = {
     "CDC": "#D55E00",
 }
 OTHERS = ("#4d9221", "#c51b7d", "#35978f", "#5e4fa2", "#b8860b", "#a50026")
+_ID = re.compile(r'\bid="([\w-]+)"')  # of the template's own elements
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 DASHES = ("solid", "dash", "dot", "dashdot")
 
@@ -49,7 +54,7 @@ def render_page(report: Report, title: str) -> str:
     environment = Environment(
         loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    template = environment.get_template("page.html.j2")
+    template = environment.get_template(TEMPLATE)
     tables = [_table(report, protocol) for protocol in report.tables]
     has = {
         "epochs": bool(report.epochs),
@@ -62,6 +67,8 @@ def render_page(report: Report, title: str) -> str:
     contents += [("classes", "Classes"), ("uncertainty", "Uncertainty")] * has["details"]
     contents += [("templates", "Templates")] * has["templates"] + [("images", "Images")] * has["images"]
     contents += [("cost", "Cost"), ("run", "What was run")]
+    sections = [name for name, _ in contents]
+    links = _links(report, {*sections, *(f"table-{name}" for name in [*sections, "settings"])})
     missing = [
         f"{TITLES.get(protocol, protocol)}: {sentence}"
         for protocol, table in report.tables.items()
@@ -78,9 +85,9 @@ def render_page(report: Report, title: str) -> str:
         cost=_cost(report),
         facts=_safe(report.facts),
         settings=_settings(report),
-        places=_places(report),
+        places=_places(report, links),
         # As text of the script element; "<" could end it.
-        data=Markup(json.dumps(_data(report), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")),
+        data=Markup(json.dumps(_data(report, links), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")),
         css=Markup((ASSETS / "page.css").read_text(encoding="utf-8")),
         script=Markup((ASSETS / "page.js").read_text(encoding="utf-8")),
         plotly=Markup(get_plotlyjs()),
@@ -126,7 +133,7 @@ def _table(report: Report, protocol: str) -> dict[str, Any]:
             paper = numbers.get((index, row, metric))
             own: dict[str, Any] = {"text": "–", "value": None, "best": False, "paper": "", "is_text": False}
             if cell is not None:
-                own["text"] = f"{cell.mean:.2f}" + (f" ± {cell.std:.2f}" if cell.std is not None else "")
+                own["text"] = cell_text(cell, column, row)
                 own["value"], own["best"] = cell.mean, (index, metric) in best
             if paper is not None:
                 gap = "" if cell is None else f" ({round(cell.mean - paper, 2) + 0:+.2f})"
@@ -197,15 +204,12 @@ def _number(value: float) -> str:
 
 def _cost(report: Report) -> dict[str, Any]:
     headers = [("system", True), ("protocol", True), ("results", False), ("training, seconds", False)]
-    headers += [("test, seconds", False), ("test, images per second", False), ("learnt parameters", False)]
-    headers += [("peak memory, MiB", False), ("device", True)]
+    headers += [("test, seconds", False), ("test, images per second", False), ("device", True)]
     rows = []
     for row in report.costs:
-        memory = row["peak_memory"]
-        values = [row[key] for key in ("results", "train_seconds", "test_seconds", "images_per_second", "parameters")]
-        mebibytes = None if memory is None else memory / 2**20
+        values = [row[key] for key in ("results", "train_seconds", "test_seconds", "images_per_second")]
         title = TITLES.get(row["protocol"], row["protocol"])
-        rows.append([row["system"], title, *values, mebibytes, ", ".join(row["devices"]) or "–"])
+        rows.append([row["system"], title, *values, ", ".join(row["devices"]) or "–"])
     return _plain_table("Cost", headers, rows)
 
 
@@ -216,13 +220,31 @@ def _settings(report: Report) -> dict[str, Any]:
     return _plain_table("Settings", headers, rows)
 
 
-def _places(report: Report) -> list[dict[str, Any]]:
+def _links(report: Report, taken: set[str]) -> dict[str, str]:
+    """For each data set what stands for it in a link, which no other element of the page is called."""
+    taken = taken | set(_ID.findall((ASSETS / TEMPLATE).read_text(encoding="utf-8")))
+    names = dict.fromkeys(name for table in report.tables.values() for name in table.datasets)
+    return _unique([*names, *(place["dataset"] for place in report.places)], taken)
+
+
+def _unique(names: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
+    """Names as parts of links, all different and none of those that are taken."""
+    links: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        link = _slug(name)
+        while link in (*links.values(), *taken):
+            link += "-"
+        links[name] = link
+    return links
+
+
+def _places(report: Report, links: Mapping[str, str]) -> list[dict[str, Any]]:
     datasets: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for place in report.places:
         datasets.setdefault(place["dataset"], {}).setdefault(place["system"], []).append(place)
     found = []
     for dataset, systems in datasets.items():
-        lines = []
+        lines, own_links = [], _unique(systems)
         for title, places in systems.items():
             own = []
             for place in places:
@@ -231,8 +253,8 @@ def _places(report: Report) -> list[dict[str, Any]]:
                 text = f"{TITLES.get(place['protocol'], place['protocol'])}, {place['part']}{shots}: "
                 text += f"{place['accuracy']:.2f}% over seeds {seeds}"
                 own.append({"text": escaped(text), "folders": [escaped(folder) for folder in place["folders"]]})
-            lines.append({"title": escaped(title), "id": f"{_slug(dataset)}/{_slug(title)}", "lines": own})
-        found.append({"title": escaped(display(dataset)), "id": _slug(dataset), "systems": lines})
+            lines.append({"title": escaped(title), "id": f"{links[dataset]}/{own_links[title]}", "lines": own})
+        found.append({"title": escaped(display(dataset)), "id": links[dataset], "systems": lines})
     return found
 
 
@@ -241,7 +263,7 @@ def _slug(text: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "_-." else "-" for letter in text.lower())
 
 
-def _data(report: Report) -> dict[str, Any]:
+def _data(report: Report, links: Mapping[str, str]) -> dict[str, Any]:
     """What the charts are drawn from."""
     tables = {}
     for protocol, table in report.tables.items():
@@ -250,7 +272,8 @@ def _data(report: Report) -> dict[str, Any]:
             cells: dict[str, dict[str, Any]] = {}
             for (dataset, metric), cell in column.cells.items():
                 cells.setdefault(dataset, {})[metric] = cell_numbers(cell)
-            own = {"title": column.title, "metrics": column.metrics, "cells": cells}
+            own: dict[str, Any] = {"title": column.title, "metrics": column.metrics, "cells": cells}
+            own["constant"] = trains_nothing(column.trainer)
             own["averages"] = {metric: cell_numbers(cell) for metric, cell in column.averages.items()}
             if protocol == "fewshot":
                 own["shots"] = {metric: shots_of(metric) for metric in column.metrics}
@@ -269,7 +292,8 @@ def _data(report: Report) -> dict[str, Any]:
         "tables": tables,
         "datasets": datasets,
         "names": {dataset: display(dataset) for dataset in datasets},
-        "links": {_slug(dataset): dataset for dataset in datasets},
+        "links": {links[dataset]: dataset for dataset in datasets},
+        "titles": TITLES,
         "styles": _styles(report),
         "details": report.details,
         "classes": report.classes,

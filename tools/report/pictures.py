@@ -71,8 +71,11 @@ class Gallery:
             if one["path"].shape == other["path"].shape and (one["path"] == other["path"]).all():
                 folder = self._folder(contents.get(runs[pair[0]].path, {}))
                 cards = []
+                with_templates = [title for title in reversed(pair) if "template_prediction" in tests[title]]
+                shown = with_templates[0] if with_templates else pair[1]
                 for index in figures.judged_differently(one, other, self.number):
-                    card = self._card(other, index, names, folder)
+                    card = self._card(tests[shown], index, names, folder)
+                    card["opinions_of"] = shown
                     card["verdicts"] = [
                         {"system": title, **_verdict(records, index, names)}
                         for title, records in zip(pair, (one, other))
@@ -122,7 +125,7 @@ class Gallery:
         """A picture as a data URL, or "" where it cannot be read."""
         whole = os.path.join(folder, path)
         if whole not in self._embedded:
-            if len(self._embedded) >= MOST:
+            if sum(map(bool, self._embedded.values())) >= MOST:
                 self._left_out.append(f"{whole}: there are {MOST} already")
                 return ""
             try:

@@ -118,7 +118,7 @@ def _grid(table: Table, numbers: dict, output_format: str, width: int | None = N
         groups += [(f"{title}, paper", column.metrics), (f"{title} - paper", column.metrics)] * beside
         for row, line in zip(rows, lines):
             cells = [_cell(column, row, metric) for metric in column.metrics]
-            line += [_show(cell, column, row) for cell in cells]
+            line += [cell_text(cell, column, row) for cell in cells]
             if beside:
                 theirs = [numbers.get((index, row, metric)) for metric in column.metrics]
                 line += [NOTHING if number is None else f"{number:.2f}" for number in theirs]
@@ -164,7 +164,7 @@ def _row_name(table: Table, row: str) -> str:
     return escaped(published.display_name(row)) + " (source)" * (row == table.source)
 
 
-def _show(cell: SeedMean | None, column: Column, row: str) -> str:
+def cell_text(cell: SeedMean | None, column: Column, row: str) -> str:
     """Mean, standard deviation, and over how many seeds where that is fewer than the column's."""
     if cell is None:
         return NOTHING

@@ -12,6 +12,7 @@ over ranks (`average_gradients`) is the gradient.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -64,10 +65,9 @@ def joined(on_gpu: bool) -> Iterator[None]:
             )
         torch.cuda.set_device(local)
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    yield
+    # Not after an error: NCCL would wait for the others, which wait for what this process has not sent.
+    dist.destroy_process_group()
 
 
 @contextmanager
@@ -95,7 +95,8 @@ def divided(n: int, dim: int, compute: Callable[[slice], Tensor]) -> Tensor:
     Args:
         n: at least 1.
         dim: of the result along which the things lie.
-        compute: of some of them, at least one.
+        compute: of some of them, at least one. No gradient goes through it to the result of another call: of that each
+            rank would have the part that comes through its own share.
 
     Returns:
         `compute(slice(0, n))`, the same on all ranks, with its gradient (`average_gradients`).
@@ -135,6 +136,9 @@ def average_gradients(parameters: Iterable[nn.Parameter], used: list[bool] | Non
 
     Returns:
         Which of the parameters have a gradient on any rank; others keep none.
+
+    Raises:
+        ValueError: a parameter has a gradient that had none in the earlier call.
     """
     parameters = list(parameters)
     if size() == 1:
@@ -144,6 +148,8 @@ def average_gradients(parameters: Iterable[nn.Parameter], used: list[bool] | Non
         flags = flags.to(parameters[0].device)
         dist.all_reduce(flags)
         used = [flag > 0 for flag in flags.tolist()]
+    elif any(parameter.grad is not None and not has for parameter, has in zip(parameters, used)):
+        raise ValueError("of several processes the loss must depend on the same parameters in every step")
     own = [parameter for parameter, has in zip(parameters, used) if has]
     if not own:
         return used
@@ -168,6 +174,26 @@ def agree(value: T) -> T:
     dist.broadcast_object_list(values, device=torch.device("cpu"))
     agreed: T = values[0]
     return agreed
+
+
+def check_same(content: bytes, place: str) -> None:
+    """Raise ValueError on all ranks unless all have the same.
+
+    Args:
+        content: what they are to have.
+        place: where the run is, for the error.
+    """
+    if size() == 1:
+        return
+    own = torch.frombuffer(bytearray(hashlib.sha256(content).digest()), dtype=torch.uint8)
+    found = [torch.empty_like(own) for _ in range(size())]
+    dist.all_gather(found, own)
+    others = [str(rank) for rank, digest in enumerate(found) if not torch.equal(digest, found[0])]
+    if others:
+        raise ValueError(
+            f"{place} the processes {', '.join(others)} have other images, random numbers or parameters than the first "
+            f"of {len(found)}: all need the same data, code and versions"
+        )
 
 
 class _Gathered(torch.autograd.Function):

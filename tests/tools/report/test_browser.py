@@ -9,9 +9,10 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from made_runs import arrays, base_to_new, two_systems
+from made_runs import arrays, base_to_new, two_systems, write_run
 from tools.report.__main__ import main
 
 pytest.importorskip("jinja2", reason="the report needs jinja2: pip install -e '.[report]'")
@@ -168,3 +169,70 @@ def test_it_is_readable_by_keyboard(opened):
     page.view.locator("#table-base2new thead tr:last-child button").first.focus()
     page.view.keyboard.press("Enter")
     assert page.view.locator("#table-base2new th[aria-sort]").count() == 1
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Runs of several protocols on one data set, which has the name of an element of the page."""
+    folder = tmp_path_factory.mktemp("mixed")
+    label = [0, 0, 1, 2]
+    half, whole = arrays([1, 1, 1, 2], label, [0.5] * 4), arrays(label, label, [0.9] * 4)
+    base_to_new(folder / "output", "data", "ZeroshotCLIP", "vit_b16", 1, half, half)
+    base_to_new(folder / "output", "data", "CoOp", "vit_b16", 1, half, half)
+    base_to_new(folder / "output", "data", "CoOp", "vit_b16", 2, whole, whole)
+    opened = {
+        **arrays([0, -1], [0, -1], [0.1, 0.9]),
+        "out": np.array([False, True]),
+        "origin": np.array(["base", "near"]),
+    }
+    opened["prediction"][1] = 0
+    figures = {"accuracy": 100.0, "near/auroc_open_confidence": 0.0}
+    write_run(folder / "output/open_set/data/shots_16/CoOp/vit_b16/seed1", opened, figures=figures)
+    for shots, records in ((1, half), (4, whole)):
+        write_run(folder / f"output/data/CoOp/vit_b16_{shots}shots/seed1", records, classes="all")
+    main([str(folder / "output"), "--output", str(folder / "report.html")])
+    return folder / "report.html"
+
+
+@pytest.fixture
+def page(browser, mixed):
+    own = Page(browser, mixed, 1600)
+    own.show_all()
+    yield own
+    own.view.close()
+    assert own.errors == []
+
+
+def drawn(page, chart):
+    return page.view.evaluate(f"document.querySelector('[data-chart={chart}]').data")
+
+
+def test_few_shot_tests_are_chosen_by_their_number_of_shots(page):
+    assert page.view.locator("#part option").all_inner_texts() == ["base", "new", "all, 1 shot", "all, 4 shots"]
+    for part, right in (("all/1", 50.0), ("all/4", 100.0)):
+        page.view.select_option("#part", part)
+        reliability = [trace for trace in drawn(page, "reliability") if trace.get("name") == "CoOp"]
+        assert [trace["y"] for trace in reliability] == [[right]]
+
+
+def test_images_of_unknown_classes_stand_beside_the_base_classes_alone(page):
+    page.view.select_option("#system", "CoOp")
+    page.view.select_option("#part", "base")
+    assert [trace["name"] for trace in drawn(page, "hist-confidence")] == ["right", "of no known class"]
+    page.view.select_option("#part", "new")
+    assert [trace["name"] for trace in drawn(page, "hist-confidence")] == ["right", "wrong"]
+
+
+def test_the_gain_over_what_trains_nothing_is_of_all_seeds(page):
+    assert page.view.input_value("#base") == "ZeroshotCLIP"
+    gains = {trace["name"]: trace["y"][0] for trace in drawn(page, "gain")}
+    assert gains == {"CoOp, base": 25.0, "CoOp, new": 25.0}
+
+
+def test_all_charts_are_there_for_the_printer(browser, mixed):
+    page = Page(browser, mixed, 1600)
+    page.view.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.view.evaluate(
+        "[...document.querySelectorAll('[data-chart]')].every((node) => node.data || node.querySelector('.empty'))"
+    )
+    page.view.close()

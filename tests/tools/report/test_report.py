@@ -88,6 +88,15 @@ def test_images_are_small_embedded_pictures_with_each_templates_opinion(page):
     assert [own["prediction"] for own in card["templates"]] == ["red fish", "blue fish"]
 
 
+@pytest.mark.parametrize("pair", [("CoOp", "CDC"), ("CDC", "CoOp")])
+def test_opinions_beside_two_verdicts_are_of_the_system_that_has_them(output, pair):
+    rows = gather([output], compare=pair).galleries[0]["rows"]
+    (card,) = next(row["cards"] for row in rows if row["title"] == f"judged differently by {pair[0]} and {pair[1]}")
+    assert [own["system"] for own in card["verdicts"]] == list(pair)
+    assert card["opinions_of"] == "CDC"
+    assert len(card["templates"]) == 2
+
+
 def test_what_was_run_has_the_keys_in_which_systems_differ(page):
     text = without_scripts(page)
     row = re.search(r"<bdi>OPTIM\.LR</bdi>.*?</tr>", text, re.DOTALL)[0]
@@ -115,7 +124,7 @@ def test_text_from_outside_stays_text(tmp_path):
     base_to_new(tmp_path, "dtd", "CDC", "v2", 1, records, records, names=names)
     page = render_page(gather([tmp_path]), HOSTILE)
     assert page.count("<script") == 3
-    assert page.count("</script>") == 3 + page.count("<script") - 3
+    assert page.count("</script>") == 3
     assert "alert(" not in re.sub(r"&lt;script&gt;alert|\\u003cscript>alert", "", without_scripts(page))
     assert "<img" not in without_scripts(page)
     assert "<b>" not in without_scripts(page)
@@ -158,12 +167,17 @@ def test_a_broken_file_of_records_is_told_and_left_out(output, tmp_path):
     [
         (arrays([0, 7], [0, 0]), "class numbers beyond"),
         (arrays([0, 0], [0, 0], [0.5, float("nan")]), "finite confidence"),
+        (arrays([0, 0], [0, 0], templates=[[0], [7]]), "class numbers beyond"),
+        (arrays([0, 0], [0, 0], templates=[0, 0]), "each template's records"),
+        ({**arrays([0, 0], [0, 0]), "path": np.array(["one"])}, "as many of each record"),
+        ({**arrays([0, 0], [0, 0]), "label": np.array([0.0, 1.5])}, "whole numbers"),
+        ({name: values for name, values in arrays([0, 0], [0, 0]).items() if name != "path"}, "has no path"),
     ],
 )
 def test_records_that_do_not_fit_are_left_out(tmp_path, records, problem):
     base_to_new(tmp_path, "dtd", "CoOp", "vit_b16", 1, arrays([0, 0], [0, 0]), records, accuracy=50.0)
     report = gather([tmp_path])
-    assert any(problem in note for note in report.notes)
+    assert any(problem in note and "test_new/dtd/shots_16/CoOp/vit_b16/seed1" in note for note in report.notes)
     assert [own["part"] for own in report.details] == ["base"]
 
 
@@ -276,3 +290,65 @@ def test_an_open_set_has_a_table_of_scores_and_histograms_of_unknown_images(tmp_
     assert own["histograms"]["confidence"]["out"][2] == 100.0
     assert own["histograms"]["confidence"]["right"][-3] == 100.0
     assert "AUROC of each score" in render_page(report, "t")
+
+
+def test_the_images_of_a_system_are_those_of_the_seed_whose_records_are_there(output, tmp_path):
+    shutil.copytree(output, tmp_path / "output")
+    path = tmp_path / "output/base2new/test_new/dtd/shots_16/CDC/vit_b16/seed1/predictions.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    report = gather([tmp_path / "output"])
+    (own,) = [own for own in report.galleries if (own["dataset"], own["part"]) == ("dtd", "new")]
+    seeds = {row["title"]: row["seed"] for row in own["rows"]}
+    # CDC's first seed is broken, so there is no pair of tests of one seed.
+    assert seeds == {"CoOp: most certain mistakes": 1, "CDC: most conflict": 2}
+
+
+def test_an_unfinished_test_on_an_open_set_does_not_keep_the_rest_from_the_page(tmp_path):
+    records = arrays([0, 1], [0, 0])
+    base_to_new(tmp_path, "dtd", "CoOp", "vit_b16", 1, records, records)
+    folder = tmp_path / "open_set" / "dtd" / "shots_16" / "CoOp" / "vit_b16" / "seed1"
+    folder.mkdir(parents=True)
+    (folder / "log.txt").write_text("Evaluate on the *test* set\n")
+    report = gather([tmp_path])
+    assert list(report.tables) == ["base2new"]
+    assert any("no run has a result" in note for note in report.notes)
+
+
+def test_strange_values_in_a_result_are_no_costs_and_no_settings(tmp_path):
+    records = arrays([0, 1], [0, 0])
+    strange = {"test_seconds": float("nan"), "train_seconds": "long", "versions": ["2.0"], "config": [1]}
+    for part, classes in (("train_base", "base"), ("test_new", "new")):
+        folder = tmp_path / "base2new" / part / "dtd" / "shots_16" / "CoOp" / "vit_b16" / "seed1"
+        write_run(folder, records, classes=classes, **strange)
+    report = gather([tmp_path])
+    assert (report.costs[0]["test_seconds"], report.costs[0]["train_seconds"]) == (None, None)
+    assert report.facts["versions"] == {}
+    render_page(report, "t")
+
+
+def test_no_data_set_takes_the_name_of_another_element(tmp_path):
+    records = arrays([0, 1], [0, 0])
+    for dataset in ("data", "base", "cost", "table-cost", "a b", "a-b"):
+        for config in ("v 1", "v-1"):
+            base_to_new(tmp_path, dataset, "CoOp", config, 1, records, records)
+    page = render_page(gather([tmp_path]), "t")
+    names = re.findall(r'\bid="([^"]+)"', re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL))
+    assert len(names) == len(set(names))
+    links = embedded(page)["links"]
+    assert sorted(links.values()) == ["a b", "a-b", "base", "cost", "data", "table-cost"]
+    assert all(f'id="{link}/coop-v-1"' in page and f'id="{link}/coop-v-1-"' in page for link in links)
+
+
+def test_a_mean_over_fewer_seeds_than_others_says_so(output, tmp_path):
+    shutil.copytree(output, tmp_path / "output")
+    shutil.rmtree(tmp_path / "output/base2new/test_new/dtd/shots_16/CDC/vit_b16/seed2")
+    text = without_scripts(render_page(gather([tmp_path / "output"]), "t"))
+    row = re.search(r'<tr class="" data-dataset="dtd">.*?</tr>', text, re.DOTALL)[0]
+    assert row.count("75.00 (n=1)") == 3
+
+
+def test_images_of_unknown_classes_are_no_mistakes_of_a_test_in_another_protocol(tmp_path):
+    records = arrays([0, 1], [0, -1])
+    records["out"], records["origin"] = np.array([False, True]), np.array(["base", "near"])
+    base_to_new(tmp_path, "dtd", "CoOp", "vit_b16", 1, records, records, accuracy=100.0)
+    assert [own["classes"][0] for own in gather([tmp_path]).details] == [100.0, 100.0]

@@ -30,10 +30,11 @@
   }
   const systems = unique(Object.values(data.tables).flatMap((table) => table.columns.map((column) => column.title)));
   const datasets = data.datasets;
-  const parts = unique(data.details.map((detail) => detail.part).concat(data.galleries.map((own) => own.part)));
-  const titles = { base: "base", new: "new", target: "target", source: "source", all: "all" };
+  // Of few-shot runs the number of shots is a part of its own.
+  const shotsTitle = (shots) => (shots < 0 ? "all shots" : shots === 1 ? "1 shot" : `${shots} shots`);
+  const partOf = (own) => (own.shots ? `${own.part}/${own.shots}` : own.part);
+  const partTitle = (own) => (own.shots ? `${own.part}, ${shotsTitle(own.shots)}` : own.part);
   options(get("dataset"), datasets.map((name) => [name, data.names[name] || name]));
-  options(get("part"), parts.map((part) => [part, titles[part] || part]), parts.includes("new") ? "new" : undefined);
   options(get("base"), systems.map((title) => [title, title]));
   options(get("system"), systems.map((title) => [title, title]), systems[systems.length - 1]);
   options(get("one"), systems.map((title) => [title, title]), systems[0]);
@@ -44,7 +45,13 @@
   options(get("score"), scores.map((name) => [name, name]), "confidence");
   const value = (id) => (get(id) ? get(id).value : "");
 
-  const here = (own) => own.dataset === value("dataset") && own.part === value("part");
+  function showParts() {
+    const there = [...data.details, ...data.galleries].filter((own) => own.dataset === value("dataset"));
+    const parts = Object.entries(Object.fromEntries(there.map((own) => [partOf(own), partTitle(own)])));
+    const names = parts.map(([name]) => name);
+    options(get("part"), parts, names.includes(value("part")) || !names.includes("new") ? undefined : "new");
+  }
+  const here = (own) => own.dataset === value("dataset") && partOf(own) === value("part");
   const chosen = () => {
     const found = data.details.filter(here);
     const key = found.length ? found[0].key : "";
@@ -133,8 +140,10 @@
           for (const row of [...rows, ...(table.averaged.length ? ["average"] : [])]) {
             const own = cell(column, row, name), theirs = cell(base, row, name);
             if (!own || !theirs) continue;
-            const seeds = Object.keys(own.seeds).filter((seed) => seed in theirs.seeds);
-            const gains = seeds.map((seed) => own.seeds[seed] - theirs.seeds[seed]);
+            // What trains nothing is the same under every seed.
+            const seeds = Object.keys((column.constant ? theirs : own).seeds).filter((seed) => column.constant || base.constant || seed in theirs.seeds);
+            const at = (one, found, seed) => (one.constant ? found.mean : found.seeds[seed]);
+            const gains = seeds.map((seed) => at(column, own, seed) - at(base, theirs, seed));
             const average = gains.length ? gains.reduce((a, b) => a + b) / gains.length : own.mean - theirs.mean;
             const variance = gains.reduce((sum, gain) => sum + (gain - average) ** 2, 0) / Math.max(1, gains.length - 1);
             xs.push(plain(row === "average" ? "average" : data.names[row] || row));
@@ -170,7 +179,9 @@
         x: own.meters[value("meter")][0], y: own.meters[value("meter")][1], mode: "lines+markers", name: plain(own.system),
         marker: marker(own.system, { size: 6 }), line: line(own.system),
       }));
-      return [traces, layout({ xaxis: { title: { text: "epoch" }, rangemode: "tozero" }, yaxis: { title: { text: plain(value("meter")) } } })];
+      const shots = found[0].shots ? `, ${shotsTitle(found[0].shots)}` : "";
+      const title = { text: plain(`${data.titles[found[0].protocol]}${shots}`) };
+      return [traces, layout({ title, xaxis: { title: { text: "epoch" }, rangemode: "tozero" }, yaxis: { title: { text: plain(value("meter")) } } })];
     },
 
     classes() {
@@ -247,8 +258,10 @@
   };
 
   function histogram(name, title, place) {
+    const detail = chosen().find((other) => other.system === value("system"));
     const open = data.open_sets.find((other) => other.dataset === value("dataset") && other.system === value("system"));
-    const own = open || chosen().find((detail) => detail.system === value("system"));
+    // On an open set the known classes are the base classes.
+    const own = open && (!detail || value("part") === "base") ? open : detail;
     if (!own || !own.histograms[name]) return null;
     const shown = own.histograms[name], bars = shown.right.length;
     const x = shown.right.map((_, index) => place(index + 0.5, bars));
@@ -311,7 +324,7 @@
     const picture = own.source ? element("img", { src: own.source, alt: `test image of ${own.label}`, loading: "lazy" }) : element("div", { className: "gone", textContent: "no image" });
     const verdicts = own.verdicts.map((found) => element("div", { className: found.right ? "right" : "wrong" },
       found.system ? `${found.system}: ` : "", named(found.prediction), ` ${percent(found.confidence)}`,
-      "uncertainty" in found ? `, u ${small(found.uncertainty)}, conflict ${small(found.conflict)}` : ""));
+      "uncertainty" in found ? `, u ${small(found.uncertainty)}` : "", "conflict" in found ? `, conflict ${small(found.conflict)}` : ""));
     const opinions = (own.templates || []).map((template) => {
       const fill = element("div", { className: "fill" });
       fill.style.width = percent(template.confidence);
@@ -319,12 +332,14 @@
         element("div", { className: "track", role: "img", "aria-label": `confidence ${percent(template.confidence)}`, title: `confidence ${percent(template.confidence)}, u ${small(template.uncertainty)}` }, fill),
         element("span", { textContent: small(template.uncertainty) }));
     });
+    if (opinions.length && own.opinions_of) opinions.unshift(element("div", { className: "soft" }, "templates of ", named(own.opinions_of)));
     return element("div", { className: "card", title: own.path }, picture, element("div", {}, "label: ", named(own.label)), ...verdicts,
       element("div", { className: "opinions" }, ...opinions));
   }
 
   // ---- the page -------------------------------------------------------------------------------------------------
   function update() {
+    showParts();
     document.querySelectorAll("[data-shows]").forEach((node) => { node.textContent = value(node.dataset.shows); });
     document.querySelectorAll("[data-list]").forEach((node) => node.replaceChildren(...lists[node.dataset.list]()));
     document.querySelectorAll("tr[data-dataset]").forEach((row) => row.classList.toggle("chosen", row.dataset.dataset === value("dataset")));
@@ -340,7 +355,13 @@
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   dark.addEventListener("change", () => themed(dark.matches ? "dark" : "light"));
   get("theme").addEventListener("click", () => themed(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
-  window.addEventListener("beforeprint", () => themed("light"));
+  let shown = "light";
+  window.addEventListener("beforeprint", () => {
+    shown = document.documentElement.dataset.theme;
+    nodes.forEach((node) => seen.add(node));  // those that were not in sight yet, too
+    themed("light");
+  });
+  window.addEventListener("afterprint", () => themed(shown));
 
   const folds = [...document.querySelectorAll("section > details")];
   get("fold").addEventListener("click", () => {
@@ -378,7 +399,7 @@
   function follow() {
     let id = location.hash.slice(1);
     try { id = decodeURIComponent(id); } catch (error) { return; }
-    const target = get(id), dataset = data.links[id.split("/")[0]];
+    const target = get(id), name = id.split("/")[0], dataset = Object.keys(data.links).includes(name) && data.links[name];
     if (dataset && value("dataset") !== dataset) { get("dataset").value = dataset; update(); }
     if (!target) return;
     for (let node = target; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
