@@ -861,6 +861,31 @@ def test_calibrated_test_takes_the_calibration_of_its_training(checkout):
     assert refused(checkout.test("dtd", "1", "TEST.CALIBRATION", "x"), "set CALIBRATED=1 in place of TEST.CALIBRATION")
 
 
+@pytest.mark.parametrize("script", ["base2new", "open_set"])
+def test_test_with_other_settings_has_a_folder_of_its_own(checkout, script):
+    """In that of a test with the training's settings it would be taken for finished, or in place of it."""
+    folder = checkout.add_model()
+    (folder / "calibration.json").touch()
+    mended = ("TRAINER.CDC.FUSION", "averaging")
+
+    def test(**given):
+        return checkout.run(f"cdc/{script}_test.sh", "dtd", "1", *mended, FAR="", CALIBRATED="1", **given)
+
+    assert refused(test(), "there is no trained model in")
+    done = test(TRAINED="vit_b16")
+    assert call_of(done, "--model-dir") == str(folder)
+    assert call_of(done, "--output-dir").endswith("/vit_b16+TRAINER.CDC.FUSION=averaging/seed1")
+    assert call_of(done, "TEST.CALIBRATION") == str(folder / "calibration.json")
+    wrong = test(TRAINED="vit_b16+seed", TAG="mended")
+    assert refused(wrong, f"there is no trained model in {str(folder).replace('vit_b16/', 'vit_b16+seed/')}: run")
+    assert "FUSION" not in wrong.stderr.split("first")[0].split("run `")[1]
+    for name in ("a/b", ""):
+        assert refused(
+            test(TRAINED=name),
+            f"TRAINED must be the name of a training's folder, as vit_b16 or vit_b16+name, got '{name}'",
+        )
+
+
 def test_calibrated_test_is_run_again_where_results_have_no_calibration_or_an_older_one(checkout):
     folder = checkout.add_model()
     assert checkout.test("dtd", "1", DO='mkdir -p "$2"; touch "$2/results.json"').called is not None

@@ -48,6 +48,8 @@ from .open_set import compare, open_set_problems, unknown_images
 if "CALIBRATION" not in cfg_default.TEST:
     cfg_default.TEST.CALIBRATION = ""
 
+LATER = ", after calibration"  # in the heading of metrics that are printed
+
 # Options that change no prediction but by rounding
 NOT_OF_PREDICTIONS = ("PREC", "FEATURE_BANK", "FEATURE_BANK_DIR")
 
@@ -97,6 +99,11 @@ class ClipTrainer(TrainerX):
     def config_problems(self, cfg, options) -> list[str]:
         """What is wrong in the config, a sentence each; a subclass adds its own."""
         problems = open_set_problems(cfg)
+        if cfg.TEST.CALIBRATION and cfg.TEST.SPLIT != "test":
+            problems.append(
+                "TEST.SPLIT must be test where TEST.CALIBRATION is given, which was fitted on validation images, got "
+                f"{cfg.TEST.SPLIT!r}"
+            )
         if options.PREC not in PRECISIONS:
             problems.append(f"PREC must be one of {', '.join(PRECISIONS)}, got {options.PREC!r}")
         return problems
@@ -232,6 +239,8 @@ class ClipTrainer(TrainerX):
         choosing = split == "val"
         place = "" if choosing else self.cfg.TEST.CALIBRATION
         calibration = read_calibration(place, self.model_identity()) if place else None
+        if calibration:
+            self._check_fitted_on(place, calibration["fitted_on"])
         split = split or self.cfg.TEST.SPLIT
         loader = self.val_loader if split == "val" else None
         if loader is None:
@@ -243,19 +252,15 @@ class ClipTrainer(TrainerX):
         n_images = 0
         for batch in tqdm(loader):
             images, label = self.parse_batch_test(batch)
-            outputs = self.outputs(images)
-            scores, records = self.judge(outputs)
-            check_scores(scores, self.options.PREC)
-            self.interrupts.check()
+            scores, records, *later = self._judge_batch(images, calibration)
             self.evaluator.process(scores, label)
             for name, total in _totals(records, label).items():
                 totals[name] += total
             n_images += len(label)
             if not choosing:
                 predictions.add(scores, label, batch["impath"], records)
-            if calibration:
-                scores_after, records_after = self.judge(outputs, calibration["values"])
-                calibrated.add(scores_after, label, batch["impath"], records_after)
+            if later:
+                calibrated.add(later[0], label, batch["impath"], later[1])
             if groups:
                 groups.process(scores.argmax(dim=1) == label, label, batch["domain"])
         metrics = dict(self.evaluator.evaluate())
@@ -271,7 +276,7 @@ class ClipTrainer(TrainerX):
             found, own = compare(found, unknown)
             metrics.update(own)
             if calibration:
-                found_after, own = compare(found_after, unknown_after)
+                found_after, own = compare(found_after, unknown_after, LATER)
                 metrics.update({f"{name}_calibrated": value for name, value in own.items() if "_open_" in name})
         for name, value in metrics.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
@@ -279,6 +284,28 @@ class ClipTrainer(TrainerX):
             self.write_predictions(found, found_after)
             self.write_results(split, metrics, n_images, time.time() - started, calibration)
         return next(iter(metrics.values()))
+
+    def _judge_batch(self, images: Tensor, calibration: Mapping | None) -> tuple:
+        """Scores and records of a batch of test images, and where there is a calibration those after it, too."""
+        outputs = self.outputs(images)
+        judged = self.judge(outputs)
+        check_scores(judged[0], self.options.PREC)
+        self.interrupts.check()
+        return (*judged, *self.judge(outputs, calibration["values"])) if calibration else judged
+
+    def _check_fitted_on(self, place: str, fitted_on: Mapping) -> None:
+        """Raise ValueError where the calibration of a model without training was fitted on classes tested as new ones.
+
+        A trained model's was fitted on the classes that it was trained on, which are not new to it.
+        """
+        data = self.cfg.DATASET
+        same = (fitted_on.get("dataset"), fitted_on.get("classes")) == (data.NAME, "all")
+        tests_new = self.cfg.TEST.OPEN_SET or data.get("SUBSAMPLE_CLASSES", "all") == "new"
+        if same and tests_new and not self.trained_state():
+            raise ValueError(
+                f"{place} was fitted on images of all classes of {data.NAME}, so also of the new ones, which are to be "
+                "tested; fit it on those of a test on the base classes"
+            )
 
     def _find_unknown(self, calibration: Mapping | None) -> tuple[dict[str, Arrays], dict[str, Arrays]]:
         """What the model says of the images of each set of unknown classes, before and after calibration."""
@@ -289,14 +316,10 @@ class ClipTrainer(TrainerX):
             for batch in tqdm(loader):
                 images, label = self.parse_batch_test(batch)
                 label = torch.full_like(label, NO_CLASS)
-                outputs = self.outputs(images)
-                scores, records = self.judge(outputs)
-                check_scores(scores, self.options.PREC)
-                self.interrupts.check()
+                scores, records, *later = self._judge_batch(images, calibration)
                 predictions.add(scores, label, batch["impath"], records)
-                if calibration:
-                    scores_after, records_after = self.judge(outputs, calibration["values"])
-                    calibrated.add(scores_after, label, batch["impath"], records_after)
+                if later:
+                    calibrated.add(later[0], label, batch["impath"], later[1])
             before[name] = predictions.arrays(self.cfg.DATASET.ROOT)
             after[name] = calibrated.arrays(self.cfg.DATASET.ROOT) if calibration else {}
         return before, after
@@ -519,10 +542,10 @@ def _totals(records: dict[str, Tensor], label: Tensor) -> dict[str, float]:
     return totals
 
 
-def _uncertainty_metrics(found: Arrays) -> dict[str, float]:
+def _uncertainty_metrics(found: Arrays, when: str = "") -> dict[str, float]:
     """Print and return how far the probabilities and scores of a test can be trusted, in the evaluator's style."""
     metrics = {**calibration_metrics(found), **error_detection_metrics(found)}
-    print("=> uncertainty")
+    print(f"=> uncertainty{when}")
     for name, value in metrics.items():
         print(f"* {name}: {value:.4f}" if name == "nll" else f"* {name}: {value:.1f}%")
     return metrics
@@ -530,11 +553,10 @@ def _uncertainty_metrics(found: Arrays) -> dict[str, float]:
 
 def _calibrated_metrics(found: Arrays) -> dict[str, float]:
     """As `_uncertainty_metrics`, of what was found after calibration, with the accuracy and the means of records."""
-    print("After calibration")
     metrics = {"accuracy": 100.0 * float((found["prediction"] == found["label"]).mean())}
     own = {name: values for name, values in found.items() if name not in COMMON and values.ndim == 1}
     metrics.update((name, float(values.mean())) for name, values in own.items())
-    metrics.update(_uncertainty_metrics(found))
+    metrics.update(_uncertainty_metrics(found, LATER))
     return {f"{name}_calibrated": value for name, value in metrics.items()}
 
 

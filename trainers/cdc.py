@@ -267,7 +267,8 @@ class CDC(PromptTrainer):
     def _decide(self, log_evidence: Tensor) -> Opinion:
         """The fused opinion, eq. (5), of log-evidence `(M, B, C)`; that of the templates' mean if DECISION is mean."""
         if self.options.DECISION == "mean":
-            return fuse(log_evidence.mean(dim=0, keepdim=True))
+            mean = fuse(log_evidence.mean(dim=0, keepdim=True))
+            return mean._replace(conflict=fuse(log_evidence).conflict)  # one opinion has none with itself
         return fuse(log_evidence, self.options.FUSION, self.options.PROBABILITY)
 
     def views(self, batch: dict) -> Tensor:

@@ -97,8 +97,14 @@ def option_problems(cfg: CfgNode, options: CfgNode) -> list[str]:
             problems.append(f"{key} must be one of {', '.join(known)}, got {options[key]!r}")
     if options.DECISION not in ("trusted", "mean"):
         problems.append(f"DECISION must be trusted or mean, got {options.DECISION!r}")
-    elif options.DECISION == "mean" and (options.EVIDENCE != "exp" or options.FUSED_LOSS or options.KL_WEIGHT):
-        problems.append("DECISION mean takes EVIDENCE exp, and neither FUSED_LOSS nor KL_WEIGHT")
+    elif options.DECISION == "mean":
+        if options.EVIDENCE != "exp" or options.FUSED_LOSS or options.KL_WEIGHT:
+            problems.append("DECISION mean takes EVIDENCE exp, and neither FUSED_LOSS nor KL_WEIGHT")
+        if (options.FUSION, options.PROBABILITY) != ("dempster", "belief"):
+            problems.append(
+                "DECISION mean fuses no opinions, so FUSION must be dempster and PROBABILITY belief, which are the "
+                f"defaults, got {options.FUSION} and {options.PROBABILITY}"
+            )
     negative = [k for k in ("EVIDENCE_SCALE", "BETA", "GAMMA", "KL_WEIGHT", "KL_EPOCHS") if options[k] < 0]
     problems += [f"{key} must not be negative, got {options[key]}" for key in negative]
     start = (options.CTX_INIT, options.N_TEMPLATES, options.N_CTX, options.CTX_STD)

@@ -88,12 +88,13 @@ def unknown_images(cfg: Any, class_names: list[str], transform: Any = None) -> I
         )
 
 
-def compare(known: Arrays, unknown: Mapping[str, Arrays]) -> tuple[Arrays, dict[str, float]]:
+def compare(known: Arrays, unknown: Mapping[str, Arrays], when: str = "") -> tuple[Arrays, dict[str, float]]:
     """Put the records of all images together, and measure how well each score tells unknown ones, printing it.
 
     Args:
         known: records of the test images of known classes.
         unknown: of each set of other images by its name.
+        when: what the heading of the printed metrics ends in.
 
     Returns:
         The records with two more arrays, `out`, whether an image is of an unknown class, and `origin`, the name of its
@@ -104,7 +105,7 @@ def compare(known: Arrays, unknown: Mapping[str, Arrays]) -> tuple[Arrays, dict[
     sizes = [len(part["label"]) for part in parts.values()]
     together["origin"] = np.repeat(list(parts), sizes)
     together["out"] = together["origin"] != BASE
-    print("=> open set")
+    print(f"=> open set{when}")
     metrics = {}
     for name, part in unknown.items():
         own = open_set_metrics(known, part)

@@ -4,7 +4,7 @@
 #     bash scripts/cdc/base2new_test.sh DATASET SEED [KEY VALUE ...]
 #
 # The run lies in OUTPUT/base2new/test_new/DATASET/shots_<n>/<trainer>/<cfg>/seed<SEED>. Environment variables, besides
-# those in common.sh (DATA, OUTPUT, SHOTS, TRAINER, CFG, PYTHON, TAG, CALIBRATED):
+# those in common.sh (DATA, OUTPUT, SHOTS, TRAINER, CFG, PYTHON, TAG, TRAINED, CALIBRATED):
 #
 #     SUB       classes to test on: new (default), or base, in test_base/...
 #     LOADEP    epoch to test (default: what the training run tested; another one is tested in <cfg>+epoch<n>/...)
@@ -18,7 +18,7 @@ SUB=${SUB:-new}
 [[ $SUB == new || $SUB == base ]] || die "SUB must be new or base, got '$SUB'"
 
 if has_training; then
-    model_dir=$OUTPUT/base2new/train_base/$RUN
+    model_dir=$OUTPUT/base2new/train_base/$(trained_run)
     find_model "$model_dir" base2new_train.sh
     find_calibration "$model_dir"
     folder=$OUTPUT/base2new/test_$SUB/$RUN

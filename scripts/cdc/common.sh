@@ -14,6 +14,7 @@
 #               was published for the protocol, see default_config, or vit_b16)
 #     PYTHON    default: .venv/bin/python in the checkout if it is there, else python
 #     TAG       see below
+#     TRAINED   in tests: <cfg> of the training that is tested, as its folder is called, where the test has other settings
 #     CALIBRATED  not empty, in tests: also say what predictions are worth after the run's calibration, which
 #               python -m tools.calibrate has put there
 #     QUIET     not empty: show the metrics alone; log.txt has all the rest (not with the train.py of another checkout)
@@ -148,7 +149,7 @@ default_config() {
 configure() {
     local key keys=" " suffix="" trained_on name
     GIVEN="" CALIBRATION=""
-    for name in DATA OUTPUT SHOTS TRAINER CFG PYTHON TAG; do
+    for name in DATA OUTPUT SHOTS TRAINER CFG PYTHON TAG; do # not TRAINED: for find_model's command
         [[ -z ${!name+set} ]] || GIVEN+="$name=$(printf %q "${!name}") "
     done
     if [[ $# -lt 2 ]]; then
@@ -218,7 +219,16 @@ configure() {
         suffix=$(settings_suffix "${SETTINGS[@]}")
     fi
     RUN_CFG+=$suffix
+    [[ ${TRAINED-x} =~ ^[A-Za-z0-9._=,~+-]+$ ]] ||
+        die "TRAINED must be the name of a training's folder, as $CFG or $CFG+name, got '$TRAINED'"
     place_run
+}
+
+# trained_run: RUN of the training that is tested: that of the test, unless TRAINED names another one.
+trained_run() {
+    local RUN_CFG=${TRAINED:-$RUN_CFG} RUN EVALUATION
+    place_run
+    printf %s "$RUN"
 }
 
 # place_run [SUFFIX]: set RUN, the run's folder below OUTPUT/base2new/<part> where the classes are halved, else below
@@ -255,11 +265,12 @@ sources() {
 # LOADEP gives the test a folder of its own.
 find_model() {
     local saved last best trained="" train
-    train="${GIVEN}bash ${BASH_SOURCE[0]%/*}/$2 ${SOURCE:-$DATASET} $SEED ${SETTINGS[*]-}"
+    train="${GIVEN}bash ${BASH_SOURCE[0]%/*}/$2 ${SOURCE:-$DATASET} $SEED"
+    [[ -n ${TRAINED-} ]] || train+=" ${SETTINGS[*]-}"
     if [[ $CLASSES == all ]]; then
         trained="; SOURCE names the data set trained on, here $SOURCE, of those that $TRAINER was trained on: $(sources)"
     else
-        trained=", data sets trained at all $(listing "${1%/"$RUN"}"/*)"
+        trained=", data sets trained at all $(listing "${1%/"$(trained_run)"}"/*)"
     fi
     saved=$(epochs "$1")
     last=${saved##*$'\n'}

@@ -6,7 +6,7 @@
 #
 # The others are the test images of the new classes (near) and of other data sets (far). The run lies in
 # OUTPUT/open_set/DATASET/shots_<n>/<trainer>/<cfg>/seed<SEED>. Environment variables, besides those in common.sh (DATA,
-# OUTPUT, SHOTS, TRAINER, CFG, PYTHON, TAG, CALIBRATED):
+# OUTPUT, SHOTS, TRAINER, CFG, PYTHON, TAG, TRAINED, CALIBRATED):
 #
 #     FAR       the other data sets, as "food101 ucf101"; may be empty (default: of dtd, eurosat and oxford_flowers, or
 #               of the generated digits, symbols and textures, those that are there, but for DATASET)
@@ -41,7 +41,7 @@ done
 model=()
 MODEL_FILE=""
 if has_training; then
-    model_dir=$OUTPUT/base2new/train_base/$RUN
+    model_dir=$OUTPUT/base2new/train_base/$(trained_run)
     find_model "$model_dir" base2new_train.sh
     find_calibration "$model_dir"
     model=(--model-dir "$model_dir" ${LOADEP:+--load-epoch "$LOADEP"})

@@ -4,7 +4,7 @@
 #     bash scripts/cdc/xd_test.sh DATASET SEED [KEY VALUE ...]
 #
 # The run lies in OUTPUT/evaluation/<trainer>/<cfg>_<n>shots/DATASET/seed<SEED>. Environment variables, besides those in
-# common.sh (DATA, OUTPUT, SHOTS, TRAINER, CFG, PYTHON, TAG, CALIBRATED):
+# common.sh (DATA, OUTPUT, SHOTS, TRAINER, CFG, PYTHON, TAG, TRAINED, CALIBRATED):
 #
 #     SOURCE    data set that was trained on (default: shapes for generated data sets, else imagenet; a test of another
 #               one's model lies in <cfg>+from_<SOURCE>_<n>shots/...)
@@ -24,7 +24,7 @@ configure "$@"
 if has_training; then
     [[ $SOURCE == "$usual" ]] || FROM=+from_$SOURCE
     place_run
-    model_dir=$OUTPUT/$RUN
+    model_dir=$OUTPUT/$(trained_run)
     find_model "$model_dir" xd_train.sh
     find_calibration "$model_dir"
     folder=$OUTPUT/$EVALUATION

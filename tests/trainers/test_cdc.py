@@ -293,6 +293,9 @@ def test_decision_by_the_mean_of_the_logits(build, tmp_path):
         plain = 10.0 * trainer.model.image_features(views[0]) @ text.transpose(1, 2)
         log_prob = trainer.model_inference(views[0])
     torch.testing.assert_close(log_prob, plain.mean(dim=0).log_softmax(dim=1).detach())
+    conflict = trainer.judge(trainer.outputs(views[0]))[1]["conflict"].detach()
+    torch.testing.assert_close(conflict, fuse(trainer.model(views[0])).conflict.detach())
+    assert (conflict > 0).any()
     assert not torch.allclose(log_prob, build(tmp_path).model_inference(views[0]).detach(), atol=1e-4)
 
 
@@ -398,6 +401,8 @@ def test_losses_do_what_they_are_for(build, tmp_path, key, name):
         ),
         (("TRAINER.CDC.DECISION", "mean", "TRAINER.CDC.EVIDENCE", "relu"), ["DECISION mean takes EVIDENCE exp"]),
         (("TRAINER.CDC.DECISION", "mean", "TRAINER.CDC.FUSED_LOSS", True), ["DECISION mean takes EVIDENCE exp"]),
+        (("TRAINER.CDC.DECISION", "mean", "TRAINER.CDC.FUSION", "averaging"), ["FUSION must be dempster"]),
+        (("TRAINER.CDC.DECISION", "mean", "TRAINER.CDC.PROBABILITY", "expected"), ["PROBABILITY belief", "expected"]),
         (("INPUT.SIZE", (48, 48)), ["(32, 32)", "(48, 48)"]),
     ],
 )

@@ -37,6 +37,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", choices=DEVICES, default="auto", help="auto: a GPU if there is one")
     parser.add_argument("--precision", default="", help="fp16, bf16, amp or fp32 in place of the run's")
     parser.add_argument("--backbone", default="", help="CLIP by name or path in place of the run's")
+    parser.add_argument(
+        "--set",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        help="an option of the method in place of the run's, as TRAINER.CDC.FUSION averaging",
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input")
     args = parser.parse_args(arguments)
     if args.hold_out is not None and args.hold_out < 1:

@@ -94,7 +94,7 @@ def calibrate(run: Path, args: argparse.Namespace) -> tuple[dict[str, Any], Cali
         OSError: an image cannot be read, or the file cannot be written.
     """
     results = read_run(run)
-    cfg = restore_cfg(results)
+    cfg = restore_cfg(results, [text for pair in args.set for text in pair])
     if cfg.DATASET.SUBSAMPLE_CLASSES == "new":
         raise ValueError("it is a test on new classes, and a calibration is fitted on those that are trained: base")
     if args.root:
@@ -251,7 +251,7 @@ def describe(run: Path, content: dict[str, Any], found: Calibration) -> str:
         *(
             f"{state}: "
             + ", ".join(text.format(figures[state][name]) for name, text in shown.items() if name in figures[state])
-            + f"; mistakes are told best by {bests[state]}, AURC {figures[state]['aurc_' + bests[state]]:.1f}%"
+            + f"; mistakes are best detected by {bests[state]}, AURC {figures[state]['aurc_' + bests[state]]:.1f}%"
             for state in STATES
         ),
     ]

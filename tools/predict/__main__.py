@@ -63,6 +63,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--precision", default="", help="fp16, bf16, amp or fp32 in place of the run's")
     parser.add_argument("--backbone", default="", help="CLIP by name or path in place of the run's")
     parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint (default: the one that the run tested)")
+    parser.add_argument(
+        "--set",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        help="an option of the method in place of the run's, as TRAINER.CDC.FUSION averaging",
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input")
     args = parser.parse_args(arguments)
     if bool(args.images) == bool(args.explain):

@@ -139,6 +139,7 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
         coverage=args.coverage,
         reject_above=args.reject_above,
         score=args.score,
+        settings=[text for pair in args.set for text in pair],
     )
     trainer = predictor.trainer
     epoch = f" of epoch {trainer.tested_epoch}" if trainer.tested_epoch else ""

@@ -110,8 +110,9 @@ class Predictor:
         calibrated: whether predictions are those after the calibration that `tools.calibrate` has put into the run.
         coverage: mark as rejected what is less certain than this share of the run's validation images, in (0, 1]; or
         reject_above: mark as rejected whose score is above this.
-        score: to reject by (`trainers.modules.uncertainty.uncertainty_scores`); "" for the one that tells mistakes best
-            on the run's validation images.
+        score: to reject by (`trainers.modules.uncertainty.uncertainty_scores`); "" for the one that detects mistakes
+            best on the run's validation images.
+        settings: options of the method in place of the run's, keys and values in turn (TRAINER.CDC.FUSION, averaging).
 
     Attributes:
         trainer: the run's trainer with its model.
@@ -141,9 +142,10 @@ class Predictor:
         coverage: float | None = None,
         reject_above: float | None = None,
         score: str = "",
+        settings: Sequence[str] = (),
     ) -> None:
         results = read_run(run)
-        cfg = restore_cfg(results)
+        cfg = restore_cfg(results, settings)
         fit_to_machine(cfg, device, backbone, precision)
         cfg.freeze()
         names = results["class_names"] if class_names is None else check_class_names(class_names)

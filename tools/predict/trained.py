@@ -77,11 +77,15 @@ def read_run(run: str | Path) -> dict[str, Any]:
     return results
 
 
-def restore_cfg(results: dict[str, Any]) -> CfgNode:
+def restore_cfg(results: dict[str, Any], settings: Sequence[str] = ()) -> CfgNode:
     """The config of a run from its results, with the paths that lead into the checkout, as in `train.find_paths`.
 
+    Args:
+        results: from `read_run`.
+        settings: keys and values in turn, of options of the run's method, in place of its own.
+
     Raises:
-        ValueError: it has keys or values that this project does not know.
+        ValueError: it has keys or values that this project does not know, or the settings have other ones.
     """
     cfg = get_cfg_default()
 
@@ -89,6 +93,11 @@ def restore_cfg(results: dict[str, Any]) -> CfgNode:
     train.merge_checked(
         f"the config in {source}", lambda config: train.merge_settings(cfg, CfgNode(config)), results["config"]
     )
+    own = f"TRAINER.{str(cfg.TRAINER.NAME).upper()}."
+    others = [key for key in settings[::2] if not key.startswith(own)]
+    if others:
+        raise ValueError(f"settings of a trained run must be options of its method, {own}KEY, got {', '.join(others)}")
+    train.merge_checked("the settings", lambda pairs: train.merge_options(cfg, pairs), list(settings))
     cfg.MODEL.INIT_WEIGHTS = cfg.TEST.CALIBRATION = ""  # what its training started from, and what its test used
     train.find_paths(cfg)
     return cfg

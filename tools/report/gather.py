@@ -402,7 +402,9 @@ def _add_facts(report: Report, every: list[tuple[str, Column, Run]], contents: M
     differences, within = [], []
     for key in keys:
         values = {title: sorted({run.get(key, "–") for run in runs}) for title, runs in systems.items()}
-        if len({tuple(found) for found in values.values()}) > 1 or any(len(found) > 1 for found in values.values()):
+        # A method's own options are compared among the systems of that method.
+        having = [found for found in values.values() if not (key.startswith("TRAINER.") and found == ["–"])]
+        if len({tuple(found) for found in having}) > 1 or any(len(found) > 1 for found in having):
             differences.append((key, {title: ", ".join(found) for title, found in values.items()}))
         within += [f"{title}: {key} is {' and '.join(found)}" for title, found in values.items() if len(found) > 1]
     report.facts = {

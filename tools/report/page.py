@@ -42,6 +42,7 @@ OTHERS = ("#4d9221", "#c51b7d", "#35978f", "#5e4fa2", "#b8860b", "#a50026")
 _ID = re.compile(r'\bid="([\w-]+)"')  # of the template's own elements
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 DASHES = ("solid", "dash", "dot", "dashdot")
+PATTERNS = ("", "x", ".", "|", "+", "-")
 
 
 def render_page(report: Report, title: str) -> str:
@@ -150,7 +151,12 @@ def _table(report: Report, protocol: str) -> dict[str, Any]:
     text = f"{shown} and standard deviation over seeds, in percent; the best of each row has a star."
     if table.averaged:
         text += f" The average is over the {len(table.averaged)} data sets that every system has."
-    told = [f"the paper {note}" if note.split()[0] in ("has", "is", "trains") else note for note in notes]
+    # What the paper lacks matters where it stands beside.
+    told = (
+        [f"the paper {note}" if note.split()[0] in ("has", "is", "trains") else note for note in notes]
+        if numbers
+        else []
+    )
     return {
         "id": protocol,
         "part": table.part,
@@ -319,7 +325,8 @@ def _styles(report: Report) -> dict[str, dict[str, str]]:
         if color is None:
             color = others.setdefault(column.trainer, OTHERS[sum(map(ord, column.trainer)) % len(OTHERS)])
         index = len(own) - 1
-        styles[title] = {"color": color, "symbol": SYMBOLS[index % len(SYMBOLS)], "dash": DASHES[index % len(DASHES)]}
+        kinds = {"symbol": SYMBOLS, "dash": DASHES, "pattern": PATTERNS}
+        styles[title] = {"color": color, **{name: kind[index % len(kind)] for name, kind in kinds.items()}}
     return styles
 
 

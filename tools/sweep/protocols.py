@@ -21,8 +21,9 @@ from tools.common.scripts import SCRIPT_VARIABLES
 from tools.results.runs import VARIANTS
 from tools.results.tables import shots_name
 
+SETS: tuple[str, ...]  # of the papers
 SETS = ("imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft")
-SETS += ("sun397", "dtd", "eurosat", "ucf101")  # of the papers
+SETS += ("sun397", "dtd", "eurosat", "ucf101")
 SHOTS = (1, 2, 4, 8, 16)  # of few-shot curves
 FAR = ("dtd", "eurosat", "oxford_flowers")  # of open_set_test.sh
 FAR_GENERATED = ("digits", "symbols", "textures")

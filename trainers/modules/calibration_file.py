@@ -101,10 +101,11 @@ def _other_model(content: Mapping[str, Any], model: Mapping[str, Any]) -> str:
         return f"was fitted to epoch {content['epoch']}, and this is epoch {model['epoch']}"
     if content["trained_sha256"] != model["trained_sha256"]:
         return "was fitted to another training than this one"
+    fitted = content["options"]
     other = [
-        f"{key} {content['options'][key]!r}, where it is now {value!r}"
+        f"{f'{key} {fitted[key]!r}' if key in fitted else f'no option {key}'}, where it is now {value!r}"
         for key, value in model["options"].items()
-        if content["options"].get(key, value) != value  # an option that is newer than the file had today's default
+        if key not in fitted or fitted[key] != value
     ]
     return f"was fitted with {'; '.join(other)}" if other else ""
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .uncertainty import aurc
+from .uncertainty import aurc, fewest_of_share
 
 
 class Kept(NamedTuple):
@@ -98,8 +98,7 @@ def threshold_of(scores: ArrayLike, coverage: float) -> float:
     values = np.sort(np.asarray(scores, dtype=np.float64))
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
         raise ValueError(f"there must be finite scores of the shape (images,), got the shape {values.shape}")
-    # rounding of the product does not add an image
-    return float(values[max(1, math.ceil(coverage * len(values) - 1e-9 * len(values))) - 1])
+    return float(values[fewest_of_share(coverage, len(values)) - 1])
 
 
 def kept_by(scores: ArrayLike, wrong: ArrayLike, threshold: float) -> Kept:

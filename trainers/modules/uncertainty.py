@@ -135,7 +135,7 @@ def false_positive_rate(score: ArrayLike, unknown: ArrayLike, kept: float = KEPT
     _check_share("kept", kept)
     values, out = _two_kinds(score, unknown)
     known = np.sort(values[~out])
-    threshold = known[_count(kept, len(known)) - 1]
+    threshold = known[fewest_of_share(kept, len(known)) - 1]
     return float((values[out] <= threshold).mean())
 
 
@@ -188,7 +188,7 @@ def selective_accuracy(score: ArrayLike, wrong: ArrayLike, coverage: float = COV
     """
     _check_share("coverage", coverage)
     risk = selective_risk(score, wrong)
-    return 1.0 - float(risk[_count(coverage, len(risk)) - 1])
+    return 1.0 - float(risk[fewest_of_share(coverage, len(risk)) - 1])
 
 
 def disagreement(template_prediction: ArrayLike, prediction: ArrayLike) -> Floats:
@@ -349,6 +349,6 @@ def _check_share(name: str, share: float) -> None:
         raise ValueError(f"{name} must lie in (0, 1], got {share}")
 
 
-def _count(share: float, n: int) -> int:
-    """The fewest of n images that are at least this share of them; rounding of the product does not add one."""
+def fewest_of_share(share: float, n: int) -> int:
+    """The smallest number of n images, at least 1, that is at least a share of them; rounding does not add one."""
     return max(1, math.ceil(share * n - 1e-9 * n))

@@ -118,6 +118,19 @@ def test_without_calibration_a_test_is_as_before(calibrated, build_run, tmp_path
     assert plain["figures"] == {k: v for k, v in both["figures"].items() if not k.endswith("_calibrated")}
 
 
+def test_what_is_printed_after_calibration_has_its_own_heading(calibrated, build_run, tmp_path, capsys):
+    """As QUIET=1 shows headings and metrics alone."""
+    folder, data = calibrated("CoOp")
+    options = ("DATASET.ROOT", data, "TEST.CALIBRATION", folder, "TEST.OPEN_SET", True)
+    tested = build_run("CoOp", tmp_path / "test", *options, "DATASET.SUBSAMPLE_CLASSES", "base")
+    tested.load_model(str(folder), epoch=results_of(folder)["epoch"])
+    capsys.readouterr()
+    tested.test()
+    headings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("=> ")]
+    names = ["uncertainty", "uncertainty, after calibration", "open set", "open set, after calibration"]
+    assert headings == ["=> result", *(f"=> {name}" for name in names)]
+
+
 def test_fit_is_that_of_the_validation_images(calibrated, build_run, tmp_path):
     folder, data = calibrated("CoOp")
     content = content_of(folder)
@@ -186,6 +199,29 @@ def test_new_classes_are_never_fitted_on(run_of, build_run, tmp_path, capsys):
     assert call(tmp_path / "run") == 2
     assert "it is a test on new classes" in capsys.readouterr().err
     assert not (tmp_path / "run/calibration.json").exists()
+
+
+def test_new_classes_are_not_tested_with_what_was_fitted_on_them(run_of, build_run, tmp_path):
+    data = run_of("CoOp").folder.parent / "images"
+    for classes in ("all", "base"):
+        folder = tmp_path / classes
+        build_run("ZeroshotCLIP", folder, "DATASET.SUBSAMPLE_CLASSES", classes, "DATASET.ROOT", data).test()
+        assert call(folder) == 0
+    told = "fitted on images of all classes of DescribableTextures, so also of the new"
+    with pytest.raises(ValueError, match=told):
+        run_test(build_run, "ZeroshotCLIP", tmp_path / "all", data, tmp_path / "test")
+    options = ("DATASET.ROOT", data, "TEST.OPEN_SET", True, "TEST.CALIBRATION", tmp_path / "all")
+    tested = build_run("ZeroshotCLIP", tmp_path / "test", *options, "DATASET.SUBSAMPLE_CLASSES", "base")
+    with pytest.raises(ValueError, match=told):
+        tested.test()
+    assert not (tmp_path / "test/results.json").exists()
+    for fitted, classes in (("base", "new"), ("all", "base"), ("all", "all")):
+        run_test(build_run, "ZeroshotCLIP", tmp_path / fitted, data, tmp_path / "test", classes)
+
+
+def test_validation_images_are_not_tested_with_what_was_fitted_on_them(build_run, tmp_path):
+    with pytest.raises(ValueError, match=r"TEST\.SPLIT must be test where TEST\.CALIBRATION is given.* got 'val'"):
+        build_run("ZeroshotCLIP", tmp_path, "TEST.CALIBRATION", tmp_path, "TEST.SPLIT", "val")
 
 
 def test_the_same_run_gives_the_same_file(calibrated):
@@ -305,6 +341,37 @@ def test_other_options_than_it_was_fitted_with_are_refused(calibrated, build_run
     tested.load_model(str(folder), epoch=2)
     with pytest.raises(ValueError, match="EVIDENCE 'exp', where it is now 'softplus'"):
         tested.test()
+
+
+MENDED = ("--set", "TRAINER.CDC.FUSION", "averaging", "--set", "TRAINER.CDC.PROBABILITY", "expected")
+
+
+def test_a_trained_run_is_calibrated_and_predicts_with_other_options(calibrated, build_run, run_of, tmp_path, capsys):
+    """As docs/uncertainty_study.md has them, which need no other training."""
+    folder, data = calibrated("CDC", *MENDED)
+    content = content_of(folder)
+    assert (content["options"]["FUSION"], content["options"]["PROBABILITY"]) == ("averaging", "expected")
+    settings = [text for text in MENDED if text != "--set"]
+    options = (*RUNS["CDC"][2], *settings, "DATASET.ROOT", data, "TEST.CALIBRATION", folder)
+    tested = build_run("CDC", tmp_path / "test", *options, "DATASET.SUBSAMPLE_CLASSES", "base", config="tiny_text")
+    tested.load_model(str(folder), epoch=2)
+    tested.test()
+    for calibration, name in ((True, CALIBRATED_FILE_NAME), (False, "predictions.npz")):
+        found = read_predictions(tmp_path / "test" / name)
+        predictor = Predictor(folder, calibrated=calibration, settings=settings)
+        predictions = predictor([str(data / path) for path in found["path"]])
+        np.testing.assert_allclose([p.probability for p in predictions], found["confidence"], rtol=1e-4)
+        np.testing.assert_allclose([p.uncertainty for p in predictions], found["uncertainty"], rtol=1e-3)
+
+    given = ["--model-dir", str(folder), "--coverage", "0.5", "--workers", "0", run_of("CDC").images[0]]
+    assert predict([*given, *MENDED]) == 0
+    capsys.readouterr()
+    assert predict(given) == 2
+    assert "was fitted with FUSION 'averaging', where it is now 'dempster'" in capsys.readouterr().err
+    assert predict([*given, "--set", "DATASET.NUM_SHOTS", "1"]) == 2
+    assert "must be options of its method, TRAINER.CDC.KEY, got DATASET.NUM_SHOTS" in capsys.readouterr().err
+    assert predict([*given, "--set", "TRAINER.CDC.FUSION", "vote"]) == 2
+    assert "FUSION must be one of dempster, averaging, got 'vote'" in capsys.readouterr().err
 
 
 def test_training_takes_no_calibration(build_run, calibrated, tmp_path):

@@ -161,6 +161,8 @@ def test_mean_is_over_sets_and_then_over_seeds():
     assert average(rows, "x") == "20.0 ± 7.1"  # seed 3 lacks a set
     assert average(rows[:2], "x") == "15.0"
     assert average(rows, "y") == "-"
+    without_nll = [Row(False, "CDC", dataset, 1, "paper", {"nll": 1.0} if dataset == "a" else {}) for dataset in "ab"]
+    assert average(without_nll, "nll") == "-"  # and not that of one set
 
 
 def test_the_page_is_that_of_its_figures(tmp_path):

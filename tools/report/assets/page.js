@@ -8,7 +8,7 @@
   const short = (text, most = 28) => plain([...String(text)].length > most ? [...String(text)].slice(0, most - 1).join("") + "…" : text);
   const fixed = (value, digits = 2) => (value === null || value === undefined ? "–" : value.toFixed(digits));
   const unique = (values) => [...new Set(values)];
-  const style = (title) => data.styles[title] || { color: "#777777", symbol: "circle", dash: "solid" };
+  const style = (title) => data.styles[title] || { color: "#777777", symbol: "circle", dash: "solid", pattern: "" };
 
   function element(name, properties = {}, ...children) {
     const node = document.createElement(name);
@@ -152,7 +152,7 @@
           }
           traces.push({
             type: "bar", x: xs, y: ys, error_y: { array: deviations, thickness: 1 }, name: plain(column.title + (metric.length > 1 ? `, ${name.toLowerCase()}` : "")),
-            marker: { color: style(column.title).color, opacity: index ? 1 : 0.55, pattern: { shape: index ? "" : "/" } },
+            marker: { color: style(column.title).color, opacity: index || metric.length === 1 ? 1 : 0.45, pattern: { shape: style(column.title).pattern } },
             hovertemplate: "%{x}: %{y:+.2f}<extra>%{fullData.name}</extra>",
           });
         }
@@ -238,7 +238,7 @@
         return {
           type: "bar", x: [...own.templates.accuracy.map((_, index) => `template ${index + 1}`), "mean", "best", "fused"],
           y: [...own.templates.accuracy, own.templates.mean, own.templates.best, own.templates.fused], name: plain(own.system),
-          marker: { color: style(own.system).color, opacity: [...Array(m).fill(0.6), 0.8, 0.8, 1] },
+          marker: { color: style(own.system).color, opacity: [...Array(m).fill(0.6), 0.8, 0.8, 1], pattern: { shape: style(own.system).pattern } },
           hovertemplate: "%{x}: %{y:.2f}%<extra>%{fullData.name}</extra>",
         };
       });

@@ -59,15 +59,19 @@ def write_page(figures: Path, page: Path) -> None:
 
 
 def average(rows: Iterable[Row], name: str) -> str:
-    """A figure's mean over data sets, then mean and standard deviation over the seeds that have all of these sets."""
+    """A figure's mean over data sets, then mean and standard deviation over the seeds that have all of these sets.
+
+    A mean over other sets than those of the rows would not be one to compare, so a figure that a set lacks has none.
+    """
+    rows = list(rows)
+    sets = {row.dataset for row in rows}
     by_seed: dict[int, dict[str, float]] = {}
     for row in rows:
         if name in row.figures:
             by_seed.setdefault(row.seed, {})[row.dataset] = row.figures[name]
-    if not by_seed:
+    values = [mean(found.values()) for found in by_seed.values() if found.keys() == sets]
+    if not values:
         return "-"
-    most = max(len(found) for found in by_seed.values())
-    values = [mean(found.values()) for found in by_seed.values() if len(found) == most]
     digits = 2 if name.endswith("nll") or "aurc" in name else 1
     deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{mean(values):.{digits}f}{deviation}"
