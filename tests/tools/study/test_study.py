@@ -226,7 +226,7 @@ def test_new_page_makes_no_claims(finished, tmp_path):
 def test_searches_on_the_page_are_those_that_are_kept():
     text = PAGE.read_text()
     assert f"<!-- made: searches -->\n{searches()}\n<!-- end -->" in text
-    assert len(list(SEARCHES.glob("*.json"))) == text.count("<code>docs/search/") == 14
+    assert len(list(SEARCHES.glob("*.json"))) == text.count("<code>docs/search/") == 15
 
 
 def test_page_names_searches_that_are_kept():
