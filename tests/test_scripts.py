@@ -985,7 +985,8 @@ def test_script_that_is_stopped_takes_its_python_along(checkout, script, number,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        # What a program ignores from the start, as SIGHUP under nohup, bash cannot trap.
+        preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)],
     )
     record = checkout.record.with_name("record.pid")
     while not record.exists():

@@ -345,7 +345,11 @@ attended() {
             break
         fi
     done
-    trap - INT TERM HUP
+    if [[ -n ${STOPPED:-} ]]; then
+        trap '' INT TERM HUP # the script that has called this one passes the signal on, too, while this one clears up
+    else
+        trap - INT TERM HUP
+    fi
     return "${STOPPED:-$status}"
 }
 
