@@ -110,10 +110,10 @@ RANDOM_VIEWS = {"INPUT.TRANSFORMS": ["random_resized_crop", "normalize"], "INPUT
 def build_run(data, clip_files):
     """A trainer as the command line makes it of a config file, without the log file that it makes of stdout.
 
-    CDC has text-only templates unless its config is named.
+    CDC has text-only templates unless its config is named. `root` is the folder of the configs.
     """
 
-    def make(trainer, output, *opts, backbone=clip_files["plain"], config="", flags=()):
+    def make(trainer, output, *opts, backbone=clip_files["plain"], config="", flags=(), root=ROOT):
         config = config or ("tiny_text" if trainer == "CDC" else "tiny")
         given = {
             "OPTIM.MAX_EPOCH": 3,
@@ -130,8 +130,8 @@ def build_run(data, clip_files):
         arguments = train.parse_arguments(
             ["--root", str(data), "--trainer", trainer, "--output-dir", str(output), "--seed", "1", *flags]
             + ["--backbone", str(backbone)]
-            + ["--dataset-config-file", str(ROOT / "configs/datasets/dtd.yaml")]
-            + ["--config-file", str(ROOT / f"configs/trainers/{trainer}/{config}.yaml")]
+            + ["--dataset-config-file", str(root / "configs/datasets/dtd.yaml")]
+            + ["--config-file", str(root / f"configs/trainers/{trainer}/{config}.yaml")]
             + [str(x) for pair in given.items() for x in pair]
         )
         cfg = train.setup_cfg(arguments)

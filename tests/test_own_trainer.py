@@ -32,15 +32,14 @@ def config(tmp_path_factory):
 
 
 @pytest.fixture
-def build(build_run, config, monkeypatch):
+def build(build_run, config):
     def make(trainer, output, *opts):
-        monkeypatch.setattr("conftest.ROOT", config.parent)
         folder = config.parent / "configs/trainers" / trainer
         folder.mkdir(parents=True, exist_ok=True)
         (folder / config.name).write_text(config.read_text())
         (config.parent / "configs/datasets").mkdir(exist_ok=True)
         (config.parent / "configs/datasets/dtd.yaml").write_text((ROOT / "configs/datasets/dtd.yaml").read_text())
-        return build_run(trainer, output, *opts, config=config.stem)
+        return build_run(trainer, output, *opts, config=config.stem, root=config.parent)
 
     return make
 

@@ -400,23 +400,34 @@ def test_resumed_run_ends_as_if_not_cut(build, tmp_path, cut_at):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("OPTIM.MAX_EPOCH", 4), "the average of its epochs was made with .*'n_epochs': 3.*, not with .*'n_epochs': 4"),
-        (("TRAINER.PROMPTSRC.GPA_MEAN", 1), "made with .*'mean': 2.0"),
+        (("OPTIM.MAX_EPOCH", 4), r"OPTIM\.MAX_EPOCH 3 in place of 4"),
+        (("TRAINER.PROMPTSRC.GPA_MEAN", 1), r"TRAINER\.PROMPTSRC\.GPA_MEAN"),
     ],
 )
-def test_average_is_not_continued_with_other_weights(build, tmp_path, change, message):
+def test_a_training_is_not_continued_with_other_weights_of_the_average(build, tmp_path, change, message):
     build(tmp_path).train()
     with pytest.raises(ValueError, match=f"training cannot go on from .*{message}"):
         build(tmp_path, *change).train()
 
 
-def test_checkpoint_without_an_average_is_not_continued(build, tmp_path):
+def test_average_is_not_continued_with_other_weights(build, tmp_path):
+    """Where the checkpoint, an older one, does not tell its settings."""
     build(tmp_path).train()
     path = tmp_path / "VLPromptLearner/model.pth.tar-3"
     checkpoint = torch.load(path, weights_only=True)
-    checkpoint["epoch"] = 2
+    del checkpoint["settings"]
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match="training cannot go on from .*made with .*'mean': 2.0"):
+        build(tmp_path, "TRAINER.PROMPTSRC.GPA_MEAN", 1).train()
+
+
+def test_checkpoint_without_an_average_is_not_continued(build, tmp_path):
+    build(tmp_path, "TRAIN.CHECKPOINT_FREQ", 1).train()
+    path = tmp_path / "VLPromptLearner/model.pth.tar-2"
+    checkpoint = torch.load(path, weights_only=True)
     del checkpoint["resume"]  # as the published code's
     torch.save(checkpoint, path)
+    path.with_name("checkpoint").write_text(f"{path.name}\n")
     with pytest.raises(ValueError, match=r"can only be tested or be MODEL\.INIT_WEIGHTS: there is no average"):
         build(tmp_path).train()
     start = build(tmp_path / "start", "MODEL.INIT_WEIGHTS", path)
