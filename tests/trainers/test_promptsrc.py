@@ -417,7 +417,7 @@ def test_average_is_not_continued_with_other_weights(build, tmp_path):
     checkpoint = torch.load(path, weights_only=True)
     del checkpoint["settings"]
     torch.save(checkpoint, path)
-    with pytest.raises(ValueError, match="training cannot go on from .*made with .*'mean': 2.0"):
+    with pytest.raises(ValueError, match=r"training cannot go on from .*made with .*'mean': 2.0"):
         build(tmp_path, "TRAINER.PROMPTSRC.GPA_MEAN", 1).train()
 
 
