@@ -16,8 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tools.common.choices import DEVICES
-from tools.common.commands import argument_parser
+from tools.common.commands import add_model_options, argument_parser
 from tools.common.safe_text import last_line
 
 
@@ -31,21 +30,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="fit on N images per class that are for training, and that the run was not trained on",
     )
     parser.add_argument("--root", default="", help="folder of the data sets (default: the run's)")
-    parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint (default: the one that the run tested)")
-    parser.add_argument("--batch-size", type=int, help="images at once (default: as the run's test)")
-    parser.add_argument("--workers", type=int, help="processes that read images (default: as the run's)")
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="auto: a GPU if there is one")
-    parser.add_argument("--precision", default="", help="fp16, bf16, amp or fp32 in place of the run's")
-    parser.add_argument("--backbone", default="", help="CLIP by name or path in place of the run's")
-    parser.add_argument(
-        "--set",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("KEY", "VALUE"),
-        help="an option of the method in place of the run's, as TRAINER.CDC.FUSION averaging",
-    )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input")
+    add_model_options(parser)
     args = parser.parse_args(arguments)
     if args.hold_out is not None and args.hold_out < 1:
         parser.error(f"--hold-out must be at least 1 image per class, got {args.hold_out}")

@@ -7,6 +7,8 @@ import sys
 from types import TracebackType
 from typing import Any
 
+from tools.common.choices import DEVICES
+
 
 def argument_parser(module: str, description: str, **options: Any) -> argparse.ArgumentParser:
     """A parser whose help shows the description as it stands, for a command that is called by its module's name.
@@ -43,3 +45,22 @@ def tell_interrupts(name: str) -> None:
             sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = tell
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """The options of commands that run a trained model on images: what may differ from the run itself."""
+    parser.add_argument("--batch-size", type=int, help="images at once (default: as the run's test)")
+    parser.add_argument("--workers", type=int, help="processes that read images (default: as the run's)")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="auto: a GPU if there is one")
+    parser.add_argument("--precision", default="", help="fp16, bf16, amp or fp32 in place of the run's")
+    parser.add_argument("--backbone", default="", help="CLIP by name or path in place of the run's")
+    parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint (default: the one that the run tested)")
+    parser.add_argument(
+        "--set",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        help="an option of the method in place of the run's, as TRAINER.CDC.FUSION averaging",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input")

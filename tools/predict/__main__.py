@@ -20,8 +20,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tools.common.choices import DEVICES, PREDICTIONS, REJECTED
-from tools.common.commands import argument_parser
+from tools.common.choices import PREDICTIONS, REJECTED
+from tools.common.commands import add_model_options, argument_parser
 from tools.common.pipes import ending_quietly
 from tools.common.safe_text import last_line
 
@@ -57,21 +57,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--rejected", choices=REJECTED, help="mark rejected images in a column (default), or drop their rows"
     )
-    parser.add_argument("--batch-size", type=int, help="images at once (default: as the run's test)")
-    parser.add_argument("--workers", type=int, help="processes that read images (default: as the run's)")
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="auto: a GPU if there is one")
-    parser.add_argument("--precision", default="", help="fp16, bf16, amp or fp32 in place of the run's")
-    parser.add_argument("--backbone", default="", help="CLIP by name or path in place of the run's")
-    parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint (default: the one that the run tested)")
-    parser.add_argument(
-        "--set",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("KEY", "VALUE"),
-        help="an option of the method in place of the run's, as TRAINER.CDC.FUSION averaging",
-    )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input")
+    add_model_options(parser)
     args = parser.parse_args(arguments)
     if bool(args.images) == bool(args.explain):
         parser.error("give images or folders, or one image with --explain")
