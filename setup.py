@@ -46,11 +46,14 @@ setup(
         "cluster": ["ray>=2.49"],
         "hub": ["huggingface_hub>=0.25"],  # trained prompts and backbones of the Hugging Face Hub: docs/sharing.md
         "report": ["jinja2>=3.0", "plotly>=5.15"],  # one page of all runs: docs/report.md
+        "search": ["optuna>=4.0"],  # settings for one's own data: docs/search.md
+        "wandb": ["wandb>=0.19"],  # a run's figures on Weights & Biases: `--report-to wandb`
         "test": [
             "huggingface_hub>=0.25",
             "jinja2>=3.0",
             "mypy>=1.19",
             "open_clip_torch>=3.0",
+            "optuna>=4.0",
             "playwright>=1.40",  # the report in a browser, where there is Chromium
             "plotly>=5.15",
             "pytest>=7",
@@ -60,6 +63,7 @@ setup(
             "types-PyYAML>=6.0.12",
             "types-tabulate>=0.9",
             "types-tqdm>=4.66",
+            "wandb>=0.19",
         ],
     },
 )
