@@ -9,6 +9,7 @@ from tools.common.layout import config_folder, trains_nothing
 SETS = ("shapes", "textures", "digits", "letters", "symbols", "backgrounds")
 SOURCE = "shapes"
 CONFOUNDED = "confounded"
+MISLEADING = "confounded_colours"
 ABLATED = ("shapes", "textures", "letters")  # on which parts are left out and numbers varied
 CURVE_SETS = ("shapes", "textures")  # shown over the epochs
 
@@ -44,10 +45,10 @@ class Method:
         return not (self.as_it_starts or trains_nothing(self.trainer))
 
 
-def cdc(title: str, tag: str, **options: object) -> Method:
-    """CDC with text-only templates and other options than the config's."""
+def cdc(title: str, tag: str, config: str = "tiny", **options: object) -> Method:
+    """CDC with other options than the config's."""
     settings = {key if "." in key else f"TRAINER.CDC.{key}": value for key, value in options.items()}
-    return Method(title, "CDC", "tiny_text", tag, settings)
+    return Method(title, "CDC", config, tag, settings)
 
 
 def banked(method: Method) -> dict[str, object]:
@@ -60,23 +61,30 @@ def banked(method: Method) -> dict[str, object]:
 
 ZERO_SHOT = Method("Zero-shot CLIP", "ZeroshotCLIP")
 COOP = Method("CoOp", "CoOp")
-CDC = Method("CDC", "CDC")
-TEXT_ONLY = cdc("CDC, text-only", "")
-SELF_REGULATED = Method("CDC, self-regulated", "CDC", "tiny_self_regulated")
+MAPLE = Method("MaPLe", "MaPLe")
+CDC = cdc("CDC", "")
+TEXT_ONLY = cdc("CDC, text-only", "", "tiny_text")
+INDEPENDENT = cdc("CDC, independent", "independent", PROMPT="independent", N_CTX=4)
+SELF_REGULATED = cdc("CDC, self-regulated", "", "tiny_self_regulated")
 METHODS = (
     ZERO_SHOT,
+    Method("Zero-shot ensemble", "ZeroshotCLIP2"),
+    Method("CLIP-ICM", "CLIPICM"),
     COOP,
     Method("CoCoOp", "CoCoOp"),
-    Method("MaPLe", "MaPLe"),
+    Method("KgCoOp", "KgCoOp"),
+    Method("TCP", "TCP"),
+    MAPLE,
     Method("PromptSRC", "PromptSRC"),
+    Method("MMRL", "MMRL"),
     TEXT_ONLY,
+    INDEPENDENT,
     CDC,
     SELF_REGULATED,
 )
+# A linear probe knows the classes that it was trained on alone
+PROBE = Method("CLIP-ICM, probe", "CLIPICM", tag="probe", settings={"TRAINER.CLIPICM.PREDICTION": "probe"})
 
-# Wordings and views of up to eight templates; the first four of both are those of the config
-WORDINGS: tuple[str, ...] = ("a photo of a", "a picture of a", "an image of a", "a snapshot of a")
-WORDINGS += ("a drawing of a", "a painting of a", "a sketch of a", "a rendering of a")
 PLAIN = ["normalize"]
 VIEWS_OF = (
     PLAIN,
@@ -84,17 +92,17 @@ VIEWS_OF = (
     ["gaussian_blur", "normalize"],
     ["random_resized_crop", "normalize"],
 )
+STRONG_VIEWS = (
+    ["random_resized_crop", "normalize"],
+    ["random_resized_crop", "random_translation", "normalize"],
+    ["random_resized_crop", "gaussian_blur", "normalize"],
+    ["random_translation", "gaussian_blur", "normalize"],
+)
 ONE_VIEW = {"AUGMENTATIONS": [PLAIN] * 4}
 NO_LOSSES = {"BETA": 0.0, "GAMMA": 0.0}
-ONE = cdc(
-    "one template",
-    "one",
-    N_TEMPLATES=1,
-    CTX_INIT=list(WORDINGS[:1]),
-    AUGMENTATIONS=[PLAIN],
-    DECISION="mean",
-    **NO_LOSSES,
-)
+LONE = {"N_TEMPLATES": 1, "AUGMENTATIONS": [PLAIN], "DECISION": "mean", **NO_LOSSES}
+ONE = cdc("one template", "one", **LONE)
+# Without losses that tie them, and with the mean of their logits, templates learn as if each were alone.
 TEMPLATES = cdc("M = 4 templates", "templates", DECISION="mean", **ONE_VIEW, **NO_LOSSES)
 VSD = cdc("M = 4 + VSD (own views, losses (2) and (3))", "vsd", DECISION="mean")
 DSTC = cdc("M = 4 + DSTC (evidence, fusion, loss (7))", "dstc", **ONE_VIEW, **NO_LOSSES)
@@ -103,7 +111,7 @@ NO_CONSISTENCY = cdc("CDC without (3)", "gamma0", GAMMA=0.0)
 PLAIN_PICTURES = cdc("CDC on plain pictures", "oneview", **ONE_VIEW)
 INVARIANT = cdc("CDC after CLIP-ICM's map (9)", "invariant", **{"TRAINER.CDC.INVARIANT_MAP.ENABLED": True})
 ABLATION = (
-    *(ONE, TEMPLATES, VSD, DSTC, replace(TEXT_ONLY, title="all: CDC")),
+    *(ONE, TEMPLATES, VSD, DSTC, replace(CDC, title="all: CDC")),
     *(NO_DIVERSITY, NO_CONSISTENCY, PLAIN_PICTURES, INVARIANT),
 )
 # What a part changes: with it, without it
@@ -111,40 +119,28 @@ PARTS = (
     ("four templates in place of one", TEMPLATES, ONE),
     ("DSTC (evidence, fusion, loss (7)) for four templates", DSTC, TEMPLATES),
     ("VSD (own views, losses (2) and (3)) for four templates", VSD, TEMPLATES),
-    ("DSTC beside VSD", TEXT_ONLY, VSD),
-    ("VSD beside DSTC", TEXT_ONLY, DSTC),
-    ("of VSD: diversity loss (2)", TEXT_ONLY, NO_DIVERSITY),
-    ("of VSD: consistency loss (3)", TEXT_ONLY, NO_CONSISTENCY),
-    ("of VSD: own views", TEXT_ONLY, PLAIN_PICTURES),
-    ("DSTC and VSD together, for four templates", TEXT_ONLY, TEMPLATES),
-    ("all of it: CDC in place of one template", TEXT_ONLY, ONE),
-    ("CDC in place of CoOp", TEXT_ONLY, COOP),
+    ("DSTC beside VSD", CDC, VSD),
+    ("VSD beside DSTC", CDC, DSTC),
+    ("of VSD: diversity loss (2)", CDC, NO_DIVERSITY),
+    ("of VSD: consistency loss (3)", CDC, NO_CONSISTENCY),
+    ("of VSD: own views", CDC, PLAIN_PICTURES),
+    ("DSTC and VSD together, for four templates", CDC, TEMPLATES),
+    ("all of it: CDC in place of one template", CDC, ONE),
 )
-NUMBERS = (1, 2, 4, 8)  # of templates
 
+# At about the cost of four templates, one that has it all: the epochs, or the context tokens
+LONG_ONE = cdc("one template, four times the epochs", "one_long", **LONE)
+WIDE_ONE = cdc("one template, four times the tokens", "one_wide", N_CTX=8, CTX_INIT=[EIGHT_TOKENS], **LONE)
+EQUAL_COST = (ONE, LONG_ONE, WIDE_ONE, TEMPLATES, CDC)
 
-def templates(number: int) -> Method:
-    """CDC with so many templates."""
-    if number == 4:
-        return replace(TEXT_ONLY, title="4")
-    starts = {"CTX_INIT": list(WORDINGS[:number]), "AUGMENTATIONS": [VIEWS_OF[m % 4] for m in range(number)]}
-    return cdc(str(number), f"m{number}", N_TEMPLATES=number, **starts)
-
-
-DIVERSITY = (
-    replace(NO_DIVERSITY, title="0"),
-    replace(TEXT_ONLY, title="0.1 (the config's)"),
-    cdc("1", "beta1", BETA=1.0),
-    cdc("10", "beta10", BETA=10.0),
+# When losses (2) and (3) might help: each setting with them and without
+DISTINCT = {"CTX_INIT": ["a photo of a", "a picture of a", "an image of a", "a snapshot of a"]}
+NOISY = {"CTX_STD": 0.02}
+STRONG = {"AUGMENTATIONS": list(STRONG_VIEWS)}
+REGIMES = (
+    ("as configured", CDC, cdc("", "noloss", **NO_LOSSES)),
+    ("templates that start from other words", cdc("", "words", **DISTINCT), cdc("", "words_noloss", **DISTINCT, **NO_LOSSES)),
+    ("templates that start with noise", cdc("", "noise", **NOISY), cdc("", "noise_noloss", **NOISY, **NO_LOSSES)),
+    ("plain pictures", PLAIN_PICTURES, DSTC),
+    ("stronger views", cdc("", "strong", **STRONG), cdc("", "strong_noloss", **STRONG, **NO_LOSSES)),
 )
-START = replace(cdc("CDC before training", "start"), as_it_starts=True)
-LONG: dict[str, object] = {"OPTIM.MAX_EPOCH": 30, "TRAIN.CHECKPOINT_FREQ": 3}
-CURVES = tuple(replace(method, tag="epochs30", settings=LONG) for method in (COOP, TEXT_ONLY))
-
-
-def at_epoch(method: Method, epoch: int | str) -> Method:
-    """A method at an epoch of its training, in the folders of tests with LOADEP."""
-    return replace(method, epoch=epoch)
-
-
-CURVE_EPOCHS = tuple(range(3, 31, 3))
