@@ -68,6 +68,8 @@ class ClipTrainer(TrainerX):
         model_dir: folder of the run whose checkpoint was loaded for testing; None where there is none.
         trained_on: what the tested parameters were trained on (dataset, classes, shots, seed); None where nothing is
             trained, or the checkpoint does not tell.
+        train_seconds: how long training took without its test, over all processes of a run that was resumed; None where
+            there was none, or a checkpoint does not tell.
         interrupts: whether Ctrl-C came in training, where it takes effect after a step or a test batch.
     """
 
@@ -76,6 +78,7 @@ class ClipTrainer(TrainerX):
     wanted_sha256: str | None = None
     model_dir: str | None = None
     trained_on: dict | None = None
+    train_seconds: float | None = None
     _clip_model: CLIP | None = None  # between the building of data and model
 
     class_names: list[str]
@@ -453,10 +456,6 @@ class ClipTrainer(TrainerX):
         """The epoch whose parameters are tested; 0 where nothing is trained."""
         return 0
 
-    @property
-    def train_seconds(self) -> float | None:
-        """How long training took in this process, without its test; None where there was none."""
-        return None
 
 
 def check_pixels(inputs, clip_model: CLIP) -> None:

@@ -77,6 +77,7 @@ class PromptTrainer(ClipTrainer):
     model: PromptedCLIP
     average: GaussianAverage | None = None
     used_parameters: list[bool] | None = None
+    _seconds_before: float | None = 0.0  # of this training in earlier processes; None where a checkpoint does not tell
     checkpoint_folder = "prompt_learner"
     key_prefix = ""
     untrained_keys: tuple[str, ...] = ()
@@ -291,12 +292,14 @@ class PromptTrainer(ClipTrainer):
         return self.model.text_features()
 
     def after_train(self) -> None:
-        self._train_seconds = time.time() - self.time_start  # the test is not training
+        self.train_seconds = self._seconds_until_now()  # the test is not training
         super().after_train()
 
-    @property
-    def train_seconds(self) -> float | None:
-        return getattr(self, "_train_seconds", None)
+    def _seconds_until_now(self) -> float | None:
+        """How long what is trained has taken in all processes; epochs that were cut do not count."""
+        if self._seconds_before is None or not hasattr(self, "time_start"):
+            return self._seconds_before
+        return self._seconds_before + time.time() - self.time_start
 
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name="") -> None:
         """Write `<directory>/<checkpoint_folder>/model.pth.tar-<epoch + 1>` in Dassl's layout.
@@ -319,6 +322,7 @@ class PromptTrainer(ClipTrainer):
                 "random": get_random_state(),
                 "scaler": self.scaler.state_dict() if self.scaler else None,
                 "best_result": float(self.best_result),
+                "train_seconds": self._seconds_until_now(),
                 "method": self.training_state(),
             },
         }
@@ -440,6 +444,7 @@ class PromptTrainer(ClipTrainer):
             _check_moments(self.optim)
         resume = checkpoint.get("resume") or {}
         self.load_training_state(resume.get("method", {}))
+        self._seconds_before = _seconds(resume.get("train_seconds"))
         if resume:
             self.best_result = resume["best_result"]
             if self.scaler and resume["scaler"]:
@@ -530,6 +535,19 @@ def _check_moments(optimizer: torch.optim.Optimizer) -> None:
                 raise ValueError(f"its {name} has the shape {tuple(value.shape)}, not {tuple(parameter.shape)}")
             if isinstance(value, Tensor) and not value.isfinite().all():
                 raise ValueError(f"its {name} is infinite or not a number")
+
+
+def _seconds(value: object) -> float | None:
+    """The seconds of training that a checkpoint tells; None for an older one, which does not.
+
+    Raises:
+        ValueError: they are no such number.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, float) or not 0.0 <= value < math.inf:
+        raise ValueError(f"its train_seconds must be a finite number from 0 on, got {value!r:.40}")
+    return value
 
 
 def grad_scaler(device: str):
