@@ -457,7 +457,6 @@ class ClipTrainer(TrainerX):
         return 0
 
 
-
 def check_pixels(inputs, clip_model: CLIP) -> None:
     """Check that images are normalised as a CLIP was trained, where its file tells how.
 

@@ -31,7 +31,7 @@ from .modules.prompted import PromptedCLIP
 from .modules.random_state import get_random_state, set_random_state
 from .modules.self_regulation import GaussianAverage
 from .modules.sharing import explain, find_shared
-from .modules.tensorboard_events import drop_events
+from .modules.tensorboard_events import drop_events, naming, writer_tells_once
 from .resuming import other_rates, other_training, training_settings
 
 if "UNTRAINED" not in cfg_default.TEST:
@@ -77,6 +77,7 @@ class PromptTrainer(ClipTrainer):
     model: PromptedCLIP
     average: GaussianAverage | None = None
     used_parameters: list[bool] | None = None
+    _log_dir = ""  # of TensorBoard
     _seconds_before: float | None = 0.0  # of this training in earlier processes; None where a checkpoint does not tell
     checkpoint_folder = "prompt_learner"
     key_prefix = ""
@@ -164,7 +165,8 @@ class PromptTrainer(ClipTrainer):
 
     def train(self) -> None:  # type: ignore[override]
         try:
-            super().train()
+            with writer_tells_once():
+                super().train()
         except Diverged:
             self._set_checkpoints_aside()
             raise
@@ -187,7 +189,20 @@ class PromptTrainer(ClipTrainer):
         """Open TensorBoard's log, without what a run that was cut has logged after its last checkpoint."""
         if getattr(self, "_writer", None) is None:
             drop_events(log_dir, self.start_epoch * len(self.train_loader_x), self.start_epoch)
-        super().init_writer(log_dir)
+        with naming(log_dir):
+            super().init_writer(log_dir)
+        self._log_dir = log_dir
+
+    def write_scalar(self, tag, scalar_value, global_step=None) -> None:
+        with naming(self._log_dir):
+            super().write_scalar(tag, scalar_value, global_step)
+
+    def write_results(self, *found) -> None:
+        """As any trainer, once TensorBoard's log is written."""
+        if getattr(self, "_writer", None) is not None:
+            with naming(self._log_dir):
+                self._writer.flush()
+        super().write_results(*found)
 
     def train_features(self, batch: dict) -> Tensor:
         """L2-normalised features `(B, D)` or `(M, B, D)` of a training batch."""

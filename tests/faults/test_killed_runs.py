@@ -222,8 +222,7 @@ def test_full_disk(new_trial, reference, tally, full, in_time, mount, place, tmp
             assert status == 2, said
             told = re.findall(r"train\.py: .*", said)
             assert len(told) == 1
-            # A thread of TensorBoard's may tell of it in its own way.
-            assert all("/tensorboard/" in trace for trace in said.split("Traceback")[1:])
+            assert "Traceback" not in said
             trial.log.write_text("")
             assert "No space left" in told[0] or "bytes left" in told[0]
             assert str(folder) in told[0]

@@ -187,6 +187,32 @@ def test_each_step_is_logged_once(build_run, tmp_path, final):
     assert sorted(logged[1]) == sorted(logged[0])
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+def test_log_that_cannot_be_written_is_one_error_before_the_results(build_run, tmp_path, capfd):
+    """As of other files on a full disk; with more room the same command ends."""
+    run = build_run("CoOp", tmp_path, *EVERY_EPOCH)
+    init_writer = run.init_writer
+
+    def disk_is_full_then(log_dir):
+        init_writer(log_dir)
+        (events,) = Path(log_dir).iterdir()
+        events.unlink()
+        events.symlink_to("/dev/full")  # TensorBoard opens it again to write
+
+    run.init_writer = disk_is_full_then
+    capfd.readouterr()
+    with pytest.raises(OSError, match="No space left") as raised:
+        run.train()
+    assert raised.value.filename == str(tmp_path / "tensorboard")
+    assert "Traceback" not in capfd.readouterr().err
+    assert not (tmp_path / "results.json").exists()
+
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    events.unlink()
+    build_run("CoOp", tmp_path, *EVERY_EPOCH).train()
+    assert results_of(tmp_path)["epoch"] == 3
+
+
 def points(*files):
     """(step, name) of each value in TensorBoard's files."""
     found = []
