@@ -297,7 +297,7 @@ def test_broken_files(kind, good, strangers, tally, full, in_time, tmp_path):
         read(path)  # a good one
     contents, trap = strangers
     chance = random.Random(kind)
-    broken = (changed(good[kind], chance) for _ in range(300 if full else 5))
+    broken = (changed(good[kind], chance) for _ in range(200 if full else 5))
     refused = 0
     others = [*FOUND.get(kind, []), *(contents if full else chance.sample(contents, 4))]
     for content in in_time(itertools.chain(others, broken)):

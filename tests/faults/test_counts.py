@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 from faults.conftest import PAGE
@@ -21,7 +22,7 @@ def test_page_has_all_that_is_tried():
     for place in PLACES.values():
         assert f"{place}: 12 runs" in made
     for kind in READERS:
-        assert f" {kind} 3" in made, kind  # hundreds
+        assert re.search(rf" {re.escape(kind)} [\d,]{{3,}}", made), kind
 
 
 def test_table_tells_the_counts():

@@ -160,7 +160,7 @@ def test_killed_at_two_steps(new_trial, reference, tally, full, in_time):
     """The second one in the run that goes on from the first, which may take less steps."""
     expected, n_steps = reference()
     chance = random.Random(17)
-    for _ in in_time(range(100 if full else 1)):
+    for _ in in_time(range(50 if full else 1)):
         trial = new_trial()
         numbers = [chance.randint(1, n_steps) for _ in range(2)]
         assert trial.to_the_end(below=trial.below(), kill_at=numbers[0]) == -signal.SIGKILL, numbers
@@ -174,7 +174,7 @@ def test_killed_at_random_times(new_trial, reference, tally, full, in_time):
     """By signals that can be handled and one that cannot, several times, as the same command is given again."""
     expected, _ = reference()
     chance = random.Random(11)
-    for _ in in_time(range(60 if full else 1)):
+    for _ in in_time(range(50 if full else 1)):
         trial = new_trial()
         started = time.monotonic()
         for _ in range(chance.randint(1, 5 if full else 2)):
@@ -194,7 +194,7 @@ def test_two_owners(new_trial, reference, tally, full, in_time):
     """The same command twice; sometimes the first is killed as the second comes."""
     expected, _ = reference()
     chance = random.Random(13)
-    for number in in_time(range(60 if full else 1)):
+    for number in in_time(range(50 if full else 1)):
         trial = new_trial()
         first = trial.start()
         time.sleep(chance.uniform(0, 1.5) if full else 0)
