@@ -5,7 +5,7 @@
 
 What is wrong with the input (config, data, weights, checkpoint), and training that diverges, is told in one line with
 exit status 2, and leaves no output folder behind but that of finished epochs; `--debug` shows the traceback instead.
-So does an output folder that another process runs in (`trainers.modules.ownership`), where nothing is changed.
+So does an output folder that another process runs in (`storage.ownership`), where nothing is changed.
 
 PyTorch, Dassl, the data sets and the trainers are imported after the arguments are read: `--help` and the message
 about a wrong argument come at once.
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import runpy
 import signal
 import sys
 import time
@@ -27,6 +26,8 @@ from tempfile import TemporaryDirectory
 from types import FrameType, TracebackType
 
 import yaml
+
+from storage.safe_text import escaped, last_line
 
 ROOT = Path(__file__).resolve().parent  # the checkout
 EXAMPLE = (
@@ -305,8 +306,6 @@ def merge_checked(source: str, merge, *content) -> None:
 
 def _escaped(value):
     """A setting with `escaped` texts; in lists Python escapes them itself."""
-    from trainers.modules.safe_text import escaped
-
     if isinstance(value, dict):
         return type(value)({key: _escaped(entry) for key, entry in value.items()})
     return escaped(value) if isinstance(value, str) else value
@@ -396,8 +395,8 @@ def main(args: argparse.Namespace) -> None:
         output = cfg.OUTPUT_DIR
         import torch
 
+        from storage.ownership import own_folder
         from trainers.modules import ranks
-        from trainers.modules.ownership import own_folder
 
         on_gpu = torch.cuda.is_available() and cfg.USE_CUDA
         # The folder is owned before anything is written there.
@@ -414,9 +413,7 @@ def main(args: argparse.Namespace) -> None:
     except (OSError, ValueError, FloatingPointError) as error:
         if args.debug:
             raise
-        # By its path, since `import trainers` brings PyTorch. Of an error in a process that reads images, PyTorch hands
-        # on the traceback, its message last.
-        last_line = runpy.run_path(str(ROOT / "trainers/modules/safe_text.py"))["last_line"]
+        # Of an error in a process that reads images, PyTorch hands on the traceback, its message last.
         if isinstance(error, OSError) and error.strerror and (error.filename or output):
             # Without the number. A log that cannot be written does not say where it is.
             error = OSError(f"{error.filename or output}: {error.strerror}")

@@ -41,7 +41,19 @@ DECLARING = ("datasets", "trainers")  # folders whose modules add keys to Dassl'
 # What they import beside Python's own library, and that adds none
 HARMLESS = (
     *("PIL", "clip", "compat", "dassl", "datasets", "google", "huggingface_hub", "matplotlib", "numpy", "open_clip"),
-    *("safetensors", "scipy", "sklearn", "tensorboard", "torch", "torchvision", "tqdm", "trainers", "yacs", "yaml"),
+    *(
+        "safetensors",
+        "scipy",
+        "sklearn",
+        "storage",
+        "tensorboard",
+        "torch",
+        "torchvision",
+        "tqdm",
+        "trainers",
+        "yacs",
+        "yaml",
+    ),
 )
 USUAL_IMPORT = re.compile(
     r"from dassl\.config import (cfg_default|get_cfg_default|clean_cfg)(, (get_cfg_default|clean_cfg))*$"

@@ -19,17 +19,19 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor
 from tqdm import tqdm
 
+from storage.files import atomic_write, sweep
+from storage.ownership import SILENT, own_folder
+from storage.safe_text import escaped
+
 from .modules import ranks
 from .modules.calibration import Calibration, fit_temperature
 from .modules.calibration_file import read_calibration
 from .modules.checkpoints import MOST_EPOCHS
 from .modules.clip_types import CLIP
 from .modules.evidence import Opinion
-from .modules.files import atomic_write, sweep
 from .modules.group_accuracy import GroupAccuracy
 from .modules.interrupts import Interrupts, interrupts_put_off
 from .modules.loading import PRECISIONS, assumptions, load_clip, weights_digest
-from .modules.ownership import SILENT, own_folder
 from .modules.predictions import (
     CALIBRATED_FILE_NAME,
     COMMON,
@@ -40,7 +42,6 @@ from .modules.predictions import (
     write_predictions,
 )
 from .modules.provenance import origin
-from .modules.safe_text import escaped
 from .modules.uncertainty import calibration_metrics, error_detection_metrics
 from .open_set import compare, open_set_problems, unknown_images
 

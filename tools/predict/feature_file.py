@@ -24,10 +24,10 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 import train
+from storage.files import atomic_write
 from tools.common.choices import SPLITS
 from tools.predict.trained import fit_to_machine, load_images, load_trained, read_run, restore_cfg
 from trainers.base import ClipTrainer, build_without_data
-from trainers.modules.files import atomic_write
 from trainers.prompt_trainer import PromptTrainer
 
 LISTS = {"train": "train_x", "val": "val", "test": "test"}  # of the splits, by Dassl's names

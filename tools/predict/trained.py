@@ -29,8 +29,8 @@ import datasets  # noqa: F401  registers the data sets, whose config keys a run'
 import train
 import trainers
 from datasets.files import describe_nearest, odd_kind
+from storage.safe_text import escaped
 from tools.common.choices import DEVICES
-from tools.common.safe_text import escaped
 from tools.predict.pictures import Picture
 from trainers.base import ClipTrainer, build_without_data
 from trainers.modules.checkpoints import read_checkpoint
