@@ -21,7 +21,7 @@ from tools.results import find_runs, table_of
 from tools.results.runs import VARIANTS
 
 RECORDER = """#!/usr/bin/env bash
-[[ $1 != trainers/modules/ownership.py ]] || exec "$REAL_PYTHON" "$@"
+[[ $1 != storage/ownership.py ]] || exec "$REAL_PYTHON" "$@"
 pwd > "$RECORD"
 echo "$*" >> "$RECORD.all"
 printf '%s\\n' "$@" >> "$RECORD"
@@ -40,8 +40,8 @@ class Checkout:
         self.output = self.root / "output" / "base2new"
         self.home.mkdir(parents=True)
         shutil.copytree(ROOT / "scripts", self.root / "scripts")
-        (self.root / "trainers/modules").mkdir(parents=True)
-        shutil.copy(ROOT / "trainers/modules/ownership.py", self.root / "trainers/modules")
+        (self.root / "storage").mkdir(parents=True)
+        shutil.copy(ROOT / "storage/ownership.py", self.root / "storage")
         for config in ("datasets/dtd", "datasets/digits", "trainers/CDC/vit_b16", "trainers/CDC/tiny"):
             self.add_config(config)
         self.add_config("trainers/ZeroshotCLIP/vit_b16")

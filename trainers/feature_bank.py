@@ -31,8 +31,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from storage.files import atomic_write, sweep
+
 from .modules import ranks
-from .modules.files import atomic_write, sweep
 from .modules.random_state import kept_random_states, seed_all
 
 if TYPE_CHECKING:

@@ -21,12 +21,13 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import _LRScheduler
 
+from storage.files import atomic_write
+from storage.ownership import own_folder
+
 from .base import ClipTrainer
 from .feature_bank import bank_problems, choose_source
 from .modules import ranks
 from .modules.checkpoints import read_checkpoint
-from .modules.files import atomic_write
-from .modules.ownership import own_folder
 from .modules.prompted import PromptedCLIP
 from .modules.random_state import get_random_state, set_random_state
 from .modules.self_regulation import GaussianAverage

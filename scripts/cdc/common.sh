@@ -387,7 +387,7 @@ launch() {
 
     # What train.py itself could not take back. This looks whether another process runs in the folder by now.
     if [[ $status != 0 && $above != "$folder" && -d $folder ]] &&
-        "$PYTHON" trainers/modules/ownership.py "$folder" 2> /dev/null; then
+        "$PYTHON" storage/ownership.py "$folder" 2> /dev/null; then
         while [[ $folder != "$above" ]] && rmdir "$folder" 2> /dev/null; do # not what another run has put something in
             folder=${folder%/*}
         done

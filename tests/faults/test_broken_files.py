@@ -28,6 +28,7 @@ import train
 from datasets.pickles import read_pickled
 from datasets.splits import read_split
 from helpers import save_harmful_archive
+from storage.ownership import own_folder
 from tools.data.archives import unpack
 from tools.predict.predictor import read_class_names
 from tools.predict.trained import read_run, restore_cfg
@@ -36,7 +37,6 @@ from trainers.feature_bank import _read as read_bank
 from trainers.modules.calibration_file import read_calibration
 from trainers.modules.checkpoints import read_checkpoint
 from trainers.modules.loading import load_clip
-from trainers.modules.ownership import own_folder
 from trainers.modules.predictions import read_predictions
 from trees import write_archive
 

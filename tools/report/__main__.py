@@ -13,10 +13,10 @@ import importlib
 import sys
 from pathlib import Path
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.layout import PROTOCOLS
 from tools.common.pipes import ending_quietly
-from tools.common.safe_text import escaped
 
 
 @ending_quietly()
@@ -50,9 +50,9 @@ def main(arguments: list[str] | None = None) -> None:
 
     import compat  # noqa: F401  makes `import dassl` work
 
+    from storage.files import atomic_write
     from tools.report.gather import gather
     from tools.report.page import render_page
-    from trainers.modules.files import atomic_write
 
     try:
         report = gather(

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import sys
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.layout import PROTOCOLS
 from tools.common.pipes import ending_quietly
-from tools.common.safe_text import escaped
 from tools.results.render import FORMATS, heading, render, tables_of, terminal_width, with_notes
 
 

@@ -14,9 +14,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
-from tools.common.safe_text import escaped
 
 
 def main() -> None:

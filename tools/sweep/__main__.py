@@ -27,9 +27,9 @@ import os
 import re
 import sys
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.pipes import ending_quietly
-from tools.common.safe_text import escaped
 
 NAMES = ("base2new", "xd", "dg", "fewshot", "open_set")
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+")

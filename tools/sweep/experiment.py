@@ -23,6 +23,9 @@ from dassl.utils import set_random_seed
 from yacs.config import CfgNode
 
 import train
+from settings.log import print_settings
+from settings.paths import find_paths
+from settings.reading import rename_keys
 from tools.common.paths import ROOT
 from tools.results.runs import read_results
 from tools.sweep.engine import LOGS, Failure, Run, clear_logs
@@ -172,8 +175,8 @@ def _check_settings(experiment: Experiment, cfg: CfgNode) -> None:
     """Refuse results that were made with other settings than these."""
     for folder in experiment.folders:
         found = CfgNode(json.loads((folder / "results.json").read_text())["config"])
-        train.rename_keys(cfg, found)
-        train.find_paths(found)
+        rename_keys(cfg, found)
+        find_paths(found)
         now = _flat(json.loads(json.dumps(cfg)))
         # Keys that are newer than the results had what their defaults are now.
         before = {**{key: value for key, value in _flat(get_cfg_default()).items() if key in now}, **_flat(found)}
@@ -218,7 +221,7 @@ def _configure(experiment: Experiment, data: Path) -> tuple[argparse.Namespace, 
 
 def _run(experiment: Experiment, args: argparse.Namespace, cfg: CfgNode) -> None:
     set_random_seed(cfg.SEED)
-    train.print_settings(args, cfg)
+    print_settings(args, cfg)
     trainer = build_trainer(cfg)
     if experiment.train and experiment.tested is None:
         trainer.train()

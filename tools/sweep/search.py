@@ -16,9 +16,9 @@ import shlex
 import sys
 from pathlib import Path
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
-from tools.common.safe_text import escaped
 
 # Options that change no result
 WHERE = ("--output", "--save", "--address", "--gpus-per-run", "--cpus-per-run")

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from tools.common.safe_text import escaped
+from storage.safe_text import escaped
 from trainers.modules.predictions import split_open_set
 from trainers.modules.uncertainty import (
     aurc,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .files import atomic_write
+from storage.files import atomic_write
 
 FILE_NAME = "calibration.json"
 FORMAT = 1  # counts up when older versions cannot read the newer files

@@ -6,14 +6,11 @@ import io
 import os
 import pickle
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from helpers import ROOT
+from helpers import kill_once, runs_still, wait_for
 from tools.sweep.engine import Run, carry_out, choose_engine
 from tools.sweep.view import View
 from tools.sweep.work import Command, Ending
@@ -63,14 +60,6 @@ def parent(process):
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def runs_still(process):
-    """Whether a process runs and is no zombie."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 @pytest.fixture(scope="module")
 def cluster():
     cluster = Cluster()
@@ -103,16 +92,6 @@ def bash(folder, name, text, *needs, **options):
 
 def lines(path):
     return path.read_text().split() if path.exists() else []
-
-
-def wait_for(found, seconds=90):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        result = found()
-        if result:
-            return result
-        time.sleep(0.1)
-    raise TimeoutError
 
 
 def do(runs, engine):
@@ -202,12 +181,7 @@ def test_driver_that_is_killed_leaves_nothing_running(cluster, tmp_path):
         f"runs = [pickle.loads(Path('{run}').read_bytes())];"
         f"carry_out(runs, RayEngine('{cluster.address}', 0, 1), View(runs))"
     )
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as driver:
-        try:
-            number = wait_for(lambda: lines(tmp_path / "numbers"))[0]
-        finally:
-            driver.kill()
-    wait_for(lambda: not runs_still(number))
+    kill_once(code, lambda: lines(tmp_path / "numbers")[:1])
     assert lines(tmp_path / "ended") == []
 
 

@@ -11,7 +11,7 @@ once; on another one, from `SILENT` seconds without a sign of life. Who takes ov
 `.owner.<key of T>`, which only one can, and then renames it to `.owner`; so two that find the same dead owner never
 remove each other's file. Ages are differences of times that the file system itself gives, so clocks may disagree.
 
-This file stands alone, on Python's standard library: `python trainers/modules/ownership.py FOLDER` removes the logs of
+This file stands alone, on Python's standard library: `python storage/ownership.py FOLDER` removes the logs of
 a failed run from a folder that holds nothing else.
 """
 
