@@ -64,6 +64,8 @@ class ClipTrainer(TrainerX):
         model_dir: folder of the run whose checkpoint was loaded for testing; None where there is none.
         trained_on: what the tested parameters were trained on (dataset, classes, shots, seed); None where nothing is
             trained, or the checkpoint does not tell.
+        train_seconds: how long training took without its test, over all processes of a run that was resumed; None where
+            there was none, or a checkpoint does not tell.
         interrupts: whether Ctrl-C came in training, where it takes effect after a step or a test batch.
     """
 
@@ -72,6 +74,7 @@ class ClipTrainer(TrainerX):
     wanted_sha256: str | None = None
     model_dir: str | None = None
     trained_on: dict | None = None
+    train_seconds: float | None = None
     _clip_model: CLIP | None = None  # between the building of data and model
 
     class_names: list[str]
@@ -420,11 +423,6 @@ class ClipTrainer(TrainerX):
     def tested_epoch(self) -> int:
         """The epoch whose parameters are tested; 0 where nothing is trained."""
         return 0
-
-    @property
-    def train_seconds(self) -> float | None:
-        """How long training took in this process, without its test; None where there was none."""
-        return None
 
 
 def build_without_data(cfg, class_names: Sequence[str], sha256: str | None = None) -> ClipTrainer:
