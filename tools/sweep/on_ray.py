@@ -80,10 +80,11 @@ class RayEngine:
             ray.shutdown()
             raise
         self.shares_gpus = 0 < gpus_per_run < 1
-        # One name for all: Ray's client keeps some 2 KiB for each other name that a task has had.
-        remote = ray.remote(max_retries=RETRIES, name="tools.sweep")(_task(str(ROOT)))
+        remote = ray.remote(max_retries=RETRIES)(_task(str(ROOT)))
         needs = {alone: 1.0 if alone else gpus_per_run for alone in (False, True)}
-        self._tasks = {alone: remote.options(num_cpus=cpus_per_run, num_gpus=gpus) for alone, gpus in needs.items()}
+        # One name for all: Ray's client keeps some 2 KiB for each other name that a task has had.
+        common: dict[str, Any] = {"num_cpus": cpus_per_run, "name": "tools.sweep"}
+        self._tasks = {alone: remote.options(num_gpus=gpus, **common) for alone, gpus in needs.items()}
         self._runs: dict[Any, Run] = {}
 
     @property
