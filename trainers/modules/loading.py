@@ -210,6 +210,18 @@ def published_name(file: str) -> str | None:
     return {own: name for name, (own, _) in PUBLISHED.items()}.get(file)
 
 
+def published_model(path: Path) -> str | None:
+    """OpenAI's name of the model whose file this is by its SHA-256, however it is called; None for other files."""
+    digest = _file_digest(path)
+    return next((name for name, (_, sha256) in PUBLISHED.items() if sha256 == digest), None)
+
+
+def published_address(name: str) -> str | None:
+    """Where OpenAI's file of a model of this name is downloaded from; None where it is no name of OpenAI's."""
+    address: str | None = clip._MODELS.get(name)
+    return address
+
+
 def is_published(path: Path) -> bool | None:
     """Whether a file that is named as one of OpenAI's is that file, by its SHA-256; None for other names."""
     name = published_name(path.name)
@@ -236,7 +248,7 @@ def assumptions(name: str, model: CLIP) -> str:
     path = Path(name).expanduser()
     if name.startswith(OPEN_CLIP_PREFIXES) or not path.is_file():
         return ""
-    if _file_digest(path) in {sha256 for _, sha256 in PUBLISHED.values()}:
+    if published_model(path):
         return ""
     towers = {"text encoder": model.transformer, "image encoder": getattr(model.visual, "transformer", None)}
     heads = [f"{tower.resblocks[0].attn.num_heads} in the {part}" for part, tower in towers.items() if tower]

@@ -146,6 +146,12 @@ def test_run_of_a_node_that_is_killed_is_done_on_another(cluster, engine, tmp_pa
     assert sorted(lines(tmp_path / "ended")) == ["a", "b"]
 
 
+def test_all_tasks_have_one_name_as_ray_keeps_each(engine, tmp_path):
+    note = f"tr '\\0' ' ' < /proc/$PPID/cmdline >> {tmp_path}/names"
+    assert do([bash(tmp_path, name, note) for name in "abc"], engine)[0] == []
+    assert set(lines(tmp_path / "names")) == {"ray::tools.sweep"}
+
+
 def test_run_without_gpu_memory_has_its_gpu_alone(on_ray, tmp_path):
     memory = f"[[ -e {tmp_path}/seen ]] || {{ touch {tmp_path}/seen; echo CUDA out of memory; exit 1; }}"
     note = f"echo $CUDA_VISIBLE_DEVICES > {tmp_path}/gpu"
