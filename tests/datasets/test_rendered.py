@@ -23,7 +23,7 @@ from torch.nn import functional
 from datasets import backgrounds, confounded, letters, rendered, shapes, symbols, textures, world
 from datasets.rendered import Parts
 from tools.sweep import grid
-from tools.sweep.search import without
+from tools.search import without
 from tools.tiny_clip.choose_hard import OUT, WEIGHTS
 from tools.tiny_clip.hard_scenes import fingerprint, hardest
 from tools.tiny_clip.pictures import to_input
