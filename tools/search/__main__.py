@@ -87,7 +87,8 @@ def main() -> None:
         parser.exit(2, f"tools.search: {escaped(str(error))}\n")
     except KeyboardInterrupt:
         parser.exit(130, "tools.search: interrupted; the same command goes on\n")
-    sys.exit(status)
+    if status:
+        sys.exit(status)
 
 
 def run(args: argparse.Namespace, command: str) -> int:

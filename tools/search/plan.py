@@ -143,21 +143,30 @@ class Search:
                 "there must be one rung and one seed at least, and shots from 1 on, or -1 for all images, got "
                 f"{self.rungs}, {list(self.seeds)} and {self.shots}"
             )
-        problems: list[str] = []
-        own = self.space.own()
-        start = {p.key: own.get(p.key, p.edges()[0]) for p in self.space.parameters}
+        problems = self.edge_problems()
+        if problems:
+            raise ValueError("; ".join(problems))
+        for rung in self.rung(self._start(), 1):
+            for test in rung.tests:
+                check_smaller(test, rung.data)
+
+    def edge_problems(self) -> list[str]:
+        """Why the config does not take values at the edges of the space, a sentence each."""
+        start = self._start()
         tried = [start, *({**start, p.key: edge} for p in self.space.parameters for edge in p.edges())]
+        problems = []
         for values in tried:
             for dataset in self.smaller:
                 try:
                     self._configure(dataset, self.seeds[0], self.settings_of(values))
                 except ValueError as error:
                     problems.append(str(error))
-        if problems:
-            raise ValueError("; ".join(dict.fromkeys(problems)))
-        for rung in self.rung(start, 1):
-            for test in rung.tests:
-                check_smaller(test, rung.data)
+        return list(dict.fromkeys(problems))
+
+    def _start(self) -> dict[str, Value]:
+        """The config's own values, and others where it has none in the space."""
+        own = self.space.own()
+        return {parameter.key: own.get(parameter.key, parameter.edges()[0]) for parameter in self.space.parameters}
 
     def _configure(self, dataset: str, seed: int, settings: Mapping[str, Any]) -> CfgNode:
         """The config of a run, checked; errors as of `train.setup_cfg` and `ClipTrainer.check_cfg`."""
