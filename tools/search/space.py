@@ -194,7 +194,11 @@ def _read(key: str, entry: Any, cfg: CfgNode, sizes: Sizes) -> Parameter | None:
     if not isinstance(conditions, dict):
         raise ValueError(f"must have keys and values as when, got {conditions!r}")
     for other, wanted in conditions.items():
-        if value_of(cfg, str(other)) not in (wanted if isinstance(wanted, list) else [wanted]):
+        try:
+            there = value_of(cfg, str(other))
+        except ValueError as error:
+            raise ValueError(f"has {other} in when, which {error}") from None
+        if there not in (wanted if isinstance(wanted, list) else [wanted]):
             return None
     if kinds == ["choices"]:
         return _choices(key, entry, current, sizes)

@@ -107,7 +107,7 @@ def test_one_choice_holds_for_all_trials_and_when_looks_at_the_config(read):
         ("OPTIM.NAME: {choices: [[sgd], adam]}", "or names for others"),
         ("OPTIM.NAME: {choices: [sgd, adam], log: true}", "has choices, of which there is no log"),
         ("OPTIM.LR: {times: [1, 2], when: text}", "must have keys and values as when"),
-        ("OPTIM.LR: {times: [1, 2], when: {OPTIM.LRR: 1}}", "OPTIM.LR OPTIM.LRR is no key"),
+        ("OPTIM.LR: {times: [1, 2], when: {OPTIM.LRR: 1}}", "OPTIM.LR has OPTIM.LRR in when, which is no key"),
         ("OPTIM.LR: {choices: [0.1]}", "nothing in it is to be varied for this config"),
     ],
 )
