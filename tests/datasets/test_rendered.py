@@ -23,8 +23,8 @@ from torch.nn import functional
 from datasets import backgrounds, confounded, letters, rendered, shapes, symbols, textures, world
 from datasets.rendered import Parts
 from tools.search import grid
-from tools.search.smaller import PICTURES, make_pseudo_set
 from tools.search.__main__ import without
+from tools.search.smaller import PICTURES, make_pseudo_set
 from tools.tiny_clip.choose_hard import OUT, WEIGHTS
 from tools.tiny_clip.hard_scenes import fingerprint, hardest
 from tools.tiny_clip.pictures import to_input

@@ -27,8 +27,8 @@ from trainers.modules.loading import load_clip
 
 EPOCHS = "OPTIM.MAX_EPOCH"
 FILE_NAME = "search.json"
-# Settings of all trials' runs; the first two say that a run is tested by the search, after each rung
-OF_RUNS: Mapping[str, object] = {"TEST.NO_TEST": True, "TEST.FINAL_MODEL": "last_step", "TRAIN.PRINT_FREQ": 50}
+# Settings of all trials' runs: the search tests them after each rung, and a checkpoint is kept there alone
+OF_RUNS: Mapping[str, object] = {"TEST.NO_TEST": True, "TRAIN.CHECKPOINT_FREQ": 0, "TRAIN.PRINT_FREQ": 50}
 
 
 @dataclass(frozen=True)

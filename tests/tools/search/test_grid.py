@@ -49,7 +49,7 @@ def test_every_setting_is_tried_and_the_table_kept(call, tmp_path, capsys, monke
     [
         (["--dataset", "textures", "--set", "OPTIM.LRR", "1"], "OPTIM.LRR"),
         (["--dataset", "no_such_set"], "no_such_set"),
-        (["--dataset", "textures", "dtd"], "these data sets have several default configs, tiny, vit_b16: give --config"),
+        (["--dataset", "textures", "dtd"], "several default configs, tiny, vit_b16: give --config"),
     ],
 )
 def test_what_cannot_run_is_told(call, tmp_path, capsys, arguments, message):

@@ -8,6 +8,9 @@ import signal
 from contextlib import ExitStack
 
 import pytest
+
+pytest.importorskip("optuna", reason="a search needs Optuna: pip install -e '.[search]'")
+
 from optuna.trial import TrialState
 
 from tools.search.space import Parameter, Space
