@@ -60,7 +60,7 @@ def find_smaller(dataset: str, data: Path, own: Path, images: int, processes: in
         ValueError: its reader is none of this project's.
     """
     reader = _reader(dataset)
-    if _is_painted(reader):
+    if _painted(reader):
         make_pseudo_set(dataset, own)
         return Smaller(own)
     if not issubclass(reader, SplitDataset):
@@ -87,8 +87,8 @@ def make_pseudo_set(dataset: str, root: Path) -> None:
     Raises:
         ValueError: the set is not a painted one.
     """
-    reader = _reader(dataset)
-    if not _is_painted(reader):
+    reader = _painted(_reader(dataset))
+    if reader is None:
         raise ValueError(f"this takes a painted data set without options of its own, as shapes, got {dataset}")
     folder = root / reader.dataset_dir
     if (folder / reader.split_file).is_file():
@@ -113,6 +113,7 @@ def _reader(dataset: str) -> type:
     return DATASET_REGISTRY.get(cfg.DATASET.NAME)
 
 
-def _is_painted(reader: type) -> bool:
-    """Whether a reader's set is painted, and has no options of its own."""
-    return issubclass(reader, RenderedDataset) and reader.__init__ is RenderedDataset.__init__
+def _painted(reader: type) -> type[RenderedDataset] | None:
+    """The reader, if its set is painted and has no options of its own."""
+    painted = issubclass(reader, RenderedDataset) and reader.__init__ is RenderedDataset.__init__
+    return reader if painted else None

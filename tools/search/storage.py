@@ -97,7 +97,7 @@ class InOrder(optuna.samplers.BaseSampler):
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._now = optuna.samplers.RandomSampler(seed)
+        self._now: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Begin anew for each trial."""
