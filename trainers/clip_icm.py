@@ -91,6 +91,7 @@ class CLIPICM(PromptTrainer):
 
     model: InvariantCLIP  # type: ignore[assignment]  # what the base class asks of a PromptedCLIP is overridden here
     checkpoint_folder = "invariant_map"
+    in_one_epoch = True
 
     def config_problems(self, cfg, options) -> list[str]:
         problems = super().config_problems(cfg, options)

@@ -69,6 +69,7 @@ class PromptTrainer(ClipTrainer):
         average: where the method has one, of the learner's parameters over the epochs; it takes their place after the
             last epoch.
         used_parameters: which of the learner's the loss depends on; None before the first step.
+        in_one_epoch: whether training is one pass, whatever OPTIM.MAX_EPOCH says.
         checkpoint_folder: a run's folder of checkpoints.
         key_prefix: what stands before the prompt learner's own names in them.
         untrained_keys: names, as shell patterns, that the method's published code keeps there too and that are no part
@@ -80,6 +81,7 @@ class PromptTrainer(ClipTrainer):
     used_parameters: list[bool] | None = None
     _log_dir = ""  # of TensorBoard
     _seconds_before: float | None = 0.0  # of this training in earlier processes; None where a checkpoint does not tell
+    in_one_epoch = False
     checkpoint_folder = "prompt_learner"
     key_prefix = ""
     untrained_keys: tuple[str, ...] = ()

@@ -39,7 +39,7 @@ from tools.study.methods import (
 from tools.study.plan import Plan
 
 PAGE = ROOT / "docs" / "study.md"
-SEARCHES = PAGE.parent / "search"  # tables as `tools.sweep.search --save` writes them
+SEARCHES = PAGE.parent / "search"  # tables as `tools.search --save` writes them
 BySeed = dict[int, float]
 TRIAL = (
     "> **A trial: the figures on this page mean nothing.** Each part of the study was run once and briefly, to show "

@@ -1,4 +1,4 @@
-"""Runs of `train.py` within a process that makes many, for `tools.sweep.search` and `tools.study`.
+"""Runs of `train.py` within a process that makes many, for `tools.search` and `tools.study`.
 
 To import PyTorch takes longer than a small run.
 """
@@ -51,6 +51,7 @@ class Experiment:
         tested: folder of the run whose model is tested; None to train, or to test what needs no training.
         epochs: of that run, to be tested; its last one if empty.
         train: whether to train at all.
+        until: the epoch after which training stops, to go on later; None for the last one.
     """
 
     trainer: str
@@ -63,6 +64,7 @@ class Experiment:
     tested: Path | None = None
     epochs: tuple[int, ...] = ()
     train: bool = True
+    until: int | None = None
 
     @property
     def folders(self) -> list[Path]:
@@ -96,7 +98,7 @@ def execute(experiment: Experiment, data: Path) -> None:
         OSError, ValueError: as `train.py` meets them.
         ValueError: it was run with other settings before.
     """
-    args, cfg = _configure(experiment, data)
+    args, cfg = configure(experiment, data)
     if experiment.finished:
         _check_settings(experiment, cfg)
         return
@@ -201,8 +203,12 @@ def _flat(config: Mapping, prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def _configure(experiment: Experiment, data: Path) -> tuple[argparse.Namespace, CfgNode]:
-    """Arguments and config that train.py would have."""
+def configure(experiment: Experiment, data: Path) -> tuple[argparse.Namespace, CfgNode]:
+    """Arguments and config that train.py would have.
+
+    Raises:
+        FileNotFoundError, ValueError: as `train.setup_cfg`.
+    """
     given = {
         "DATASET.NUM_SHOTS": 16,
         "DATALOADER.NUM_WORKERS": 0,
@@ -224,6 +230,8 @@ def _run(experiment: Experiment, args: argparse.Namespace, cfg: CfgNode) -> None
     print_settings(args, cfg)
     trainer = build_trainer(cfg)
     if experiment.train and experiment.tested is None:
+        if experiment.until is not None:  # what depends on the length of a training takes it from the config
+            trainer.max_epoch = min(experiment.until, trainer.max_epoch)
         trainer.train()
         return
     for epoch, folder in zip(experiment.epochs or (cfg.OPTIM.MAX_EPOCH,), experiment.folders):

@@ -6,6 +6,7 @@ Works with OpenAI's package and its copies on PyPI, with CoOp's (`build_model(st
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import inspect
@@ -46,6 +47,8 @@ PUBLISHED = {
 }
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "amp": torch.float32, "fp32": torch.float32}
 
+_kept: dict[tuple[str, str, str, str | None], CLIP] | None = None  # those that have been read, in `clips_kept`
+
 
 class OtherWeights(ValueError):
     """Something was made with other weights than a file's: a sentence without its subject."""
@@ -82,6 +85,27 @@ def load_clip(name: str, precision: str = "fp32", cache: str = CACHE, sha256: st
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if _kept is None:
+        return _load(name, precision, cache, sha256)
+    key = (name, precision, cache, sha256)
+    if key not in _kept:
+        _kept[key] = _load(name, precision, cache, sha256)
+    return copy.deepcopy(_kept[key])
+
+
+@contextmanager
+def clips_kept() -> Iterator[None]:
+    """The context in which `load_clip` reads each CLIP once and gives copies, for who builds many trainers."""
+    global _kept
+    before, _kept = _kept, {} if _kept is None else _kept
+    try:
+        yield
+    finally:
+        _kept = before
+
+
+def _load(name: str, precision: str, cache: str, sha256: str | None) -> CLIP:
+    """As `load_clip`, of a precision that there is."""
     if name.startswith(OPEN_CLIP_PREFIXES):
         return _load_open_clip(name, precision, sha256)
     path = find_file(name, cache)

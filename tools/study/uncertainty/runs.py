@@ -20,6 +20,7 @@ from tqdm import tqdm
 from tools.common.layout import Place, config_folder
 from tools.common.paths import ROOT
 from tools.predict import feature_file, features
+from tools.search.smaller import make_pseudo_set
 from tools.study import methods
 from tools.study.methods import Method, banked
 from tools.study.run import write_data_sets
@@ -27,7 +28,6 @@ from tools.study.uncertainty.figures import Row
 from tools.study.uncertainty.measure import Cosines, Part, measure
 from tools.study.uncertainty.ways import WAYS
 from tools.sweep.experiment import Experiment, execute
-from tools.sweep.grid import make_pseudo_set
 from trainers.modules.evidence import EvidenceFunction
 
 SHOTS = 16
