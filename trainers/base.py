@@ -29,6 +29,7 @@ from .modules.files import atomic_write, sweep
 from .modules.group_accuracy import GroupAccuracy
 from .modules.interrupts import Interrupts, interrupts_put_off
 from .modules.loading import PRECISIONS, assumptions, load_clip, weights_digest
+from .modules.memory import peak_bytes, reset_peak
 from .modules.ownership import SILENT, own_folder
 from .modules.predictions import (
     CALIBRATED_FILE_NAME,
@@ -77,6 +78,7 @@ class ClipTrainer(TrainerX):
     model_dir: str | None = None
     trained_on: dict | None = None
     _clip_model: CLIP | None = None  # between the building of data and model
+    _peak_is_known = False
 
     class_names: list[str]
 
@@ -113,6 +115,7 @@ class ClipTrainer(TrainerX):
         return None, None
 
     def build_data_loader(self) -> None:
+        self._peak_is_known = reset_peak(self.device)
         self._find_data()  # as CLIP may have to be downloaded
         # Before any data is read, which may be split for good then: a run without its CLIP is to leave nothing.
         self._clip_model = self._load_clip()
@@ -433,6 +436,8 @@ class ClipTrainer(TrainerX):
             "calibration": calibration and {key: calibration[key] for key in ("values", "fitted_on")},
             "test_seconds": seconds,
             "train_seconds": self.train_seconds,
+            "trained_values": sum(value.numel() for value in self.trained_state().values()),
+            "peak_memory_bytes": peak_bytes(self.device) if self._peak_is_known else None,
             "versions": {
                 "python": platform.python_version(),
                 "torch": torch.__version__,
