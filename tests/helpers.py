@@ -168,3 +168,17 @@ def run_archive(path) -> None:
 def results_of(folder) -> dict:
     """What a run has written to results.json."""
     return json.loads((Path(folder) / "results.json").read_text())
+
+
+def cut_after(trainer, epoch):
+    """Train, and stop as a killed run does: in the middle of the epoch after `epoch`."""
+    step = trainer.step
+
+    def stop(batch):
+        if trainer.epoch == epoch and trainer.batch_idx == 1:
+            raise KeyboardInterrupt
+        return step(batch)
+
+    trainer.step = stop
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()

@@ -42,7 +42,7 @@ BEAT = 15.0  # seconds between two signs of life
 SILENT = 300.0  # seconds without one, after which an owner on another machine is taken for dead
 ATTEMPTS = 20  # while others come and go
 BYTES = 4096  # that are read of an owner's file
-LOGS = ("log.txt", "tensorboard")  # what a run writes before its first checkpoint; log.txt-<date>, too
+LOGS = ("log.txt", "tensorboard", "wandb")  # what a run writes before its first checkpoint; log.txt-<date>, too
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.EINVAL)
 
 
