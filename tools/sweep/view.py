@@ -17,9 +17,7 @@ from tools.common.safe_text import escaped
 from tools.sweep.work import Run, tail
 
 EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\]")
-PACE = re.compile(
-    r"epoch \[.*\btime [\d.]+ \(([\d.]+)\).*\beta ((?:\d+ days?, )?\d+:\d\d:\d\d)"
-)  # seconds a batch, what is left
+PACE = re.compile(r"epoch \[.*\btime [\d.]+ \(([\d.]+)\).*\beta ((?:\d+ days?, )?\d+:\d\d:\d\d)")
 LOOKS = 2.0  # seconds between two looks at the logs of runs
 OVERVIEWS = 600.0  # seconds between two lines of all that runs, where there is no terminal
 
