@@ -226,7 +226,8 @@ class Bars(View):
             bar.set_postfix_str(watched.pace, refresh=False)
             bar.refresh()
         more = len(running) - rows
-        self._all.set_postfix_str((f"{more} more running" if more else "") + self._rate() + self._left(), refresh=True)
+        shown = (f"{more} more running" if more else "") + self._rate() + self._left()
+        self._all.set_postfix_str(shown.removeprefix(", "), refresh=True)
 
     def finished(self, run: Run, seconds: float) -> None:
         self._end(run, seconds)
