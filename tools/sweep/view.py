@@ -189,8 +189,8 @@ class View:
 
     def _rate(self) -> str:
         """How many runs end in an hour, since the start."""
-        hours = (time.monotonic() - self._started) / 3600
-        return f", {self.ended / hours:.3g} runs per hour" if self.ended and hours else ""
+        rate = 3600 * self.ended / max(time.monotonic() - self._started, 1e-3)
+        return f", {rate:,.0f} runs per hour" if rate >= 10 else f", {rate:.1f} runs per hour" if rate else ""
 
     def _left(self) -> str:
         seconds = self.forecast.seconds

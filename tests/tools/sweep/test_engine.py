@@ -390,7 +390,7 @@ def test_bars_on_a_terminal(tmp_path, monkeypatch):
     text = stream.getvalue()
     assert "a on node7, GPU 3  50%" in text
     assert "|, 0.25 s per batch, 1:00:05 left" in text
-    assert re.search(r"2/4 runs, .* since the start, [\d.e+]+ runs per hour, about 0:00:06 left", text)
+    assert re.search(r"2/4 runs, .* since the start, [\d,]+ runs per hour, about 0:00:02 left", text)
     assert "1 more running" in text  # than the terminal has lines for
     assert "failed d: no data; log: somewhere\n" in text
     assert "2/4 runs" in text
