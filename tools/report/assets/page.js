@@ -265,10 +265,9 @@
     if (!own || !own.histograms[name]) return null;
     const shown = own.histograms[name], bars = shown.right.length;
     const x = shown.right.map((_, index) => place(index + 0.5, bars));
-    const colors = { right: "#0072B2", wrong: "#D55E00", out: "#666666" };
     const traces = Object.keys(shown).map((kind) => ({
       type: "bar", x, y: shown[kind], name: kind === "out" ? "of no known class" : kind, opacity: 0.75,
-      marker: { color: colors[kind], pattern: { shape: kind === "wrong" ? "/" : "", fillmode: "overlay" } },
+      marker: { color: data.kinds[kind], pattern: { shape: kind === "wrong" ? "/" : "", fillmode: "overlay" } },
     }));
     return [traces, layout({ barmode: "overlay", bargap: 0.02, xaxis: { title: { text: title } }, yaxis: { title: { text: "% of each kind" } } })];
   }
