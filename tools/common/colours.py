@@ -84,7 +84,7 @@ def system_styles(systems: Iterable[tuple[str, str]]) -> dict[str, Style]:
     colors = trainer_colours(trainers.values())
     numbers: dict[str, int] = {}
     styles = {}
-    for title, trainer in trainers.items():
+    for title, trainer in sorted(trainers.items(), key=lambda own: own[0] != own[1]):  # one without a config first
         n = numbers[trainer] = numbers.get(trainer, -1) + 1
         kinds = (kind[n % len(kind)] for kind in (SYMBOLS, DASHES, PATTERNS))
         styles[title] = Style(colors[trainer], *kinds)
