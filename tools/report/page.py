@@ -290,6 +290,7 @@ def _data(report: Report, links: Mapping[str, str]) -> dict[str, Any]:
     datasets = list(
         dict.fromkeys(name for table in report.tables.values() if table.part != "far" for name in table.datasets)
     )
+    galleries, pictures = _pictures_once(report.galleries)
     systems = [(column.title, column.trainer) for table in report.tables.values() for column in table.columns]
     data = {
         "tables": tables,
@@ -303,11 +304,25 @@ def _data(report: Report, links: Mapping[str, str]) -> dict[str, Any]:
         "classes": report.classes,
         "open_sets": report.open_sets,
         "epochs": report.epochs,
-        "galleries": report.galleries,
+        "galleries": galleries,
+        "pictures": pictures,
         "lowest": LOWEST,
     }
     rounded: dict[str, Any] = _rounded(_safe(data))
     return rounded
+
+
+def _pictures_once(galleries: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Galleries whose cards have numbers in place of pictures, and the pictures once: many cards show the same."""
+    numbers: dict[str, int] = {"": 0}
+    found = []
+    for gallery in galleries:
+        rows = []
+        for row in gallery["rows"]:
+            cards = [{**card, "source": numbers.setdefault(card["source"], len(numbers))} for card in row["cards"]]
+            rows.append({**row, "cards": cards})
+        found.append({**gallery, "rows": rows})
+    return found, list(numbers)
 
 
 def _rounded(value: Any) -> Any:

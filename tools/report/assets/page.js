@@ -336,7 +336,8 @@
     },
   };
   function card(own) {
-    const picture = own.source ? element("img", { src: own.source, alt: `test image of ${own.label}`, decoding: "async" }) : element("div", { className: "gone", textContent: "no image" });
+    const source = data.pictures[own.source];
+    const picture = source ? element("img", { src: source, alt: `test image of ${own.label}`, decoding: "async" }) : element("div", { className: "gone", textContent: "no image" });
     const verdicts = own.verdicts.map((found) => element("div", { className: found.right ? "right" : "wrong" },
       found.system ? `${found.system}: ` : "", named(found.prediction), ` ${percent(found.confidence)}`,
       "uncertainty" in found ? `, u ${small(found.uncertainty)}` : "", "conflict" in found ? `, conflict ${small(found.conflict)}` : ""));
