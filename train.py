@@ -47,6 +47,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model-dir", default="", help="folder of the run to test, or file of tools.export")
     parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint to test; none: the best")
     parser.add_argument("--no-train", action="store_true", help="build everything, then stop")
+    parser.add_argument("--report-to", default="", metavar="wandb", help="where figures go besides TensorBoard")
     parser.add_argument("--quiet", action="store_true", help="show the metrics alone; log.txt has all the rest")
     parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that override the config")
@@ -87,6 +88,8 @@ def build(args: argparse.Namespace, cfg):
     trainer = build_trainer(cfg)
     if ranks.size() > 1 and not isinstance(trainer, ClipTrainer):
         raise ValueError(f"{cfg.TRAINER.NAME} takes one process, and torchrun has started {ranks.size()}")
+    if cfg.REPORT_TO and not isinstance(trainer, ClipTrainer):
+        raise ValueError(f"{cfg.TRAINER.NAME} writes for TensorBoard alone, but --report-to is {cfg.REPORT_TO}")
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
     return trainer

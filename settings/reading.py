@@ -90,6 +90,7 @@ def _merge_given(cfg, args: argparse.Namespace, files: list[str], with_paths: bo
         "TRAINER.NAME": args.trainer,
         "MODEL.BACKBONE.NAME": args.backbone,
         "MODEL.HEAD.NAME": args.head,
+        "REPORT_TO": args.report_to,
     }
     for key, value in given.items():
         if value not in ("", None):

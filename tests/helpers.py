@@ -204,3 +204,17 @@ def kill_once(code: str, started) -> None:
         finally:
             process.kill()
     wait_for(lambda: not any(map(runs_still, numbers)))
+
+
+def cut_after(trainer, epoch):
+    """Train, and stop as a killed run does: in the middle of the epoch after `epoch`."""
+    step = trainer.step
+
+    def stop(batch):
+        if trainer.epoch == epoch and trainer.batch_idx == 1:
+            raise KeyboardInterrupt
+        return step(batch)
+
+    trainer.step = stop
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()

@@ -192,6 +192,15 @@ def test_quiet_is_handed_on(checkout):
     assert "--quiet" not in checkout.train("dtd", "1", QUIET="").called
 
 
+def test_report_to_is_handed_on_and_is_no_part_of_the_folders_name(checkout):
+    called = checkout.train("dtd", "1", REPORT_TO="wandb").called
+    assert called[called.index("--report-to") + 1] == "wandb"
+    assert "--report-to" not in checkout.train("dtd", "1", REPORT_TO="").called
+    refused = checkout.train("dtd", "1", "REPORT_TO", "wandb")
+    assert refused.returncode != 0
+    assert "set REPORT_TO=... in place of REPORT_TO" in refused.stderr
+
+
 def test_seed_zero_is_given_as_a_setting_too(checkout):
     """Published train.py files drop `--seed 0`."""
     done = checkout.train("dtd", "0")

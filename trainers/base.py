@@ -6,7 +6,8 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,7 +16,6 @@ from dassl.data import DataManager
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor
-from tqdm import tqdm
 
 from storage.files import atomic_write, sweep
 from storage.ownership import SILENT, own_folder
@@ -28,9 +28,11 @@ from .modules.calibration import Calibration, fit_temperature
 from .modules.calibration_file import read_calibration
 from .modules.clip_types import CLIP
 from .modules.evidence import Opinion
+from .modules.figures import RECEIVERS, Figures, receiver_problem
 from .modules.group_accuracy import GroupAccuracy
 from .modules.interrupts import Interrupts, interrupts_put_off
 from .modules.loading import PRECISIONS, assumptions, load_clip, weights_digest
+from .modules.memory import reset_peak
 from .modules.predictions import (
     CALIBRATED_FILE_NAME,
     FILE_NAME,
@@ -39,12 +41,14 @@ from .modules.predictions import (
     Predictions,
     write_predictions,
 )
+from .modules.progress import progress
 from .open_set import compare, open_set_problems, unknown_images
 from .results_file import describe_run
 
 # A run, or its calibration.json: a test then also says what its predictions are worth after that calibration
 if "CALIBRATION" not in cfg_default.TEST:
     cfg_default.TEST.CALIBRATION = ""
+cfg_default.REPORT_TO = ""  # where figures go besides TensorBoard, a key of `modules.figures.RECEIVERS`
 
 # Options that change no prediction but by rounding
 NOT_OF_PREDICTIONS = ("PREC", "FEATURE_BANK", "FEATURE_BANK_DIR")
@@ -67,15 +71,18 @@ class ClipTrainer(TrainerX):
         train_seconds: how long training took without its test, over all processes of a run that was resumed; None where
             there was none, or a checkpoint does not tell.
         interrupts: whether Ctrl-C came in training, where it takes effect after a step or a test batch.
+        report: what takes the run's figures besides TensorBoard, while it trains or tests; None for nothing.
     """
 
     interrupts = Interrupts()
+    report: Figures | None = None
 
     wanted_sha256: str | None = None
     model_dir: str | None = None
     trained_on: dict | None = None
     train_seconds: float | None = None
     _clip_model: CLIP | None = None  # between the building of data and model
+    peak_is_known = False  # whether the most memory taken is this process's own
 
     class_names: list[str]
 
@@ -97,7 +104,7 @@ class ClipTrainer(TrainerX):
 
     def config_problems(self, cfg, options) -> list[str]:
         """What is wrong in the config, a sentence each; a subclass adds its own."""
-        problems = open_set_problems(cfg)
+        problems = open_set_problems(cfg) + [problem for problem in [receiver_problem(cfg.REPORT_TO)] if problem]
         if cfg.TEST.CALIBRATION and cfg.TEST.SPLIT != "test":
             problems.append(
                 "TEST.SPLIT must be test where TEST.CALIBRATION is given, which was fitted on validation images, got "
@@ -112,6 +119,7 @@ class ClipTrainer(TrainerX):
         return None, None
 
     def build_data_loader(self) -> None:
+        self.peak_is_known = reset_peak(self.device)
         self._find_data()  # as CLIP may have to be downloaded
         # Before any data is read, which may be split for good then: a run without its CLIP is to leave nothing.
         self._clip_model = self._load_clip()
@@ -204,9 +212,39 @@ class ClipTrainer(TrainerX):
     def train(self) -> None:  # type: ignore[override]  # as in Dassl, whose base class takes epochs
         if self.cfg.TEST.CALIBRATION:
             raise ValueError("TEST.CALIBRATION is for tests of what is trained (--eval-only), and fits no other model")
-        with own_folder(self.output_dir), interrupts_put_off() as self.interrupts:
+        with own_folder(self.output_dir), self._reported(), interrupts_put_off() as self.interrupts:
             sweep(self.output_dir, below=True, abandoned_after=SILENT)
             super().train()
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """The context in which the run's figures go where `REPORT_TO` says.
+
+        Raises:
+            ValueError: they cannot.
+        """
+        wanted = self.cfg.REPORT_TO if ranks.number() == 0 else ""
+        if not wanted or self.report:
+            yield
+            return
+        data, folder = self.cfg.DATASET, Path(self.output_dir)
+        name = [self.cfg.TRAINER.NAME, data.NAME, data.get("SUBSAMPLE_CLASSES", "all"), folder.parent.name, folder.name]
+        report = RECEIVERS[wanted](self.output_dir, "/".join(name), json.loads(json.dumps(self.cfg)))
+        self.report = report
+        try:
+            yield
+        except BaseException:
+            report.close(True)
+            raise
+        else:
+            report.close()
+        finally:
+            self.report = None
+
+    def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
+        super().write_scalar(tag, scalar_value, global_step)  # to TensorBoard
+        if self.report:
+            self.report.add_scalar(tag, scalar_value, global_step)
 
     def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
         return self.to_device(batch["img"]), self.to_device(batch["label"])
@@ -229,8 +267,12 @@ class ClipTrainer(TrainerX):
 
         Raises:
             FloatingPointError: scores or a metric are infinite or not a number; `results.json` is not written.
-            FileNotFoundError, ValueError: as `read_calibration`.
+            FileNotFoundError, ValueError: as `read_calibration`; or figures cannot go where `REPORT_TO` says.
         """
+        with self._reported():
+            return self._test(split)
+
+    def _test(self, split: str | None) -> float:
         started = time.time()
         self.set_model_mode("eval")
         self.evaluator.reset()
@@ -249,7 +291,7 @@ class ClipTrainer(TrainerX):
         groups = GroupAccuracy(self.dm.dataset.own_domains) if hasattr(self.dm.dataset, "own_domains") else None
         predictions, calibrated = Predictions(), Predictions()
         n_images = 0
-        for batch in tqdm(loader):
+        for batch in progress(loader, "test"):
             images, label = self.parse_batch_test(batch)
             scores, records, *later = self._judge_batch(images, calibration)
             self.evaluator.process(scores, label)
@@ -312,7 +354,7 @@ class ClipTrainer(TrainerX):
         for name, loader in unknown_images(self.cfg, self.class_names, self.transforms()[1]):
             print(f"Evaluate on images of unknown classes: {name}")
             predictions, calibrated = Predictions(), Predictions()
-            for batch in tqdm(loader):
+            for batch in progress(loader, f"test on {escaped(name)}"):
                 images, label = self.parse_batch_test(batch)
                 label = torch.full_like(label, NO_CLASS)
                 scores, records, *later = self._judge_batch(images, calibration)

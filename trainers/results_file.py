@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dassl
 import torch
 
+from .modules.memory import peak_bytes
 from .modules.provenance import origin
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def describe_run(
         "calibration": calibration and {key: calibration[key] for key in ("values", "fitted_on")},
         "test_seconds": seconds,
         "train_seconds": trainer.train_seconds,
+        "trained_values": sum(value.numel() for value in trainer.trained_state().values()),
+        "peak_memory_bytes": peak_bytes(trainer.device) if trainer.peak_is_known else None,
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

@@ -18,6 +18,7 @@
 #     CALIBRATED  not empty, in tests: also say what predictions are worth after the run's calibration, which
 #               python -m tools.calibrate has put there
 #     QUIET     not empty: show the metrics alone; log.txt has all the rest (not with the train.py of another checkout)
+#     REPORT_TO  where figures go besides TensorBoard: wandb, or empty for nowhere (likewise)
 #     ASK       not empty: run nothing; exit status 0 says that the run is finished
 #
 # A run lies where CoOp puts it: OUTPUT/base2new/<part>/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k> where classes are
@@ -197,6 +198,7 @@ configure() {
             DATASET.SUBSAMPLE_CLASSES) die "$key is what the protocol says (in a test: SUB=...)" ;;
             TEST.CALIBRATION) die "set CALIBRATED=1 in place of $key" ;;
             OUTPUT_DIR) die "set OUTPUT=... in place of $key" ;;
+            REPORT_TO) die "set REPORT_TO=... in place of $key" ;; # not a part of the folder's name
             SEED) die "give the seed as second argument in place of $key" ;;
             TRAINER.NAME) die "set TRAINER=... in place of $key" ;;
         esac
@@ -403,6 +405,7 @@ launch() {
         --config-file "configs/trainers/$TRAINER/$CFG.yaml" \
         --output-dir "$folder" \
         ${QUIET:+--quiet} \
+        ${REPORT_TO:+--report-to "$REPORT_TO"} \
         "$@" \
         DATASET.NUM_SHOTS "$SHOTS" \
         DATASET.SUBSAMPLE_CLASSES "$classes" \

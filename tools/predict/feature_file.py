@@ -20,7 +20,6 @@ from dassl.data.datasets import DatasetBase, build_dataset
 from dassl.data.transforms.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import set_random_seed
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from settings.paths import find_paths
@@ -29,6 +28,7 @@ from storage.files import atomic_write
 from tools.common.choices import SPLITS
 from tools.predict.trained import fit_to_machine, load_images, load_trained, read_run, restore_cfg
 from trainers.base import ClipTrainer, build_without_data
+from trainers.modules.progress import progress
 from trainers.prompt_trainer import PromptTrainer
 
 LISTS = {"train": "train_x", "val": "val", "test": "test"}  # of the splits, by Dassl's names
@@ -85,7 +85,7 @@ def encode_images(
     view: Any = build_transform(trainer.cfg, is_train=False)
     loader = load_images(paths, [view], batch_size, workers)
     whole, n_done = np.empty(0, dtype), 0
-    for outcomes, batch in tqdm(loader, disable=None):
+    for outcomes, batch in progress(loader, "features"):
         for path, reason in outcomes:
             if reason:
                 raise OSError(f"{path} is an image of the data set, but {reason}")

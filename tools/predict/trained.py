@@ -98,6 +98,7 @@ def restore_cfg(results: dict[str, Any], settings: Sequence[str] = ()) -> CfgNod
         raise ValueError(f"settings of a trained run must be options of its method, {own}KEY, got {', '.join(others)}")
     merge_checked("the settings", lambda pairs: merge_options(cfg, pairs), list(settings))
     cfg.MODEL.INIT_WEIGHTS = cfg.TEST.CALIBRATION = ""  # what its training started from, and what its test used
+    cfg.REPORT_TO = ""
     find_paths(cfg)
     return cfg
 

@@ -34,6 +34,7 @@ from tools.sweep.work import perform
 
 # Settings that say where things lie, and change no result; a calibration adds figures of its own
 WHERE = ("DATASET.ROOT", "DATASET.IMAGES_OUTSIDE", "OUTPUT_DIR", "TEST.CALIBRATION", "TRAINER.CDC.FEATURE_BANK_DIR")
+WHERE += ("REPORT_TO",)
 
 
 @dataclass(frozen=True)

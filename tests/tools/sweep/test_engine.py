@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ import pytest
 from helpers import ROOT, kill_once, runs_still, wait_for
 from tools.sweep import engine, work
 from tools.sweep.engine import Failure, OneByOne, Run, carry_out, choose_engine, clear_logs
-from tools.sweep.view import Bars, Forecast, View, duration, progress_of, view_of
+from tools.sweep.view import Bars, Forecast, View, duration, pace_of, progress_of, view_of
 from tools.sweep.work import Command, Ending, Outcome, perform
 
 
@@ -313,7 +314,9 @@ def test_forecast_follows_what_runs_did_take():
 
 
 def write_log(path, share):
-    path.write_text(f"on node7, GPU 3\nepoch [{share}/10] batch [4/4]\n")
+    path.write_text(
+        f"on node7, GPU 3\nepoch [{share}/10] batch [4/4] time 0.310 (0.250) data 0.0 (0.0) loss 1 (1) eta 1:00:05\n"
+    )
 
 
 class Terminal(io.StringIO):
@@ -324,16 +327,27 @@ class Terminal(io.StringIO):
 def test_view_tells_what_started_where_and_how_far_it_is(tmp_path, monkeypatch):
     clock = iter(range(0, 100000, 700))
     monkeypatch.setattr("tools.sweep.view.time.monotonic", lambda: next(clock))
-    runs = [Run(name, _nothing, tmp_path / name) for name in "ab"]
+    runs = [Run(name, _nothing, tmp_path / name) for name in "abc"]
     stream = io.StringIO()
     view = view_of(runs, stream)
+    view.finished(runs.pop(), 300.0)
     write_log(runs[0].log, 3)
     view.update(runs)
     write_log(runs[0].log, 5)
     view.update(runs)
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "started a on node7, GPU 3"  # b waits for a place
-    assert lines[-1] == "running: a 50%"
+    assert lines[1] == "started a on node7, GPU 3"  # b waits for a place
+    assert re.fullmatch(r"\[1/3, [\d.]+ runs per hour, about 0:10:00 left\] running: a 50%", lines[-1])
+
+
+def test_pace_of_logs_of_newer_and_older_versions_of_dassl():
+    assert pace_of("epoch [1/2] batch [1/8] time 9 (1.50) data 0 (0) loss 1 (1) lr 1e-3 eta 1 day, 2:00:00\n") == (
+        "1.5 s per batch, 1 day, 2:00:00 left"
+    )
+    assert pace_of("epoch [2/2][2/2]\ttime 0.100 (0.200)\teta 0:00:07\tloss 1.0 (1.5)\n") == (
+        "0.2 s per batch, 0:00:07 left"
+    )
+    assert pace_of("no epoch") == ""
 
 
 def test_bars_on_a_terminal(tmp_path, monkeypatch):
@@ -352,6 +366,8 @@ def test_bars_on_a_terminal(tmp_path, monkeypatch):
     view.close()
     text = stream.getvalue()
     assert "a on node7, GPU 3  50%" in text
+    assert "|, 0.25 s per batch, 1:00:05 left" in text
+    assert re.search(r"2/4 runs, .* since the start, [\d,]+ runs per hour, about 0:00:02 left", text)
     assert "1 more running" in text  # than the terminal has lines for
     assert "failed d: no data; log: somewhere\n" in text
     assert "2/4 runs" in text

@@ -15,7 +15,6 @@ import compat  # noqa: F401  makes `import dassl` work; stands before it
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tools.common.layout import Place, config_folder
 from tools.common.paths import ROOT
@@ -29,6 +28,7 @@ from tools.study.uncertainty.measure import Cosines, Part, measure
 from tools.study.uncertainty.ways import WAYS
 from tools.sweep.experiment import Experiment, execute
 from trainers.modules.evidence import EvidenceFunction
+from trainers.modules.progress import progress
 
 SHOTS = 16
 CHOICE_SETS = ("shapes", "textures", "letters", "symbols", "backgrounds")  # digits are scans: there are no further ones
@@ -177,7 +177,7 @@ def measure_all(output: Path, data: Path, seeds: Sequence[int], train: bool) -> 
         for dataset in CHOICE_SETS:
             make_pseudo_set(dataset, output / "choice" / "data")
     rows: list[Row] = []
-    for run in tqdm(runs):
+    for run in progress(runs, "measure", "runs"):
         own_data = output / "choice" / "data" if run.choice else data
         experiment = run.experiment(output)
         if train and run.method.train:
