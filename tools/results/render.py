@@ -92,7 +92,7 @@ def _best(table: Table) -> set[tuple[int, str, str]]:
 
     Scores of an open set stand for the same and are compared with each other, other metrics are not.
     """
-    best = set()
+    best: set[tuple[int, str, str]] = set()
     all_metrics = list(dict.fromkeys(metric for column in table.columns for metric in column.metrics))
     for metrics in [all_metrics] if table.protocol == "open_set" else [[metric] for metric in all_metrics]:
         for row in _rows(table):
