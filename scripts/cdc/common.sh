@@ -32,7 +32,7 @@
 
 ROOT=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # Written into DATA on first use, in sizes that suit the small CLIP
-GENERATED="backgrounds confounded digits letters shapes shapesv2 shapes_sketch shapes_a shapes_r symbols textures"
+GENERATED="backgrounds confounded confounded_colours digits letters shapes shapesv2 shapes_sketch shapes_a shapes_r symbols textures"
 
 die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
