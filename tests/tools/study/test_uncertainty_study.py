@@ -205,7 +205,11 @@ def test_calibration_of_every_method_before_and_after():
     rows = rows_of("CoOp", "paper", [figures(6.0, 5.0)], (1,)) + rows_of("CoOp", "fitted", [figures(4.0, 7.0)], (1,))
     rows += rows_of("CDC", "paper", [figures(12.0, 9.0)], (1,)) + rows_of("CDC", "fitted", [figures(5.0, 6.0)], (1,))
     rows += rows_of("CDC", "kept", [figures(6.0, 6.0)], (1,)) + rows_of("CDC", "kept_fitted", [figures(4.0, 7.0)], (1,))
-    header, _, *lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in _calibration(rows).splitlines()]
+    rows += [row._replace(dataset="c") for row in rows if row.dataset == "a" and row.method == "CDC"]  # not of CoOp
+    rows += [row._replace(method="KgCoOp", dataset="c") for row in rows if row.method == "CoOp"]
+    sets, table = _calibration(rows).split("\n\n")
+    assert sets == "On a, b."
+    header, _, *lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     assert header[:5] == ["method", "base ECE before", "base ECE after", "new ECE before", "new ECE after"]
     assert [line[:5] for line in lines] == [
         ["CoOp", "**6.0**", "**4.0**", "**5.0**", "7.0"],

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import compat  # noqa: F401  makes `import dassl` work; stands before it
 
 import numpy as np
 import torch
+from dassl.data.datasets import build_dataset
+from dassl.utils import set_random_seed
 from numpy.typing import NDArray
 
 from tools.calibrate.fit import compute_outputs
 from tools.predict import feature_file, features
-from tools.predict.trained import test_views
+from tools.predict.trained import read_run, test_views
 from tools.study.uncertainty.measure import figures_of
 from trainers.base import ClipTrainer
 from trainers.modules.calibration import fit_temperature
@@ -34,7 +39,7 @@ def write_logits(path: Path, base: list[str], new: list[str], far: Sequence[list
         OSError, ValueError: as `feature_file.build` and `compute_outputs`.
     """
     trainer, dataset = feature_file.build(features.parse_arguments(base))
-    content = {}
+    content: dict[str, Any] = {}
     for name, split in (("val", "val"), ("base", "test")):
         images = feature_file.list_images(dataset, split)
         content[name], content[f"{name}_label"] = logits_of(trainer, images.paths), np.array(images.labels)
@@ -43,7 +48,10 @@ def write_logits(path: Path, base: list[str], new: list[str], far: Sequence[list
     content["new"], content["new_label"] = logits_of(other, images.paths), np.array(images.labels)
     content["unknown"] = logits_of(trainer, images.paths)
     for number, arguments in enumerate(far):
-        _, dataset = feature_file.build(features.parse_arguments(arguments))
+        args = features.parse_arguments(arguments)
+        cfg = feature_file.build_cfg(args, read_run(args.model_dir))
+        set_random_seed(cfg.SEED)  # which the set's few-shot images are drawn from, though none is taken
+        dataset = build_dataset(cfg)
         content[f"far{number}"] = logits_of(trainer, feature_file.list_images(dataset, "test").paths)
     with atomic_write(path) as part, part.open("wb") as file:
         np.savez(file, **content)

@@ -186,27 +186,33 @@ def _complete(rows: list[Row]) -> tuple[list[Row], list[str]]:
 
 
 def _calibration(rows: list[Row]) -> str:
-    """All methods before and after what is fitted on validation images: ECE and NLL."""
-    rows = _complete(rows)[0]
-    lines = []
+    """Methods before and after what is fitted on validation images, ECE and NLL, on the sets that all of them have.
+
+    A method that has less than half of the sets is left out.
+    """
+    sets: dict[str, set[str]] = {}
+    for row in rows:
+        sets.setdefault(row.method, set()).add(row.dataset)
+    common = set.intersection(*(own for own in sets.values() if 2 * len(own) >= max(map(len, sets.values()))))
+    rows = [row for row in rows if row.dataset in common and common <= sets[row.method]]
+    lines: list[tuple[str, list[Row], list[Row]]] = []
     for title in dict.fromkeys(row.method for row in rows):
-        own = {way: [row for row in rows if (row.method, row.way) == (title, way)] for way in ("paper", "fitted")}
-        lines.append((title, own["paper"], own["fitted"]))
+        ways = {way: [row for row in rows if (row.method, row.way) == (title, way)] for way in WAYS}
+        lines.append((title, ways["paper"], ways["fitted"]))
         if title in _OURS:
-            own = {
-                way: [row for row in rows if (row.method, row.way) == (title, way)] for way in ("kept", "kept_fitted")
-            }
-            lines.append((f"{title}, mended", own["kept"], own["kept_fitted"]))
+            lines.append((f"{title}, mended", ways["kept"], ways["kept_fitted"]))
     figures = [(f"{part} {name.upper()}", f"{part}_{name}") for name in ("ece", "nll") for part in ("base", "new")]
     columns, header = [], ["method"]
     for heading, figure in figures:
-        for when, number in (("before", 1), ("after", 2)):
-            values = [list(by_seed(line[number], figure).values()) for line in lines]
+        for when in ("before", "after"):
+            sides = [before if when == "before" else after for _, before, after in lines]
+            values = [list(by_seed(side, figure).values()) for side in sides]
             best = best_of([mean(own) if own else None for own in values], figure.split("_")[1])
             texts = [_text(own, figure) for own in values]
             columns.append([f"**{text}**" if flag else text for text, flag in zip(texts, best)])
             header.append(f"{heading} {when}")
-    return _table([[line[0], *cells] for line, cells in zip(lines, zip(*columns))], header)
+    table = _table([[line[0], *cells] for line, cells in zip(lines, zip(*columns))], header)
+    return f"On {', '.join(map(display_name, dict.fromkeys(row.dataset for row in rows)))}.\n\n{table}"
 
 
 def _table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
