@@ -182,7 +182,8 @@ def _check_settings(experiment: Experiment, cfg: CfgNode) -> None:
         find_paths(found)
         now = _flat(json.loads(json.dumps(cfg)))
         # Keys that are newer than the results had what their defaults are now.
-        before = {**{key: value for key, value in _flat(get_cfg_default()).items() if key in now}, **_flat(found)}
+        defaults = _flat(json.loads(json.dumps(get_cfg_default())))
+        before = {**{key: value for key, value in defaults.items() if key in now}, **_flat(found)}
         other = sorted(key for key in before.keys() | now.keys() if not _same(before.get(key), now.get(key)))
         if set(other) - set(WHERE):
             names = ", ".join(key for key in other if key not in WHERE)
