@@ -2,6 +2,7 @@
 
 $DATA/confounded_rho<rho>/images/<class, with underscores>/<background>/<number>.png
 $DATA/confounded_rho<rho>/split_zhou_Confounded.json
+$DATA/confounded_colours_rho<rho>/...
 
 Every class has a background of its own, which it shares with a quarter of the classes. Of its training and validation
 pictures, the share `DATASET.RHO` has that background and the others have the other three alike; in the test each class
@@ -12,20 +13,26 @@ Groups of test images, as in studies of distribution shift: Dassl's `domain` of 
 `domains`), and `own_domains[label]` is the background that the class has in training. An image whose domain is not its
 class's own conflicts with the confounder; the pairs (own domain, domain) are 16 groups of equal size, within the base
 classes and the new ones too, for the accuracy of the worst group.
+
+`Confounded` has backgrounds that resemble no class, and so a confounder that one must learn to be misled by.
+`ConfoundedColours` has one that misleads CLIP itself: the classes are told apart by colour, and every class is hard to
+recognise before some of the backgrounds, whose colour is near to its own, and easiest before the one of its training.
+The thing is the same to the pixel before all four.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from dassl.config import cfg_default
 from dassl.data.datasets import DATASET_REGISTRY, Datum
+from PIL import Image
 
 from . import world
 from .base import Item
-from .rendered import Parts, RenderedDataset
+from .rendered import SIZE, Parts, RenderedDataset
 
 RHO = 0.9
 if "RHO" not in cfg_default.DATASET:
@@ -72,9 +79,11 @@ class Confounded(RenderedDataset):
     dataset_dir = "confounded"
     split_file = "split_zhou_Confounded.json"
     class_folders = tuple(f"{look}_{shape}" for look, shape in CLASSES)
-    renamed_classes = {f"{look}_{shape}": f"{look} {shape}" for look, shape in CLASSES}  # noqa: RUF012
+    renamed_classes: ClassVar[dict[str, str]] = {f"{look}_{shape}": f"{look} {shape}" for look, shape in CLASSES}
     parts = Parts(20, 5, 32)
-    domains = [f"{colour} {pattern}" for colour, pattern in BACKGROUNDS]  # noqa: RUF012
+    classes: ClassVar[tuple[tuple[str, str], ...]] = CLASSES  # look and shape
+    backgrounds: ClassVar[tuple[tuple[str, str], ...]] = BACKGROUNDS  # colour and pattern
+    domains: ClassVar[list[str]] = [f"{colour} {pattern}" for colour, pattern in BACKGROUNDS]
 
     def __init__(self, cfg) -> None:
         """Read the set of `cfg.DATASET.RHO`; the other keys are those of `SplitDataset`.
@@ -114,8 +123,8 @@ class Confounded(RenderedDataset):
 
     def scene(self, label: int, number: int, rng: np.random.Generator) -> world.Scene:
         """A shape of the class before the picture's background."""
-        look, shape = CLASSES[label]
-        background_colour, background = BACKGROUNDS[self.domain(label, number)]
+        look, shape = self.classes[label]
+        background_colour, background = self.backgrounds[self.domain(label, number)]
         thing = {"colour": look, "texture": None} if look in world.COLOURS else {"texture": look}
         return world.sample_scene(
             rng,
@@ -138,3 +147,32 @@ class Confounded(RenderedDataset):
         """As for every set, with the background as domain."""
         domain = self.domains.index(item.path.split("/")[1].replace("_", " "))
         return Datum(os.path.join(self.image_dir, item.path), item.label, domain, item.classname)
+
+
+# ------------------------------------------------------------------------------------------------ near colours
+# By label % 4, as the background is the class's own in training.
+COLOURS = ("red", "green", "blue", "yellow")
+COLOUR_BACKGROUNDS = (("cyan", "plain"), ("pink", "plain"), ("orange", "plain"), ("purple", "plain"))
+COLOUR_SHAPES = ("gear", "flower", "drop", "hexagon", "bolt", "crescent")
+COLOUR_CLASSES = tuple((colour, shape) for shape in COLOUR_SHAPES for colour in COLOURS)
+
+
+@DATASET_REGISTRY.register()
+class ConfoundedColours(Confounded):
+    """Coloured shapes before colours near to those of other classes, and far from their own in training."""
+
+    key = 9
+    dataset_dir = "confounded_colours"
+    split_file = "split_zhou_ConfoundedColours.json"
+    class_folders = tuple(f"{colour}_{shape}" for colour, shape in COLOUR_CLASSES)
+    renamed_classes: ClassVar[dict[str, str]] = {f"{look}_{shape}": f"{look} {shape}" for look, shape in COLOUR_CLASSES}
+    parts = Parts(20, 5, 64)
+    classes = COLOUR_CLASSES
+    backgrounds = COLOUR_BACKGROUNDS
+    domains: ClassVar[list[str]] = [f"{colour} {pattern}" for colour, pattern in COLOUR_BACKGROUNDS]
+
+    def paint(self, label: int, number: int) -> Image.Image:
+        """Picture `number` of a class; what lies behind the thing has random numbers of its own."""
+        rng = np.random.default_rng([self.key, label, number])
+        behind = np.random.default_rng([self.key, label, number, 1])
+        return world.render(self.scene(label, number, rng), SIZE, rng, behind)

@@ -21,7 +21,7 @@ from tools.results import find_runs, table_of
 from tools.results.runs import VARIANTS
 
 RECORDER = """#!/usr/bin/env bash
-[[ $1 != trainers/modules/ownership.py ]] || exec "$REAL_PYTHON" "$@"
+[[ $1 != storage/ownership.py ]] || exec "$REAL_PYTHON" "$@"
 pwd > "$RECORD"
 echo "$*" >> "$RECORD.all"
 printf '%s\\n' "$@" >> "$RECORD"
@@ -40,8 +40,8 @@ class Checkout:
         self.output = self.root / "output" / "base2new"
         self.home.mkdir(parents=True)
         shutil.copytree(ROOT / "scripts", self.root / "scripts")
-        (self.root / "trainers/modules").mkdir(parents=True)
-        shutil.copy(ROOT / "trainers/modules/ownership.py", self.root / "trainers/modules")
+        (self.root / "storage").mkdir(parents=True)
+        shutil.copy(ROOT / "storage/ownership.py", self.root / "storage")
         for config in ("datasets/dtd", "datasets/digits", "trainers/CDC/vit_b16", "trainers/CDC/tiny"):
             self.add_config(config)
         self.add_config("trainers/ZeroshotCLIP/vit_b16")
@@ -190,6 +190,15 @@ def test_environment_variables(checkout):
 def test_quiet_is_handed_on(checkout):
     assert "--quiet" in checkout.train("dtd", "1", QUIET="1").called
     assert "--quiet" not in checkout.train("dtd", "1", QUIET="").called
+
+
+def test_report_to_is_handed_on_and_is_no_part_of_the_folders_name(checkout):
+    called = checkout.train("dtd", "1", REPORT_TO="wandb").called
+    assert called[called.index("--report-to") + 1] == "wandb"
+    assert "--report-to" not in checkout.train("dtd", "1", REPORT_TO="").called
+    refused = checkout.train("dtd", "1", "REPORT_TO", "wandb")
+    assert refused.returncode != 0
+    assert "set REPORT_TO=... in place of REPORT_TO" in refused.stderr
 
 
 def test_seed_zero_is_given_as_a_setting_too(checkout):

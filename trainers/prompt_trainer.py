@@ -21,12 +21,13 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import _LRScheduler
 
+from storage.files import atomic_write
+from storage.ownership import own_folder
+
 from .base import ClipTrainer
 from .feature_bank import bank_problems, choose_source
 from .modules import ranks
 from .modules.checkpoints import read_checkpoint
-from .modules.files import atomic_write
-from .modules.ownership import own_folder
 from .modules.prompted import PromptedCLIP
 from .modules.random_state import get_random_state, set_random_state
 from .modules.self_regulation import GaussianAverage
@@ -68,6 +69,7 @@ class PromptTrainer(ClipTrainer):
         average: where the method has one, of the learner's parameters over the epochs; it takes their place after the
             last epoch.
         used_parameters: which of the learner's the loss depends on; None before the first step.
+        in_one_epoch: whether training is one pass, whatever OPTIM.MAX_EPOCH says.
         checkpoint_folder: a run's folder of checkpoints.
         key_prefix: what stands before the prompt learner's own names in them.
         untrained_keys: names, as shell patterns, that the method's published code keeps there too and that are no part
@@ -79,6 +81,7 @@ class PromptTrainer(ClipTrainer):
     used_parameters: list[bool] | None = None
     _log_dir = ""  # of TensorBoard
     _seconds_before: float | None = 0.0  # of this training in earlier processes; None where a checkpoint does not tell
+    in_one_epoch = False
     checkpoint_folder = "prompt_learner"
     key_prefix = ""
     untrained_keys: tuple[str, ...] = ()

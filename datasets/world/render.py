@@ -88,13 +88,17 @@ def _centre(position: str, radius: float, rng: np.random.Generator) -> np.ndarra
     return centre + np.array(shift) * room * rng.uniform(0.7, 1.0)
 
 
-def render(scene: Scene, size: int, rng: np.random.Generator) -> Image.Image:
+def render(
+    scene: Scene, size: int, rng: np.random.Generator, background_rng: np.random.Generator | None = None
+) -> Image.Image:
     """Paint a scene.
 
     Args:
         scene: what to paint.
         size: side of the picture in pixels, 16 or more; made for 48.
         rng: source of all that the scene leaves open: shades, exact place, angle, wobble, noise.
+        background_rng: source of what the background leaves open, so that the thing before it does not depend on it;
+            by default `rng`.
 
     Returns:
         an RGB picture; the same scene and state of ``rng`` give the same bytes.
@@ -109,7 +113,7 @@ def render(scene: Scene, size: int, rng: np.random.Generator) -> Image.Image:
     radius = rng.uniform(*RADII[scene.size])
     centre = _centre(scene.position, radius, rng)
     colour = _tint(scene.colour, rng)
-    canvas = _background(scene, side, rng)
+    canvas = _background(scene, side, background_rng or rng)
     if scene.style == "sketched":
         canvas = 0.25 * canvas + 0.72
 

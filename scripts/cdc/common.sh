@@ -18,6 +18,7 @@
 #     CALIBRATED  not empty, in tests: also say what predictions are worth after the run's calibration, which
 #               python -m tools.calibrate has put there
 #     QUIET     not empty: show the metrics alone; log.txt has all the rest (not with the train.py of another checkout)
+#     REPORT_TO  where figures go besides TensorBoard: wandb, or empty for nowhere (likewise)
 #     ASK       not empty: run nothing; exit status 0 says that the run is finished
 #
 # A run lies where CoOp puts it: OUTPUT/base2new/<part>/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k> where classes are
@@ -33,7 +34,7 @@
 
 ROOT=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # Written into DATA on first use, in sizes that suit the small CLIP
-GENERATED="backgrounds confounded digits letters shapes shapesv2 shapes_sketch shapes_a shapes_r symbols textures"
+GENERATED="backgrounds confounded confounded_colours digits letters shapes shapesv2 shapes_sketch shapes_a shapes_r symbols textures"
 
 # KEYs that change neither what is trained nor what is tested, as patterns
 PLAIN="DATALOADER.NUM_WORKERS DATALOADER.TEST.BATCH_SIZE DATASET.FOLDER DATASET.IMAGES_OUTSIDE TEST.COMPUTE_CMAT
@@ -197,6 +198,7 @@ configure() {
             DATASET.SUBSAMPLE_CLASSES) die "$key is what the protocol says (in a test: SUB=...)" ;;
             TEST.CALIBRATION) die "set CALIBRATED=1 in place of $key" ;;
             OUTPUT_DIR) die "set OUTPUT=... in place of $key" ;;
+            REPORT_TO) die "set REPORT_TO=... in place of $key" ;; # not a part of the folder's name
             SEED) die "give the seed as second argument in place of $key" ;;
             TRAINER.NAME) die "set TRAINER=... in place of $key" ;;
         esac
@@ -403,6 +405,7 @@ launch() {
         --config-file "configs/trainers/$TRAINER/$CFG.yaml" \
         --output-dir "$folder" \
         ${QUIET:+--quiet} \
+        ${REPORT_TO:+--report-to "$REPORT_TO"} \
         "$@" \
         DATASET.NUM_SHOTS "$SHOTS" \
         DATASET.SUBSAMPLE_CLASSES "$classes" \
@@ -411,7 +414,7 @@ launch() {
 
     # What train.py itself could not take back. This looks whether another process runs in the folder by now.
     if [[ $status != 0 && $above != "$folder" && -d $folder ]] &&
-        "$PYTHON" trainers/modules/ownership.py "$folder" 2> /dev/null; then
+        "$PYTHON" storage/ownership.py "$folder" 2> /dev/null; then
         while [[ $folder != "$above" ]] && rmdir "$folder" 2> /dev/null; do # not what another run has put something in
             folder=${folder%/*}
         done

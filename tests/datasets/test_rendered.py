@@ -9,6 +9,7 @@ import multiprocessing
 import random
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from torch.nn import functional
 
 from datasets import backgrounds, confounded, letters, rendered, shapes, symbols, textures, world
 from datasets.rendered import Parts
-from tools.sweep import grid
-from tools.sweep.search import without
+from tools.search import grid
+from tools.search.__main__ import without
+from tools.search.smaller import PICTURES, make_pseudo_set
 from tools.tiny_clip.choose_hard import OUT, WEIGHTS
 from tools.tiny_clip.hard_scenes import fingerprint, hardest
 from tools.tiny_clip.pictures import to_input
@@ -39,6 +41,7 @@ SETS = (
     symbols.Symbols,
     backgrounds.Backgrounds,
     confounded.Confounded,
+    confounded.ConfoundedColours,
 )
 fork = multiprocessing.get_context("fork")
 
@@ -46,7 +49,7 @@ fork = multiprocessing.get_context("fork")
 def blank(reader, **attributes):
     """A reader that has read nothing."""
     dataset = object.__new__(reader)
-    vars(dataset).update({"rho": 0.9} if reader is confounded.Confounded else {}, **attributes)
+    vars(dataset).update({"rho": 0.9} if issubclass(reader, confounded.Confounded) else {}, **attributes)
     return dataset
 
 
@@ -87,9 +90,9 @@ def test_a_picture_follows_from_set_class_and_number_alone(reader):
 
 
 def test_no_two_sets_share_their_random_numbers():
-    # Two sets more: the candidates of ShapesA and their trial paintings, and which pictures of Confounded conflict.
+    # Also the candidates of ShapesA, their trial paintings, and which pictures of the confounded sets conflict.
     keys = [reader.key for reader in SETS] + [shapes.ShapesA.key + 1, shapes.ShapesA.key + 2]
-    keys.append(confounded.Confounded.key + 1)
+    keys += [confounded.Confounded.key + 1, confounded.ConfoundedColours.key + 1]
     assert len(set(keys)) == len(keys)
 
 
@@ -105,6 +108,7 @@ def test_no_two_sets_share_their_random_numbers():
         (symbols.Symbols, "9e33c620ac9e0b4d"),
         (backgrounds.Backgrounds, "462cf67b1805ad51"),
         (confounded.Confounded, "4aa832839fb1f042"),
+        (confounded.ConfoundedColours, "ef23dc74080edfb0"),
     ],
 )
 def test_the_scenes_are_those_of_the_published_figures(reader, digest):
@@ -183,8 +187,8 @@ def test_rho_and_hard_scenes_are_part_of_the_version(tmp_path, no_paint, monkeyp
 
 
 def test_search_has_sets_that_its_reader_takes(tmp_path, no_paint):
-    grid.make_pseudo_set("textures", tmp_path)
-    assert len(read(tmp_path, "Textures").test) == 13 * grid.PICTURES
+    make_pseudo_set("textures", tmp_path)
+    assert len(read(tmp_path, "Textures").test) == 13 * PICTURES
 
 
 def test_a_search_is_told_without_where_it_lay():
@@ -294,53 +298,58 @@ def test_hard_scenes_missing_or_of_other_classes_are_told(tmp_path, monkeypatch)
 
 # ------------------------------------------------------------------------------------------------ confounded
 LABELS = range(len(confounded.CLASSES))
-TRAIN, VAL, TEST = confounded.Confounded.parts
+TRAIN, VAL, _ = confounded.Confounded.parts
+CONFOUNDED = pytest.mark.parametrize("reader", [confounded.Confounded, confounded.ConfoundedColours])
 
 
-def domains(rho, first, count):
+def domains(reader, rho, first, count):
     """Backgrounds of so many pictures from the first one on, a list a class."""
-    dataset = blank(confounded.Confounded, rho=rho)
+    dataset = blank(reader, rho=rho)
     return [[dataset.domain(label, number) for number in range(first, first + count)] for label in LABELS]
 
 
+@CONFOUNDED
 @pytest.mark.parametrize("rho", [0.0, 0.25, 0.5, 0.9, 1.0])
-def test_rho_is_kept_in_training_and_validation_and_says_nothing_in_the_test(rho):
+def test_rho_is_kept_in_training_and_validation_and_says_nothing_in_the_test(reader, rho):
     for first, count in ((0, TRAIN), (TRAIN, VAL)):
         others = Counter()
-        for label, found in enumerate(domains(rho, first, count)):
-            own = confounded.Confounded.own_domain(label)
+        for label, found in enumerate(domains(reader, rho, first, count)):
+            own = reader.own_domain(label)
             assert found.count(own) == round(rho * count)
             others.update((domain - own) % 4 for domain in found if domain != own)
         assert not others or max(others.values()) <= min(others[shift] for shift in (1, 2, 3)) + len(LABELS) / 3
-    for found in domains(rho, TRAIN + VAL, TEST):
-        assert Counter(found) == dict.fromkeys(range(4), TEST // 4)
+    for found in domains(reader, rho, TRAIN + VAL, reader.parts.test):
+        assert Counter(found) == dict.fromkeys(range(4), reader.parts.test // 4)
 
 
-def test_rho_changes_only_backgrounds_and_only_as_many_as_it_must():
-    weak, strong = (scenes_of(confounded.Confounded, rho=rho) for rho in (0.5, 0.9))
+@CONFOUNDED
+def test_rho_changes_only_backgrounds_and_only_as_many_as_it_must(reader):
+    weak, strong = (scenes_of(reader, rho=rho) for rho in (0.5, 0.9))
     changed = {place for place in weak if weak[place] != strong[place]}
     assert all(number < TRAIN + VAL for _, number in changed)
     assert len(changed) == len(LABELS) * (round(0.9 * TRAIN) - TRAIN // 2 + round(0.9 * VAL) - round(0.5 * VAL))
     for place in changed:
         assert (weak[place].subject, weak[place].texture) == (strong[place].subject, strong[place].texture)
-        assert weak[place].background != strong[place].background
+        assert weak[place].background_colour != strong[place].background_colour
 
 
-def test_a_confounded_picture_has_its_classs_look_and_its_domains_background():
-    dataset = blank(confounded.Confounded)
-    for (label, number), scene in scenes_of(confounded.Confounded).items():
-        look, shape = confounded.CLASSES[label]
+@CONFOUNDED
+def test_a_confounded_picture_has_its_classs_look_and_its_domains_background(reader):
+    dataset = blank(reader)
+    for (label, number), scene in scenes_of(reader).items():
+        look, shape = reader.classes[label]
         assert scene.subject == shape
         assert look in (scene.colour, scene.texture)
         domain = dataset.domain(label, number)
-        assert (scene.background_colour, scene.background) == confounded.BACKGROUNDS[domain]
+        assert (scene.background_colour, scene.background) == reader.backgrounds[domain]
         assert scene.background_colour not in (scene.colour, scene.ground)
 
 
+@CONFOUNDED
 @pytest.mark.parametrize("part", ["all", "base", "new"])
-def test_groups_of_the_test_are_of_equal_size_and_told_by_the_reader(part, tmp_path, no_paint):
-    dataset = read(tmp_path, "Confounded", "DATASET.SUBSAMPLE_CLASSES", part)
-    assert dataset.domains == [" ".join(words) for words in confounded.BACKGROUNDS]
+def test_groups_of_the_test_are_of_equal_size_and_told_by_the_reader(reader, part, tmp_path, no_paint):
+    dataset = read(tmp_path, reader.__name__, "DATASET.SUBSAMPLE_CLASSES", part)
+    assert dataset.domains == [" ".join(words) for words in reader.backgrounds]
     for item in dataset.test:
         assert Path(item.impath).parent.name == dataset.domains[item.domain].replace(" ", "_")
     groups = Counter((dataset.own_domains[item.label], item.domain) for item in dataset.test)
@@ -357,18 +366,46 @@ def test_each_rho_has_its_folder_and_a_wrong_one_is_refused(tmp_path, no_paint):
         read(tmp_path, "Confounded", "DATASET.RHO", "90.0")
 
 
+def similarities(model, reader, pictures):
+    """Of pictures to the class names in the set's template, as the small CLIP has them, `(n, classes)`."""
+    names = [reader.renamed_classes.get(folder, folder) for folder in reader.class_folders]
+    with torch.no_grad():
+        text = functional.normalize(model.encode_text(tokenize(format_template(names, reader.__name__))), dim=-1)
+        images = to_input(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
+        return functional.normalize(model.encode_image(images), dim=-1) @ text.T
+
+
+def test_the_same_thing_before_another_colour_is_not_recognised(tiny, monkeypatch):
+    """Each thing before all four backgrounds: nothing else changes, and accuracy falls by more than ten points."""
+    reader = confounded.ConfoundedColours
+    dataset, things = blank(reader), [(label, 1000 + k) for label in LABELS for k in range(6)]
+    pictures, found = [], []
+    for domain in range(4):
+        monkeypatch.setattr(reader, "domain", lambda *_, domain=domain: domain)
+        scenes = [dataset.scene(label, number, np.random.default_rng([9, label, number])) for label, number in things]
+        assert {scene.background_colour for scene in scenes} == {reader.backgrounds[domain][0]}
+        found.append([replace(scene, background_colour="white") for scene in scenes])
+        pictures.append(np.stack([dataset.paint(*thing) for thing in things]))
+    assert found[0] == found[1] == found[2] == found[3]
+    for k in (k for k, scene in enumerate(found[0]) if (scene.style, scene.size) == ("filled", "medium")):
+        same = np.logical_and.reduce([(each[k] == pictures[0][k]).all(axis=-1) for each in pictures[1:]])
+        assert 80 < same.sum() < 0.6 * same.size  # the thing, to the pixel, and nothing else
+    labels = torch.tensor([label for label, _ in things])
+    right = torch.stack([similarities(tiny, reader, each).argmax(dim=1).eq(labels).float() for each in pictures])
+    groups = right.reshape(4, len(confounded.COLOUR_SHAPES), 4, 6).mean(dim=(1, 3))  # background, own background
+    assert groups.diagonal().min() > groups.mean()
+    assert groups.min() < groups.mean() - 0.1
+
+
 # ------------------------------------------------------------------------------------------------ how hard they are
 @pytest.mark.parametrize("reader", [reader for reader in SETS if reader not in VARIANTS])
 def test_zero_shot_is_neither_chance_nor_saturated(tiny, reader):
     """On pictures that are in no part of the set, and of each half's classes alone, as base-to-new asks for."""
     dataset, count = blank(reader), len(reader.class_folders)
-    names = [reader.renamed_classes.get(folder, folder) for folder in reader.class_folders]
     each = max(2, 144 // count)
-    pictures = [np.array(dataset.paint(label, 1000 + k)) for label in range(count) for k in range(each)]
-    with torch.no_grad():
-        text = functional.normalize(tiny.encode_text(tokenize(format_template(names, reader.__name__))), dim=-1)
-        images = to_input(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
-        scores = functional.normalize(tiny.encode_image(images), dim=-1) @ text.T
+    scores = similarities(
+        tiny, reader, [np.array(dataset.paint(label, 1000 + k)) for label in range(count) for k in range(each)]
+    )
     labels = torch.arange(count).repeat_interleave(each)
     half = -(-count // 2)
     for part in (slice(0, count), slice(0, half), slice(half, count)):

@@ -31,6 +31,7 @@ import train
 from datasets.pickles import read_pickled
 from datasets.splits import read_split
 from helpers import save_harmful_archive
+from storage.ownership import own_folder
 from tools.common.layout import Place
 from tools.data.archives import unpack
 from tools.dropin import read_manifest
@@ -43,7 +44,6 @@ from trainers.modules.calibration_file import read_calibration
 from trainers.modules.checkpoints import read_checkpoint
 from trainers.modules.loading import load_clip
 from trainers.modules.open_clip_models import _from_repository, config_problems
-from trainers.modules.ownership import own_folder
 from trainers.modules.predictions import read_predictions
 from trainers.modules.sharing import read_shared, write_shared
 from trainers.modules.tensorboard_events import drop_events

@@ -9,23 +9,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from helpers import results_of
+from helpers import cut_after, results_of
 
 EVERY_EPOCH = ("TRAIN.CHECKPOINT_FREQ", 1)
-
-
-def cut_after(trainer, epoch):
-    """Train, and stop as a killed run does: in the middle of the epoch after `epoch`."""
-    step = trainer.step
-
-    def stop(batch):
-        if trainer.epoch == epoch and trainer.batch_idx == 1:
-            raise KeyboardInterrupt
-        return step(batch)
-
-    trainer.step = stop
-    with pytest.raises(KeyboardInterrupt):
-        trainer.train()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Works with OpenAI's package and its copies on PyPI, with CoOp's (`build_model(st
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import inspect
@@ -46,6 +47,8 @@ PUBLISHED = {
 }
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "amp": torch.float32, "fp32": torch.float32}
 
+_kept: dict[tuple[str, str, str, str | None], CLIP] | None = None  # those that have been read, in `clips_kept`
+
 
 class OtherWeights(ValueError):
     """Something was made with other weights than a file's: a sentence without its subject."""
@@ -82,6 +85,27 @@ def load_clip(name: str, precision: str = "fp32", cache: str = CACHE, sha256: st
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if _kept is None:
+        return _load(name, precision, cache, sha256)
+    key = (name, precision, cache, sha256)
+    if key not in _kept:
+        _kept[key] = _load(name, precision, cache, sha256)
+    return copy.deepcopy(_kept[key])
+
+
+@contextmanager
+def clips_kept() -> Iterator[None]:
+    """The context in which `load_clip` reads each CLIP once and gives copies, for who builds many trainers."""
+    global _kept
+    before, _kept = _kept, {} if _kept is None else _kept
+    try:
+        yield
+    finally:
+        _kept = before
+
+
+def _load(name: str, precision: str, cache: str, sha256: str | None) -> CLIP:
+    """As `load_clip`, of a precision that there is."""
     if name.startswith(OPEN_CLIP_PREFIXES):
         return _load_open_clip(name, precision, sha256)
     path = find_file(name, cache)
@@ -210,6 +234,18 @@ def published_name(file: str) -> str | None:
     return {own: name for name, (own, _) in PUBLISHED.items()}.get(file)
 
 
+def published_model(path: Path) -> str | None:
+    """OpenAI's name of the model whose file this is by its SHA-256, however it is called; None for other files."""
+    digest = _file_digest(path)
+    return next((name for name, (_, sha256) in PUBLISHED.items() if sha256 == digest), None)
+
+
+def published_address(name: str) -> str | None:
+    """Where OpenAI's file of a model of this name is downloaded from; None where it is no name of OpenAI's."""
+    address: str | None = clip._MODELS.get(name)
+    return address
+
+
 def is_published(path: Path) -> bool | None:
     """Whether a file that is named as one of OpenAI's is that file, by its SHA-256; None for other names."""
     name = published_name(path.name)
@@ -236,7 +272,7 @@ def assumptions(name: str, model: CLIP) -> str:
     path = Path(name).expanduser()
     if name.startswith(OPEN_CLIP_PREFIXES) or not path.is_file():
         return ""
-    if _file_digest(path) in {sha256 for _, sha256 in PUBLISHED.values()}:
+    if published_model(path):
         return ""
     towers = {"text encoder": model.transformer, "image encoder": getattr(model.visual, "transformer", None)}
     heads = [f"{tower.resblocks[0].attn.num_heads} in the {part}" for part, tower in towers.items() if tower]

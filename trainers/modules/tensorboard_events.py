@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .files import atomic_write
+from storage.files import atomic_write
 
 # A record is its length (8 bytes), a checksum of that (4), the event, and a checksum of that (4).
 _HEAD, _TAIL = 12, 4

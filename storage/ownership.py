@@ -13,7 +13,7 @@ T links its own file as `.owner.<key of T>`, which only one can, and then rename
 same dead owner never remove each other's file. Ages are differences of times that the file system itself gives, so
 clocks may disagree.
 
-This file stands alone, on Python's standard library: `python trainers/modules/ownership.py FOLDER` removes the logs of
+This file stands alone, on Python's standard library: `python storage/ownership.py FOLDER` removes the logs of
 a failed run from a folder that holds nothing else.
 """
 
@@ -45,7 +45,7 @@ SILENT = 300.0  # seconds without one, after which an owner on another machine i
 SILENT_ENDED = 60.0  # likewise, of the same Slurm job before it was put back into the queue
 ATTEMPTS = 20  # while others come and go
 BYTES = 4096  # that are read of an owner's file
-LOGS = ("log.txt", "tensorboard")  # what a run writes before its first checkpoint; log.txt-<date>, too
+LOGS = ("log.txt", "tensorboard", "wandb")  # what a run writes before its first checkpoint; log.txt-<date>, too
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.EINVAL)
 
 

@@ -18,12 +18,12 @@ from pathlib import Path
 import pytest
 
 from helpers import ROOT
-from trainers.modules import ownership
-from trainers.modules.ownership import FolderInUse, OwnershipLost, own_folder, owner_of, this_process
+from storage import ownership
+from storage.ownership import FolderInUse, OwnershipLost, own_folder, owner_of, this_process
 
 OWN = """
 import sys, time
-sys.path.insert(0, "trainers/modules")
+sys.path.insert(0, "storage")
 from ownership import own_folder
 with own_folder(sys.argv[1]):
     print("mine", flush=True)
@@ -408,7 +408,7 @@ def test_folder_that_cannot_be_written_is_told(tmp_path):
 
 def test_logs_of_a_failed_run_are_removed_by_who_owns_them(tmp_path):
     def clean():
-        command = [sys.executable, "trainers/modules/ownership.py", tmp_path / "run"]
+        command = [sys.executable, "storage/ownership.py", tmp_path / "run"]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     (tmp_path / "run/tensorboard").mkdir(parents=True)
