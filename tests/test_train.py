@@ -17,6 +17,7 @@ from PIL import Image
 
 import train
 from helpers import ROOT, results_of
+from settings.paths import find_paths
 
 
 def command_line(tmp_path, clip_file, *arguments):
@@ -402,7 +403,7 @@ def elsewhere(tmp_path, monkeypatch):
     """A config file that names paths, a checkout to look for them in, and another folder, in which one is."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setattr(train, "ROOT", tmp_path / "checkout")
+    monkeypatch.setattr("settings.paths.ROOT", tmp_path / "checkout")
     lines = [
         *("MODEL:", "  BACKBONE:", f"    NAME: {PATHS['MODEL.BACKBONE.NAME']}"),
         *(f"  INIT_WEIGHTS: {PATHS['MODEL.INIT_WEIGHTS']}", f"RESUME: {PATHS['RESUME']}"),
@@ -467,7 +468,7 @@ def test_path_after_the_name_of_open_clips_model(elsewhere, tmp_path, name, foun
     make("checkout")
     cfg = get_cfg_default()
     cfg.MODEL.BACKBONE.NAME = name
-    train.find_paths(cfg)
+    find_paths(cfg)
     assert cfg.MODEL.BACKBONE.NAME.replace(f"{tmp_path}/", "/") == found
 
 

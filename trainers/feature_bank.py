@@ -30,8 +30,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from yacs.config import CfgNode
 
+from storage.files import atomic_write, sweep
+
 from .modules import ranks
-from .modules.files import atomic_write, sweep
 from .modules.progress import progress
 from .modules.random_state import kept_random_states, seed_all
 

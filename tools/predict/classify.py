@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.files import shorten
-from tools.common.safe_text import escaped, safe_cell
+from storage.safe_text import escaped, safe_cell
 from tools.predict.predictor import Prediction, Predictor, Skipped, find_images, read_class_names
 from trainers.modules.progress import progress
 

@@ -20,12 +20,12 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Normalize
 
-from tools.common.safe_text import escaped
+from storage.files import atomic_write
+from storage.safe_text import escaped
 from tools.predict.predictor import Predictor
 from tools.predict.trained import ImageFiles
 from trainers.base import check_scores
 from trainers.modules.evidence import Opinion
-from trainers.modules.files import atomic_write
 
 ASSETS = Path(__file__).with_name("assets")
 CLASSES = 5  # of which beliefs are shown, before each template's own first class

@@ -22,11 +22,12 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import set_random_seed
 from yacs.config import CfgNode
 
-import train
+from settings.paths import find_paths
+from settings.reading import merge_checked, merge_file, merge_options
+from storage.files import atomic_write
 from tools.common.choices import SPLITS
 from tools.predict.trained import fit_to_machine, load_images, load_trained, read_run, restore_cfg
 from trainers.base import ClipTrainer, build_without_data
-from trainers.modules.files import atomic_write
 from trainers.modules.progress import progress
 from trainers.prompt_trainer import PromptTrainer
 
@@ -130,8 +131,8 @@ def build_cfg(args: argparse.Namespace, results: dict | None) -> CfgNode:
         if path:
             if not os.path.isfile(path):
                 raise FileNotFoundError(f"no config file {path}")
-            train.merge_checked(path, train.merge_file, cfg, path)
-    train.find_paths(cfg)
+            merge_checked(path, merge_file, cfg, path)
+    find_paths(cfg)
     if results is None:
         cfg.TRAINER.NAME = args.trainer
     if args.root:
@@ -140,7 +141,7 @@ def build_cfg(args: argparse.Namespace, results: dict | None) -> CfgNode:
         cfg.SEED = args.seed
     if args.classes:
         cfg.DATASET.SUBSAMPLE_CLASSES = args.classes
-    train.merge_checked("the command line", train.merge_options, cfg, args.opts)
+    merge_checked("the command line", merge_options, cfg, args.opts)
     fit_to_machine(cfg, args.device, args.backbone, args.precision)
     clean_cfg(cfg, cfg.TRAINER.NAME)
     cfg.freeze()

@@ -13,10 +13,10 @@ import importlib
 import sys
 from pathlib import Path
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.layout import PROTOCOLS
 from tools.common.pipes import ending_quietly
-from tools.common.safe_text import escaped
 from tools.results.filters import add_filters, chosen
 
 

@@ -13,9 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from storage.safe_text import escaped
 from tools.common.colours import KINDS, system_styles
 from tools.common.layout import trains_nothing
-from tools.common.safe_text import escaped
 from tools.report.gather import TITLES, Report, cell_numbers, display
 from tools.report.records import LOWEST
 from tools.results.render import cell_text

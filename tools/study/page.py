@@ -41,7 +41,7 @@ from tools.study.methods import (
 from tools.study.plan import Plan
 
 PAGE = ROOT / "docs" / "study.md"
-SEARCHES = PAGE.parent / "search"  # tables as `tools.sweep.search --save` writes them
+SEARCHES = PAGE.parent / "search"  # tables as `tools.search --save` writes them
 DASHES = {"base": "solid", "new": "dash"}
 BySeed = dict[int, float]
 TRIAL = (

@@ -13,7 +13,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from tools.common.safe_text import escaped
+from storage.safe_text import escaped
 from tools.sweep.work import Run, tail
 
 EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\]")

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from storage.safe_text import escaped
 from tools.common import colours
-from tools.common.safe_text import escaped
 from trainers.modules.predictions import split_open_set
 from trainers.modules.uncertainty import (
     aurc,

@@ -125,7 +125,7 @@ def test_untrained_run_is_tested_alone(tmp_path, digits, monkeypatch):
 
     options = results["config"]["TRAINER"]["CDC"]  # nor if they are of an older version
     found = options.pop("INVARIANT_MAP")
-    del options["SELF_REGULATION"], results["config"]["TASK"]
+    del options["SELF_REGULATION"], results["config"]["TASK"], results["config"]["TEST"]["FAR_SETS"]
     options.update({{"ENABLED": "INVARIANT"}.get(name, name): value for name, value in found.items()})
     (run.folder / "results.json").write_text(json.dumps(results))
     execute(run, digits)

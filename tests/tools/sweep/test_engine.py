@@ -6,7 +6,6 @@ import io
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import ROOT
+from helpers import ROOT, kill_once, runs_still, wait_for
 from tools.sweep import engine, work
 from tools.sweep.engine import Failure, OneByOne, Run, carry_out, choose_engine, clear_logs
 from tools.sweep.view import Bars, Forecast, View, duration, pace_of, progress_of, view_of
@@ -249,22 +248,6 @@ def test_long_error_is_cut(tmp_path):
     assert len(outcome.error) == work.LONGEST
 
 
-def running(process):
-    """Whether a process runs and is no zombie."""
-    done = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False)
-    return done.stdout.strip()[:1] not in ("", "Z")
-
-
-def wait_for(found, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        result = found()
-        if result:
-            return result
-        time.sleep(0.05)
-    raise TimeoutError
-
-
 def read_number(path):
     return int(path.read_text()) if path.is_file() and path.read_text().endswith("\n") else 0
 
@@ -277,14 +260,14 @@ def test_interrupt_ends_a_program_and_what_it_started(tmp_path):
     ).start()
     with pytest.raises(KeyboardInterrupt):
         perform(bash(text), tmp_path / "log")
-    wait_for(lambda: not running(read_number(child)))
+    wait_for(lambda: not runs_still(read_number(child)))
     assert (tmp_path / "told").read_text() == "told\n"  # by SIGTERM, so that a training can write what it has
 
 
 def test_what_is_left_running_does_not_outlive_a_program(tmp_path):
     child = tmp_path / "child"
     assert perform(bash(f"sleep 1000 & echo $! > {child}"), tmp_path / "log").ending is Ending.FINISHED
-    wait_for(lambda: not running(read_number(child)))
+    wait_for(lambda: not runs_still(read_number(child)))
 
 
 def test_killed_process_takes_its_program_with_it(tmp_path):
@@ -293,13 +276,7 @@ def test_killed_process_takes_its_program_with_it(tmp_path):
         "import sys; from pathlib import Path; from tools.sweep.work import Command, perform;"
         f"perform(Command(('bash', '-c', 'sleep 1000 & echo $! > {child}; wait')), Path('{tmp_path}/log'))"
     )
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as worker:
-        try:
-            number = wait_for(lambda: read_number(child))
-            assert running(number)
-        finally:
-            worker.kill()
-    wait_for(lambda: not running(number))
+    kill_once(code, lambda: [read_number(child)] if read_number(child) else [])
 
 
 # ---- what is shown
