@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
-from tools.common.safe_text import escaped
 
 IMAGES, CLASSES, TEMPLATES, EPOCHS, SIDE = 500, 20, 4, 10, 64  # of each test, training, and picture
 
