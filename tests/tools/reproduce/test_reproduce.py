@@ -291,6 +291,26 @@ def test_other_weights_make_no_results(plan):
     assert "no results" not in page_of(paper, results, weights=(other,))
 
 
+def test_some_runs_of_other_weights_are_refused_and_the_others_count(plan):
+    paper = plan(tables=("dg",))
+    results = results_of(paper, papers)
+    first = next(step for step in results if step.dataset == "imagenet_a")
+    results[first] = Result(accuracy=90.0, images=images(first), digest="e" * 64)
+    kept = module.without_other_weights(results, DIGEST)
+    assert kept[first].refused
+    assert {step: result for step, result in kept.items() if step != first} == {
+        step: result for step, result in results.items() if step != first
+    }
+    page = page_of(paper, kept)
+    assert "no results" not in page
+    assert f"{first.place.folder} was made with other weights of CLIP than OpenAI's ViT-B/16" in page
+    # none is of the paper's
+    assert module.without_other_weights(results, "f" * 64) == module.without_other_weights(results, "") == results
+    top = page_of(paper, results, weights=(Weights("ViT-B/16"),), digest="").split("## In short")[0]
+    assert "**These are no results.**" in top
+    assert "The runs are of 2 CLIPs with other weights each." in top
+
+
 def test_other_images_make_no_results_or_incomparable_rows(plan):
     paper = plan(tables=("base2new",))
     results = results_of(paper, papers)
