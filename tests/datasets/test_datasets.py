@@ -22,8 +22,8 @@ from sklearn.datasets import load_digits
 from datasets.base import Item, Split, generate_once, read_split, save_split, split_folders, subsample_classes
 from datasets.digits import Digits
 from helpers import GOLDEN, ROOT
-from trainers.modules.files import part_of
-from trainers.modules.ownership import this_process
+from storage.files import part_of
+from storage.ownership import this_process
 from trees import write_images
 
 FACTS = json.loads((GOLDEN / "coop_datasets.json").read_text())

@@ -19,7 +19,7 @@ import datasets  # noqa: F401  registers the data sets
 from datasets.base import GeneratedDataset, SplitDataset
 from datasets.folder import Folder
 from datasets.splits import Split, check_split, is_own_making
-from tools.common.safe_text import escaped
+from storage.safe_text import escaped
 from tools.data.classes import class_lines
 from tools.data.names import config_file, known_names
 from tools.data.sources import COOP, SOURCES, Counts, Source

@@ -22,9 +22,9 @@ import os
 import sys
 from pathlib import Path
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.pipes import ending_quietly
-from tools.common.safe_text import escaped
 from tools.sweep.__main__ import split_settings
 
 TRAINERS = ("CDC", "CoOp", "CoCoOp", "MaPLe")  # of the paper

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from tools.common.safe_text import escaped
+from storage.safe_text import escaped
 from tools.data.check import Report
 from tools.reproduce.numbers import SOURCE, Cell, TrainerTable, metric_of, trainer_table, unlike_images
 from tools.reproduce.plan import PaperPlan

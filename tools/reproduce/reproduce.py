@@ -9,8 +9,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from storage.files import atomic_write
+from storage.safe_text import escaped
 from tools.common.paths import ROOT
-from tools.common.safe_text import escaped
 from tools.data.check import Report, show
 from tools.reproduce.page import Found, render_page
 from tools.reproduce.plan import PaperPlan, plan_paper
@@ -20,7 +21,6 @@ from tools.results import published
 from tools.sweep.engine import Failure, clear_logs
 from tools.sweep.protocols import Step
 from tools.sweep.sweep import do_runs, say_states, say_time
-from trainers.modules.files import atomic_write
 from trainers.modules.provenance import origin
 
 PAGE = "reproduce.md"

@@ -16,6 +16,7 @@ import compat  # noqa: F401  makes `import dassl` work; stands before it
 from yacs.config import CfgNode
 
 import train
+from settings.reading import rename_keys
 from tools.common.paths import ROOT
 from tools.results.runs import read_results
 from tools.sweep.protocols import Step
@@ -98,7 +99,7 @@ class Reader:
             return "does not say with which settings it was made"
         wanted = expected_config(place.trainer, step.config, step.dataset, place.classes, tuple(self.settings))
         config = CfgNode(content["config"])
-        train.rename_keys(wanted, config)
+        rename_keys(wanted, config)
         now, before = (training_settings(cfg, place.trainer) for cfg in (wanted, config))
         differing = [
             f"{key} {before[key]} in place of {now[key]}"

@@ -11,9 +11,10 @@ PROTOCOL is one of
     open_set    train on base classes; test on them, on new ones and on other data sets (FAR) as unknown
 
 Runs are those of scripts/cdc/*.sh, with their folders and numbers, and their environment variables hold here (DATA,
-OUTPUT, CFG, TAG, PYTHON, CALIBRATED, FAR). First it is told which runs have finished, which will go on and which are
-new. Those left are run, tests after their training, the longest first, and a table of all follows. A run that fails
-does not stop the others; it is told with its log, and the exit status is 1. After Ctrl-C the same command goes on.
+OUTPUT, CFG, TAG, PYTHON, CALIBRATED, FAR, REPORT_TO). First it is told which runs have finished, which will go on and
+which are new. Those left are run, tests after their training, the longest first, and a table of all follows. A run that
+fails does not stop the others; it is told with its log, and the exit status is 1. After Ctrl-C the same command goes
+on.
 
 --calibrated fits the calibrations that tests need, each after its training. CALIBRATED=1 takes those that are there.
 
@@ -29,9 +30,9 @@ import os
 import re
 import sys
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.pipes import ending_quietly
-from tools.common.safe_text import escaped
 
 NAMES = ("base2new", "xd", "dg", "fewshot", "open_set")
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+")

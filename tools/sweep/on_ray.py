@@ -14,8 +14,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported:
 import ray
 from ray.exceptions import RayError, TaskCancelledError
 
+from storage.safe_text import escaped, last_line
 from tools.common.paths import ROOT
-from tools.common.safe_text import escaped, last_line
 from tools.sweep.work import LONGEST, Ending, Outcome, Run
 
 RETRIES = 5  # of a run whose worker or node has died

@@ -28,6 +28,8 @@ SHOTS = (1, 2, 4, 8, 16)  # of few-shot curves
 FAR = ("dtd", "eurosat", "oxford_flowers")  # of open_set_test.sh
 FAR_GENERATED = ("digits", "symbols", "textures")
 SCRIPTS = ROOT / "scripts" / "cdc"
+# Variables that runs on all machines have as they are; not wandb's key, which each machine has from `wandb login`
+HANDED_ON = ("TAG", "REPORT_TO", "WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_MODE", "WANDB_PROJECT")
 ASK = Path(__file__).with_name("ask_scripts.sh")
 
 
@@ -301,7 +303,7 @@ def command_of(step: Step, wanted: Wanted, answers: Answers) -> tuple[tuple[str,
     """The script's call: arguments, and the environment variables that it depends on."""
     place = step.place
     environment = {
-        **{name: value for name, value in (wanted.environment or {}).items() if name == "TAG"},
+        **{name: value for name, value in (wanted.environment or {}).items() if name in HANDED_ON},
         **({"PYTHON": answers.python} if answers.python else {}),
         **({"CALIBRATED": "1"} if step.calibrated else {}),
         "DATA": str(answers.data),

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from storage.safe_text import escaped
 from tools.common.layout import Place
 from tools.common.paths import ROOT
-from tools.common.safe_text import escaped
 from tools.results import text_table
 from tools.sweep.engine import INSTALL, LOGS, Failure, OneByOne, Run, carry_out, choose_engine, clear_logs
 from tools.sweep.protocols import PROTOCOLS, Answers, Step, Wanted, calibration_of, command_of, plan_steps

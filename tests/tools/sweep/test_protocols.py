@@ -156,7 +156,7 @@ def test_another_source_has_folders_of_its_own(wanted):
     [
         {"settings": ("OPTIM.LR", "0.1", "INPUT.TRANSFORMS", "['a b']")},
         {"settings": ("OPTIM.LR", "0.1"), "TAG": "short"},
-        {"settings": ("OPTIM.LR", "0.1"), "TAG": ""},
+        {"settings": ("TRAIN.PRINT_FREQ", "1"), "TAG": ""},
         {"trainers": ("CDC/vit_b16_text",)},
         {"trainers": ("CDC/vit_b16_coupled",)},
         {"CFG": "vit_b16_text"},
@@ -197,6 +197,11 @@ def test_config_is_part_of_a_plan_side_by_side(wanted):
         ("base2new", {"settings": ("OPTIM.LR",)}, "settings must come as pairs of KEY VALUE"),
         ("base2new", {"settings": ("SEED", "3")}, "give the seed"),
         ("base2new", {"TAG": "a/b"}, "TAG must consist of"),
+        (
+            "base2new",
+            {"TAG": "", "settings": ("OPTIM.LR", "0.1")},
+            "TAG= would put a run with OPTIM.LR into the folder",
+        ),
         ("base2new", {"DATA": "/no/such/folder"}, "there is no data folder /no/such/folder"),
     ],
 )
