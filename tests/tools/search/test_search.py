@@ -253,6 +253,8 @@ def test_another_search_in_the_same_folder_is_refused(make, pretended):
         ({"TEST.FINAL_MODEL": "best_val"}, "--set TEST.FINAL_MODEL last_step"),
         ({"space": "TRAINER.COOP.CLASS_TOKEN_POSITION: {choices: [end, ned]}"}, "ned"),
         ({"seeds": ()}, "one seed at least"),
+        ({"DATASET.PSEUDO_IMAGES": 0}, "DATASET.PSEUDO_IMAGES cannot be set or varied"),
+        ({"space": "TEST.OPEN_SET: {choices: [true, false]}"}, "TEST.OPEN_SET cannot be set or varied"),
     ],
 )
 def test_what_cannot_work_is_told_before_the_first_trial(make, more, message):
@@ -337,6 +339,8 @@ def test_a_config_is_replaced_by_force_alone(call, pretended, tmp_path, capsys):
         (["--space", "no_such.yaml"], "there is no no_such.yaml, which must say what is varied"),
         (["--save", "x.json"], "--save keeps the table of a grid"),
         (["--set", "OPTIM.LRR", "1"], "OPTIM.LRR"),
+        (["--images", "0"], "one image per class to choose by (--images), at least, got 0"),
+        (["--vary", "DATASET.SUBSAMPLE_CLASSES", "all"], "DATASET.SUBSAMPLE_CLASSES cannot be set or varied"),
     ],
 )
 def test_wrong_command_lines_are_told(call, capsys, more, message):
