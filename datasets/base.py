@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from dassl.config import cfg_default
 from dassl.data.datasets import DatasetBase, Datum
 
-from trainers.modules.files import sweep
+from storage.files import sweep
 
 from .fewshot import FOLDER, FewShotSelector
 from .files import describe_nearest, generate_once, read_json, shorten, write_json

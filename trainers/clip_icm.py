@@ -23,7 +23,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .base import collect_errors
+from .config_checks import collect_errors
 from .invariance import estimate_invariant_map, held_out
 from .modules.clip_types import CLIP
 from .modules.invariant import InvariantMap, LinearProbe, check_estimate, cosine

@@ -92,6 +92,20 @@ def direction(figure: str) -> str:
     return "lower" if figure.startswith(_LOWER) else ""
 
 
+def best_of(values: Iterable[float | None], figure: str) -> list[bool]:
+    """Which of the values are the best by a figure's direction, as they are printed, with two decimals.
+
+    None is where it has no direction, or where nothing is worse. None of the values stands for one that is not there.
+    """
+    shown = [None if value is None else round(value, 2) for value in values]
+    there = {value for value in shown if value is not None}
+    better = direction(figure)
+    if len(there) < 2 or not better:
+        return [False] * len(shown)
+    best = max(there) if better == "higher" else min(there)
+    return [value == best for value in shown]
+
+
 def open_set_part(runs: Iterable[Run], part: str, figure: str) -> list[Run]:
     """The runs of one part of an open set, with what `build_table` takes for data set and part.
 

@@ -27,9 +27,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
-from tools.common.safe_text import escaped
 
 # Options that change no result
 WHERE = ("--output", "--save", "--address", "--gpus-per-run", "--cpus-per-run")

@@ -14,13 +14,13 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 from tabulate import tabulate
 
+from storage.files import atomic_write
+from storage.safe_text import escaped
 from tools.common.paths import ROOT
-from tools.common.safe_text import escaped
 from tools.search.plan import Score, Search
 from tools.search.space import Value
 from tools.search.storage import AGAIN
 from tools.search.trial import DIVERGED, ERROR, RUNGS
-from trainers.modules.files import atomic_write
 
 CONFIGS = ROOT / "configs" / "trainers"
 MARK = "# search: "  # the line of a config's head that tells which search has written it

@@ -12,11 +12,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tools.common.safe_text import escaped
+from storage.files import atomic_write
+from storage.safe_text import escaped
 from tools.search.outcome import Trial
 from tools.search.plan import Search
 from tools.search.space import Parameter
-from trainers.modules.files import atomic_write
 
 BLUE, ORANGE, GREY, BLACK = "#0072B2", "#E69F00", "#8C8C8C", "#000000"
 COLUMNS = 3

@@ -31,8 +31,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
+from storage.ownership import FolderInUse, own_folder
 from tools.search.space import Parameter, Space
-from trainers.modules.ownership import FolderInUse, own_folder
 
 JOURNAL = "journal.log"
 NAME = "search"  # of the study in the journal

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from optuna.trial import Trial, TrialState
 
+from storage.ownership import FolderInUse
 from tools.search.plan import Rung, Search, score
 from tools.search.storage import begin, open_study
 from tools.sweep.experiment import execute
 from trainers.modules.loading import clips_kept
-from trainers.modules.ownership import FolderInUse
 
 IN_USE_PAUSE = 5.0  # seconds between two looks whether another trial with the same settings has ended
 RUNGS, DIVERGED, ERROR = "rungs", "diverged", "error"  # what is kept with a trial

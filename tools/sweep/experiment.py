@@ -23,6 +23,9 @@ from dassl.utils import set_random_seed
 from yacs.config import CfgNode
 
 import train
+from settings.log import print_settings
+from settings.paths import find_paths
+from settings.reading import rename_keys
 from tools.common.paths import ROOT
 from tools.results.runs import read_results
 from tools.sweep.engine import LOGS, Failure, Run, clear_logs
@@ -31,6 +34,7 @@ from tools.sweep.work import perform
 
 # Settings that say where things lie, and change no result; a calibration adds figures of its own
 WHERE = ("DATASET.ROOT", "DATASET.IMAGES_OUTSIDE", "OUTPUT_DIR", "TEST.CALIBRATION", "TRAINER.CDC.FEATURE_BANK_DIR")
+WHERE += ("REPORT_TO",)
 
 
 @dataclass(frozen=True)
@@ -174,11 +178,12 @@ def _check_settings(experiment: Experiment, cfg: CfgNode) -> None:
     """Refuse results that were made with other settings than these."""
     for folder in experiment.folders:
         found = CfgNode(json.loads((folder / "results.json").read_text())["config"])
-        train.rename_keys(cfg, found)
-        train.find_paths(found)
+        rename_keys(cfg, found)
+        find_paths(found)
         now = _flat(json.loads(json.dumps(cfg)))
         # Keys that are newer than the results had what their defaults are now.
-        before = {**{key: value for key, value in _flat(get_cfg_default()).items() if key in now}, **_flat(found)}
+        defaults = _flat(json.loads(json.dumps(get_cfg_default())))
+        before = {**{key: value for key, value in defaults.items() if key in now}, **_flat(found)}
         other = sorted(key for key in before.keys() | now.keys() if not _same(before.get(key), now.get(key)))
         if set(other) - set(WHERE):
             names = ", ".join(key for key in other if key not in WHERE)
@@ -224,7 +229,7 @@ def configure(experiment: Experiment, data: Path) -> tuple[argparse.Namespace, C
 
 def _run(experiment: Experiment, args: argparse.Namespace, cfg: CfgNode) -> None:
     set_random_seed(cfg.SEED)
-    train.print_settings(args, cfg)
+    print_settings(args, cfg)
     trainer = build_trainer(cfg)
     if experiment.train and experiment.tested is None:
         if experiment.until is not None:  # what depends on the length of a training takes it from the config

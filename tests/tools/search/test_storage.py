@@ -13,9 +13,9 @@ pytest.importorskip("optuna", reason="a search needs Optuna: pip install -e '.[s
 
 from optuna.trial import TrialState
 
+from storage.ownership import own_folder
 from tools.search.space import Parameter, Space
 from tools.search.storage import JOURNAL, begin, begin_again, distribution_of, open_study
-from trainers.modules.ownership import own_folder
 
 SPACE = Space(
     (

@@ -89,7 +89,7 @@ def test_other_models_are_refused(tmp_path, change, message):
     ("content", "message"),
     [
         (changed("values", to=None), "it lacks values"),
-        (changed("epoch", to="5"), "epoch must be of the kinds int"),
+        (changed("epoch", to="5"), "its epoch must be a number"),
         (changed("values", to={}), "values must be finite"),
         (changed("values", to={"temperature": 0.0}), "temperature must be above 0"),
         (changed("values", to={"scale": -1.0, "shift": 0.0}), "values must be"),

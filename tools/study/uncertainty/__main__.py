@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
-from tools.common.safe_text import escaped
 
 
 def main() -> None:
