@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
-from tools.common.safe_text import escaped
 
 IMAGES, CLASSES, TEMPLATES, EPOCHS, SIDE = 500, 20, 4, 10, 64  # of each test, training, and picture
 
@@ -154,9 +154,8 @@ def main(arguments: list[str] | None = None) -> None:
         page = folder / "report.html"
         print(f"{runs} runs: made in {seconds:.1f} s ({busy:.1f} s of them computing)", flush=True)
         opening = open_in_browser(page, chromium)
-        print(
-            f"{page.stat().st_size / 1e6:.1f} MB, open after {opening.elapsed:.1f} s ({opening.busy:.1f} s computing)"
-        )
+        size = page.stat().st_size / 1e6
+        print(f"{size:.1f} MB, open after {opening.elapsed:.1f} s ({opening.busy:.1f} s of them computing)")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from storage.files import atomic_write
 from storage.safe_text import escaped
 from tools.common.colours import KINDS, system_styles
 from tools.common.layout import trains_nothing
@@ -20,7 +21,6 @@ from tools.report.gather import TITLES, Report, cell_numbers, display
 from tools.report.records import LOWEST
 from tools.results.render import cell_text
 from tools.results.tables import Column, SeedMean, Table, direction, shots_of
-from trainers.modules.files import atomic_write
 
 ASSETS = Path(__file__).with_name("assets")
 TEMPLATE = "page.html.j2"

@@ -1,6 +1,6 @@
 """A search as Optuna keeps it: a journal in one file, which processes on several machines can share, and its sampler.
 
-Whoever takes a trial owns a folder while it runs (`trainers.modules.ownership`). So a trial whose process is dead is
+Whoever takes a trial owns a folder while it runs (`storage.ownership`). So a trial whose process is dead is
 told from one that runs, on shared file systems too, and is begun again with its values.
 """
 

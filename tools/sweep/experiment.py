@@ -33,8 +33,10 @@ from tools.sweep.sweep import do_runs
 from tools.sweep.work import perform
 
 # Settings that say where things lie, and change no result; a calibration adds figures of its own
-WHERE = ("DATASET.ROOT", "DATASET.IMAGES_OUTSIDE", "OUTPUT_DIR", "TEST.CALIBRATION", "TRAINER.CDC.FEATURE_BANK_DIR")
-WHERE += ("REPORT_TO",)
+WHERE = (
+    *("DATASET.ROOT", "DATASET.IMAGES_OUTSIDE", "OUTPUT_DIR", "REPORT_TO", "TEST.CALIBRATION"),
+    "TRAINER.CDC.FEATURE_BANK_DIR",
+)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from .files import atomic_write
+from storage.files import atomic_write
+
 from .open_clip_models import split_path
 
 PROJECT = "cdc"  # unless WANDB_PROJECT names another

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
+from weakref import WeakSet
 
 from tqdm import tqdm
 
@@ -16,6 +17,8 @@ LINE = "{desc}: {n_fmt}/{total_fmt}{unit}, {rate_noinv_fmt}, {remaining} left"
 
 class _Lines(tqdm):  # type: ignore[type-arg]  # tqdm takes its parameter in stubs alone
     """tqdm, in lines. Its switches hold: TQDM_DISABLE, and what `compat.console` turns off."""
+
+    _instances: ClassVar[WeakSet[Any]] = WeakSet()  # not tqdm's own, as `tqdm.write` clears those and shows them again
 
     @staticmethod
     def status_printer(file: Any) -> Callable[[str], None]:

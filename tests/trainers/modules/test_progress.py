@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from tqdm import tqdm
 
 from trainers.modules import progress as module
 from trainers.modules.progress import progress
@@ -38,6 +39,12 @@ def test_lines_where_there_is_no_terminal(brief, capsys):
     found = [form.fullmatch(line) for line in lines]
     assert all(found), lines
     assert [int(line[1]) for line in found] == sorted({int(line[1]) for line in found})
+
+
+def test_a_message_in_between_is_one_line(capsys):
+    for index in progress(range(3), "test"):
+        tqdm.write(f"message {index}", file=sys.stderr)
+    assert capsys.readouterr().err == "message 0\nmessage 1\nmessage 2\n"
 
 
 def test_what_is_brief_is_silent(capsys):
