@@ -1,6 +1,6 @@
 """How large the report of the full study is, and how fast it is made and opened.
 
-    python -m tools.report.measure [--folder DIR]
+    python -m tools.study.report_size [--folder DIR]
 
 This writes made-up result files of all runs of `python -m tools.study`, makes the report of them and opens it in
 Chromium, which it finds as chromium or google-chrome. It needs playwright.
@@ -131,7 +131,7 @@ def open_in_browser(page: Path, chromium: str) -> Opening:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argument_parser("tools.report.measure", __doc__)
+    parser = argument_parser("tools.study.report_size", __doc__)
     parser.add_argument("--folder", type=Path, help="where the files stay; without it they are removed in the end")
     args = parser.parse_args(arguments)
     import compat  # noqa: F401  makes `import dassl` work
@@ -141,7 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if not chromium:
-        parser.exit(2, "tools.report.measure: there is no chromium or google-chrome on the path\n")
+        parser.exit(2, "tools.study.report_size: there is no chromium or google-chrome on the path\n")
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         try:
@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
             started, busy = time.perf_counter(), time.process_time()
             write_page(gather([folder / "output"]), "The study, with made-up figures", folder / "report.html")
         except (OSError, ValueError) as error:
-            parser.exit(2, f"tools.report.measure: {escaped(str(error))}\n")
+            parser.exit(2, f"tools.study.report_size: {escaped(str(error))}\n")
         seconds, busy = time.perf_counter() - started, time.process_time() - busy
         page = folder / "report.html"
         print(f"{runs} runs: made in {seconds:.1f} s ({busy:.1f} s of them computing)", flush=True)

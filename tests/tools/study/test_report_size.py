@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-from tools.report.measure import main
 from tools.study.plan import quick
+from tools.study.report_size import main
 
 pytest.importorskip("jinja2", reason="the report needs jinja2: pip install -e '.[report]'")
 pytest.importorskip("plotly", reason="the report needs plotly: pip install -e '.[report]'")
@@ -20,7 +20,7 @@ pytest.importorskip("playwright", reason="needs playwright: pip install -e '.[te
 )
 def test_it_makes_runs_a_page_and_opens_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("tools.study.plan.full", quick)
-    monkeypatch.setattr("tools.report.measure.IMAGES", 20)
+    monkeypatch.setattr("tools.study.report_size.IMAGES", 20)
     main(["--folder", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"109 runs: made in [\d.]+ s \([\d.]+ s of them computing\)", lines[0])
