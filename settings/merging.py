@@ -76,10 +76,12 @@ def setting_problems(cfg: CfgNode, settings: Sequence[tuple[str, Any]]) -> list[
         except (ValueError, TypeError, AttributeError, OverflowError):
             before = node[name]
             if isinstance(before, CfgNode):
-                problems.append(f"{key} is a group of the keys {', '.join(before)}, and takes no value, got {value!r}")
+                problems.append(
+                    f"{key} is a group of the keys {', '.join(before)}, and takes no value, got {value!r:.200}"
+                )
             else:
                 kind = KINDS.get(type(before), type(before).__name__)
-                problems.append(f"{key} must be {kind}, as {before!r} is, got {value!r}")
+                problems.append(f"{key} must be {kind}, as {before!r} is, got {value!r:.200}")
     return problems
 
 

@@ -44,6 +44,15 @@ def test_wrong_settings_change_nothing(cfg, given, problem):
     assert cfg == before
 
 
+@pytest.mark.parametrize(
+    "given", [{"A": {"X": int("1" * 2000)}}, {"A": {"NAMES": "b" * 100_000}}, {"A": "b" * 100_000}]
+)
+def test_long_value_is_told_in_part(cfg, given):
+    with pytest.raises(ValueError, match="got ") as told:
+        merge_tree(cfg, given)
+    assert len(str(told.value)) < 400
+
+
 def test_real_numbers_that_were_published_as_whole_ones(monkeypatch):
     monkeypatch.setattr(merging, "REAL_NUMBERS", ("A",))
     cfg = CfgNode({"A": 15, "B": 15})

@@ -42,7 +42,7 @@ def start(folder, code=OWN):
 # A process on one of several machines, which cannot see whether the others' processes run
 CONTENDER = """
 import sys, time
-sys.path.insert(0, "trainers/modules")
+sys.path.insert(0, "storage")
 import ownership
 ownership.this_machine = lambda: sys.argv[1]
 ownership.BEAT, ownership.SILENT = 0.05, 0.4

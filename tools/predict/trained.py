@@ -20,7 +20,7 @@ from dassl.config import get_cfg_default
 from dassl.data.transforms.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import read_image
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from yacs.config import CfgNode
@@ -230,7 +230,10 @@ class ImageFiles(Dataset):
 
 def _reason(path: str, error: BaseException) -> str:
     """Why an image cannot be read, in one line; embedded Dassl's error names the path and stands on PIL's own."""
-    error = error.__cause__ or error
+    cause = error.__cause__ or error
+    if isinstance(cause, Image.DecompressionBombError):  # of which PIL does not say what raises its limit
+        return str(error).partition("cannot be read: ")[2] or str(error)
+    error = cause
     if reason := odd_kind(path):
         return reason
     if not os.path.exists(path):
