@@ -51,6 +51,7 @@ def test_coupled_templates_take_the_same_steps():
 
 def test_modules_serve_as_a_package_of_their_own(tmp_path):
     (tmp_path / "cdc").symlink_to(ROOT / "trainers/modules")
+    (tmp_path / "storage").symlink_to(ROOT / "storage")
     (tmp_path / "weights").symlink_to(ROOT / "weights")
     run_without_dassl(CODE.replace("from trainers.modules.", "from cdc.") + USE, tmp_path)
 

@@ -17,8 +17,8 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
+from storage.safe_text import escaped
 from tools.common.paths import ROOT
-from tools.common.safe_text import escaped
 from tools.predict.trained import fit_to_machine, load_trained, read_run, restore_cfg
 from trainers.modules.calibration_file import calibration_path, read_calibration
 from trainers.modules.checkpoints import read_checkpoint

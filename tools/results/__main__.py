@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import sys
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.layout import PROTOCOLS
 from tools.common.pipes import ending_quietly
-from tools.common.safe_text import escaped
+from tools.results.filters import add_filters, chosen
 from tools.results.render import FORMATS, heading, render, tables_of, terminal_width, with_notes
 from tools.results.summary import summary
 
@@ -36,13 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--raw", action="store_true", help="CSV: texts as they are, also formulas and control characters"
     )
     parser.add_argument("--paper", action="store_true", help="the CDC paper's numbers beside, and the differences")
-    parser.add_argument("--dataset", action="append", default=[], help="only this data set (repeatable)")
-    parser.add_argument("--trainer", action="append", default=[], help="only this trainer (repeatable)")
-    parser.add_argument("--config", action="append", default=[], help="only this config (repeatable)")
-    parser.add_argument("--shots", action="append", default=[], type=int, help="only these shots (repeatable)")
-    parser.add_argument("--seed", action="append", default=[], type=int, help="only this seed, missing if not there")
-    parser.add_argument("--source", default="", help="xd, dg: the data set trained on (default: what the logs name)")
-    parser.add_argument("--join-configs", action="store_true", help="all configs of a trainer in one column group")
+    add_filters(parser)
     parser.add_argument(
         "--metric",
         action="append",
@@ -69,13 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
                 args.output,
                 args.protocol,
                 figure=figure,
-                join_configs=args.join_configs,
-                datasets=args.dataset,
-                trainers=args.trainer,
-                configs=args.config,
-                shots=args.shots,
-                seeds=args.seed,
-                source=args.source,
+                **chosen(args),
             )
         ]
         mark = bool(args.metric) or args.protocol == "open_set"

@@ -12,8 +12,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from storage.safe_text import escaped, safe_cell
 from tools.common.layout import PROTOCOLS
-from tools.common.safe_text import escaped, safe_cell
 from tools.results import published
 from tools.results.runs import NEAR, find_runs
 from tools.results.tables import (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from tools.common.safe_text import escaped
+from storage.safe_text import escaped
 from tools.results import published
 from tools.results.render import MARK_NAMES, NOTHING, cell_text, heading, latex, legend, marked, with_notes
 from tools.results.tables import Column, SeedMean, Table, best_of, direction

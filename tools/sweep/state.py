@@ -59,6 +59,18 @@ def look(steps: Iterable[Step], output: Path) -> dict[Path, str]:
     return states
 
 
+def to_calibrate(steps: Iterable[Step], output: Path) -> set[Place]:
+    """The places whose calibration tests take, and that have none, or one that is older than the model."""
+    places = set()
+    for step in steps:
+        if step.calibrated:
+            model = _trained(output / step.calibrated.folder).changed
+            fitted = _changed(output / step.calibrated.folder / "calibration.json")
+            if fitted is None or fitted < model:
+                places.add(step.calibrated)
+    return places
+
+
 def _tested(step: Step, output: Path, model: int) -> bool:
     """Whether a test's results are there and up to date.
 

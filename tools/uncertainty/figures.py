@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from tools.common.safe_text import escaped
+from storage.safe_text import escaped
 from trainers.modules.predictions import split_open_set
 from trainers.modules.uncertainty import (
     calibration_metrics,

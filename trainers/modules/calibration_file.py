@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .files import atomic_write
+from storage.files import atomic_write
+
 from .inert_pickle import Unreadable
 from .plain_content import content_problem
 from .sharing import find_shared, read_shared

@@ -17,6 +17,7 @@ from made_runs import NAMES, arrays, base_to_new, two_systems, write_run
 from tools.report.__main__ import main
 from tools.report.gather import gather
 from tools.report.page import render_page
+from tools.results import runs
 
 
 def embedded(page: str) -> dict:
@@ -73,7 +74,8 @@ def test_epochs_come_from_the_logs(page):
 
 
 def test_images_are_small_embedded_pictures_with_each_templates_opinion(page):
-    gallery = next(own for own in embedded(page)["galleries"] if own["dataset"] == "dtd" and own["part"] == "new")
+    data = embedded(page)
+    gallery = next(own for own in data["galleries"] if own["dataset"] == "dtd" and own["part"] == "new")
     rows = {row["title"]: row["cards"] for row in gallery["rows"]}
     assert set(rows) == {
         "CoOp: most certain mistakes",
@@ -83,7 +85,8 @@ def test_images_are_small_embedded_pictures_with_each_templates_opinion(page):
     }
     (card,) = rows["judged differently by CoOp and CDC"]
     assert card["label"] == "red fish"
-    assert card["source"].startswith("data:image/webp;base64,")
+    assert data["pictures"][card["source"]].startswith("data:image/webp;base64,")
+    assert len(set(data["pictures"])) == len(data["pictures"]) == 1 + 4  # no picture, and the images there are
     assert [(own["system"], own["right"]) for own in card["verdicts"]] == [("CoOp", False), ("CDC", True)]
     assert [own["prediction"] for own in card["templates"]] == ["red fish", "blue fish"]
 
@@ -352,3 +355,37 @@ def test_images_of_unknown_classes_are_no_mistakes_of_a_test_in_another_protocol
     records["out"], records["origin"] = np.array([False, True]), np.array(["base", "near"])
     base_to_new(tmp_path, "dtd", "CoOp", "vit_b16", 1, records, records, accuracy=100.0)
     assert [own["classes"][0] for own in gather([tmp_path]).details] == [100.0, 100.0]
+
+
+def test_cost_has_what_results_tell_of_memory_and_of_what_is_trained(tmp_path):
+    records = arrays([0, 1], [0, 0])
+    costs = {"train_seconds": 3.0, "trained_values": 8192, "peak_memory_bytes": 3 * 2**20}
+    base_to_new(tmp_path, "dtd", "CoOp", "vit_b16", 1, records, records, **costs)
+    base_to_new(tmp_path, "dtd", "CDC", "vit_b16", 1, records, records)  # of an older version
+    report = gather([tmp_path])
+    assert [own["trained_values"] for own in report.costs] == [8192, None]
+    table = without_scripts(render_page(report, "t")).split('id="table-cost"')[1].split("</table>")[0]
+    first, second = re.findall("<tr .*?</tr>", table, re.DOTALL)
+    assert re.findall(">([^<>]+)</td>", first)[-6:] == ["3", "2", "2", "8,192", "3", "cpu"]
+    assert re.findall(">([^<>]+)</td>", second)[-6:] == ["–", "2", "2", "–", "–", "cpu"]
+
+
+def test_each_results_file_is_read_once(output, monkeypatch):
+    read = []
+    honest = runs._read_content
+    monkeypatch.setattr(runs, "_read_content", lambda path: read.append(path) or honest(path))
+    gather([output])
+    assert len(set(read)) == len(read) == len([*output.rglob("results.json")])
+    runs.find_runs(output, "base2new")
+    assert len(read) == 2 * len(set(read))  # later calls look again
+
+
+def test_it_chooses_runs_as_the_tables_do(output, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    main([str(output), "--output", str(page), "--dataset", "dtd", "--shots", "16", "--seed", "1", "--trainer", "CoOp"])
+    found = embedded(page.read_text(encoding="utf-8"))
+    assert found["datasets"] == ["dtd"]
+    assert [column["title"] for column in found["tables"]["base2new"]["columns"]] == ["CoOp"]
+    with pytest.raises(SystemExit):
+        main([str(output), "--output", str(page), "--shots", "4"])
+    assert "there is no run below" in capsys.readouterr().err

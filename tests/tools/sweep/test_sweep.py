@@ -153,6 +153,9 @@ def test_other_protocols(checkout, protocol, arguments, runs):
         (("dg", "--source", "dtd"), "--source is of xd"),
         (("base2new", "OPTIM.LR", "0.1", "--dry-run"), "options stand before KEY VALUE pairs"),
         (("base2new", "--datasets", "dtd", "--one-by-one", "--address", "auto"), "give one of them"),
+        (("fewshot", "--calibrated"), "--calibrated is of tests, and fewshot has none"),
+        (("base2new", "--hold-out", "4"), "--hold-out says what --calibrated is fitted on: give both"),
+        (("base2new", "--calibrated", "--hold-out", "0"), "--hold-out must be at least 1 image per class, got 0"),
         (("nosuch",), "invalid choice"),
     ],
 )

@@ -17,13 +17,13 @@ from dassl.data.datasets import build_dataset
 from dassl.utils import set_random_seed
 from numpy.typing import NDArray
 
+from storage.files import atomic_write
 from tools.calibrate.fit import compute_outputs
 from tools.predict import feature_file, features
 from tools.predict.trained import read_run, test_views
 from tools.study.uncertainty.measure import figures_of
 from trainers.base import ClipTrainer
 from trainers.modules.calibration import fit_temperature
-from trainers.modules.files import atomic_write
 from trainers.modules.predictions import Arrays, Predictions
 
 

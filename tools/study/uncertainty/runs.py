@@ -15,11 +15,11 @@ import compat  # noqa: F401  makes `import dassl` work; stands before it
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tools.common.layout import Place, config_folder
 from tools.common.paths import ROOT
 from tools.predict import feature_file, features
+from tools.search.smaller import make_pseudo_set
 from tools.study import methods
 from tools.study.methods import Method, banked
 from tools.study.run import write_data_sets
@@ -28,8 +28,8 @@ from tools.study.uncertainty.logits import measure_logits, write_logits
 from tools.study.uncertainty.measure import Cosines, Part, measure
 from tools.study.uncertainty.ways import WAYS
 from tools.sweep.experiment import Experiment, execute
-from tools.sweep.grid import make_pseudo_set
 from trainers.modules.evidence import EvidenceFunction
+from trainers.modules.progress import progress
 
 SHOTS = 16
 CHOICE_SETS = ("shapes", "textures", "letters", "symbols", "backgrounds")  # digits are scans: there are no further ones
@@ -230,7 +230,7 @@ def measure_all(output: Path, data: Path, seeds: Sequence[int], train: bool) -> 
         for dataset in CHOICE_SETS:
             make_pseudo_set(dataset, output / "choice" / "data")
     rows: list[Row] = []
-    for run in tqdm(runs):
+    for run in progress(runs, "measure", "runs"):
         own_data = output / "choice" / "data" if run.choice else data
         experiment = run.experiment(output)
         if train and run.method.train:

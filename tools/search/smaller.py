@@ -1,0 +1,119 @@
+"""The smaller set on which settings are chosen: pseudo-base and pseudo-new halves of a data set's base classes.
+
+A painted set gets further pictures of its base classes, in numbers that are in no part of it. All others, public ones,
+other generated ones and folders of one's own, are read as ever and give up a part of their base classes' training and
+validation images (`datasets.pseudo`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import compat  # noqa: F401  makes `import dassl` work
+
+from dassl.config import get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY, build_dataset
+from dassl.utils import set_random_seed
+
+import datasets  # noqa: F401  registers the readers
+from datasets.base import GENERATOR, GeneratedDataset, SplitDataset
+from datasets.files import write_json
+from datasets.rendered import RenderedDataset
+from datasets.splits import Item, Split, save_split
+from tools.common.paths import ROOT
+from tools.sweep.experiment import Experiment, configure
+
+PICTURES = 25  # a class to choose by
+FIRST = 1000  # their numbers begin far after those of the set's own pictures
+PSEUDO_IMAGES = "DATASET.PSEUDO_IMAGES"
+WORKERS = "DATALOADER.NUM_WORKERS"
+
+
+@dataclass(frozen=True)
+class Smaller:
+    """Where the smaller set of a data set is.
+
+    Attributes:
+        data: folder of the data sets.
+        settings: config keys and values by which it is read.
+    """
+
+    data: Path
+    settings: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+
+def find_smaller(dataset: str, data: Path, own: Path, images: int, processes: int) -> Smaller:
+    """The smaller set of a data set; one of a painted set is made if it is not there.
+
+    Args:
+        dataset: configs/datasets/<dataset>.yaml.
+        data: folder of the data sets.
+        own: folder for the smaller sets of painted ones.
+        images: per class to choose by, where the set is no painted one.
+        processes: that read a run's images, where the set is not a generated one.
+
+    Raises:
+        ValueError: its reader is none of this project's.
+    """
+    reader = _reader(dataset)
+    if _painted(reader):
+        make_pseudo_set(dataset, own)
+        return Smaller(own)
+    if not issubclass(reader, SplitDataset):
+        raise ValueError(f"settings are chosen on sets that datasets.base.SplitDataset reads, which {dataset} is not")
+    workers = 0 if issubclass(reader, GeneratedDataset) else processes
+    return Smaller(data, {PSEUDO_IMAGES: images, WORKERS: workers})
+
+
+def check_smaller(experiment: Experiment, data: Path) -> None:
+    """Read a smaller set as a run will, so that what is wrong with it is told before any has begun.
+
+    Raises:
+        FileNotFoundError, ValueError: as its reader.
+    """
+    _, cfg = configure(experiment, data)
+    with contextlib.redirect_stdout(io.StringIO()):
+        set_random_seed(cfg.SEED)
+        build_dataset(cfg)
+
+
+def make_pseudo_set(dataset: str, root: Path) -> None:
+    """Write the smaller set of a painted one into `root`, where its reader finds it, unless it is there.
+
+    Raises:
+        ValueError: the set is not a painted one.
+    """
+    reader = _painted(_reader(dataset))
+    if reader is None:
+        raise ValueError(f"this takes a painted data set without options of its own, as shapes, got {dataset}")
+    folder = root / reader.dataset_dir
+    if (folder / reader.split_file).is_file():
+        return
+    painter = object.__new__(reader)  # without reading, and so without writing, the set itself
+    parts: Sequence[list[Item]] = [[], []]
+    n_base = -(-len(reader.class_folders) // 2)
+    for label, name in enumerate(reader.class_folders[:n_base]):
+        numbers = (range(reader.parts.train), range(FIRST, FIRST + PICTURES))
+        for items, number in ((items, n) for items, part in zip(parts, numbers) for n in part):
+            path = folder / reader.image_dir / painter.file(label, number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            painter.paint(label, number).save(path)
+            items.append(Item(painter.file(label, number), label, reader.renamed_classes.get(name, name)))
+    write_json(painter.generator(), str(folder / GENERATOR))  # or the reader would take them for an older version's
+    save_split(Split(parts[0], [], parts[1]), str(folder / reader.split_file))
+
+
+def _reader(dataset: str) -> type:
+    cfg = get_cfg_default()
+    cfg.merge_from_file(str(ROOT / f"configs/datasets/{dataset}.yaml"))
+    return DATASET_REGISTRY.get(cfg.DATASET.NAME)
+
+
+def _painted(reader: type) -> type[RenderedDataset] | None:
+    """The reader, if its set is painted and has no options of its own."""
+    painted = issubclass(reader, RenderedDataset) and reader.__init__ is RenderedDataset.__init__
+    return reader if painted else None
