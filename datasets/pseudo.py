@@ -8,6 +8,7 @@ classes.
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 from .fewshot import Selection, draw_per_class
 from .files import shorten
@@ -19,8 +20,8 @@ FEWEST_CLASSES = 4  # base classes: two in each half, or there would be nothing 
 def pseudo_parts(split: Split, few: Selection, images: int, seed: int, name: str) -> Split:
     """The parts of the smaller set; the global `random` state stays as it is.
 
-    The few-shot validation images remain what they are, unless a class has no others to choose by. Then the smaller set
-    has no validation images.
+    The few-shot validation images remain what they are, unless a class has fewer others than `images`. Then they are
+    taken to choose by, too, and the smaller set has no validation images.
 
     Args:
         split: of the whole set.
@@ -45,8 +46,9 @@ def pseudo_parts(split: Split, few: Selection, images: int, seed: int, name: str
             f"so {2 * FEWEST_CLASSES - 1} classes; {name} has {len({item.label for item in split.train})}"
         )
     further = _others([*train, *val], [*few_train, *few_val])
-    if few_val and {item.label for item in further} != set(names):
-        print(f"Note: classes of {name} have too few images; those for validation are all taken to choose by")
+    counts = Counter(item.label for item in further)
+    if few_val and min(counts[label] for label in names) < images:
+        print(f"Note: not all classes of {name} have {images} further images, so those for validation are among them")
         further, few_val = _others([*train, *val], few_train), []
     without = sorted(set(names) - {item.label for item in further})
     if without:

@@ -271,8 +271,8 @@ class PromptTrainer(ClipTrainer):
         Returns:
             The loss, under that name, and what else is logged, a tensor of one element each.
         """
+        self.optim.zero_grad()  # first, as a loss may need the memory that the last step's gradients have
         loss, summary = self.loss(batch)
-        self.optim.zero_grad()
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         self.used_parameters = ranks.average_gradients(self.learner.parameters(), self.used_parameters)
         if self.scaler is None:

@@ -47,7 +47,7 @@ def test_it_has_no_new_class_and_no_test_image(tree):
 
 def test_it_trains_on_the_images_that_every_run_of_the_seed_trains_on(tree):
     for seed in (1, 2):
-        run, smaller = read(tree, images=0, subsample="base", seed=seed), read(tree, seed=seed)
+        run, smaller = read(tree, images=0, subsample="base", seed=seed), read(tree, images=20, seed=seed)
         assert [item.impath for item in smaller.train_x] == [item.impath for item in run.train_x]
         assert [item.impath for item in smaller.val] == [item.impath for item in run.val]
         after = random.random()
@@ -64,29 +64,28 @@ def test_its_halves_are_halves_of_the_base_classes(tree):
 
 def test_it_has_so_many_images_per_class_to_choose_by(tree):
     # 40 images: 20 train, 8 val; of these 4 and 4 are the few-shot ones.
-    assert [len(read(tree, images=images).test) for images in (3, 25)] == [15, 100]
+    assert [len(read(tree, images=images).test) for images in (3, 20)] == [15, 100]
     assert [item.impath for item in read(tree, images=3).test] == [item.impath for item in read(tree, images=3).test]
     assert paths(read(tree, images=3).test) != paths(read(tree, images=3, seed=2).test)
 
 
-def test_validation_images_are_taken_to_choose_by_where_a_class_has_no_others(tree, capsys):
-    smaller = read(tree, shots=20)
-    assert len(smaller.val) == 20
-    assert len(smaller.test) == 20
-    for number in range(4, 40):
-        (tree / "dtd" / "images" / CLASSES[1] / f"{number}.jpg").unlink()
-    (tree / "dtd" / "split_zhou_DescribableTextures.json").unlink()
-    smaller = read(tree, shots=20)
-    assert not smaller.val
-    assert {item.label for item in smaller.test} == set(range(5))
-    assert "classes of DescribableTextures have too few images" in capsys.readouterr().out
+def test_validation_images_are_taken_to_choose_by_where_a_class_has_too_few_others(tree, capsys):
+    smaller = read(tree, images=20)
+    assert (len(smaller.val), len(smaller.test)) == (20, 100)
+    assert "for validation are among them" not in capsys.readouterr().out
+    smaller = read(tree, images=21)
+    assert (len(smaller.val), len(smaller.test)) == (0, 105)
+    assert "not all classes of DescribableTextures have 21 further images" in capsys.readouterr().out
+    smaller = read(tree, shots=20)  # all training images
+    assert (len(smaller.val), len(smaller.test)) == (0, 40)
+    assert paths(smaller.test) == paths(read(tree, images=0, shots=-1, subsample="base").val)
 
 
 def test_own_folder_and_imagenet_have_one_too(tmp_path):
     for name in CLASSES:
         write_images(tmp_path / "mine" / name, (f"{number}.jpg" for number in range(10)))
     own = read(tmp_path, "Folder", shots=2, FOLDER="mine")
-    assert (len(own.classnames), len(own.test)) == (5, 15)
+    assert (len(own.classnames), len(own.test)) == (5, 25)
     WRITERS["ImageNet"](tmp_path)
     smaller = read(tmp_path, "ImageNet", shots=2)
     assert all("/train/" in item.impath for item in smaller.test)

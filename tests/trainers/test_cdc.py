@@ -280,6 +280,22 @@ def test_views_and_text_features_meet_template_by_template(build, tmp_path):
         torch.testing.assert_close(both[m], model(views[m]).detach()[m], rtol=1e-4, atol=1e-4)
 
 
+def test_gradients_of_the_last_step_take_no_memory_from_the_next_one(build, tmp_path):
+    trainer = build(tmp_path)
+    loss, kept = trainer.loss, []
+    batch = next(iter(trainer.train_loader_x))
+
+    def looking(batch):
+        kept.append([parameter.grad is not None for parameter in trainer.learner.parameters()])
+        return loss(batch)
+
+    trainer.loss = looking
+    for _ in range(2):
+        trainer.step(batch)
+    assert all(parameter.grad is not None for parameter in trainer.learner.parameters())
+    assert kept == [[False] * len(kept[0])] * 2 != [[], []]
+
+
 def test_decision_by_the_mean_of_the_logits(build, tmp_path):
     none = ("TRAINER.CDC.BETA", 0.0, "TRAINER.CDC.GAMMA", 0.0)
     trainer = build(tmp_path, "TRAINER.CDC.DECISION", "mean", *none)

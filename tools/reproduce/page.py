@@ -29,7 +29,7 @@ READING = """\
   the two means, as in the paper, and its deviation that of the seeds' own harmonic means.
 - **paper**: {source}. A difference is taken before rounding.
 - **within**: whether the paper's number lies within two standard deviations of ours, and half a digit as it is rounded.
-  The paper prints no deviations of its own; with {n} of ours such a verdict is rough.
+  The paper prints no deviations of its own, and ours is of few seeds, so such a verdict is rough.
   ?: cannot be judged, as there is one seed alone, or nothing is trained. –: there is nothing to compare.
 - **average**: over the data sets that have a result of every seed, and the paper's over the same ones. Where these are
   not all, its row says of how many, and such averages of two trainers may be of different data sets."""
@@ -87,6 +87,8 @@ class Found:
             wrong = sum(result.digest != self.papers_digest for _, result in counted)
             if wrong:
                 against.append(f"{wrong} of {len(counted)} runs are of other weights of CLIP than {wanted}.")
+        elif len(digests) > 1:
+            against.append(f"The runs are of {len(digests)} CLIPs with other weights each.")
         elif any(known.path for known in others):
             files = ", ".join(f"`{known.path}`" for known in others if known.path)
             against.append(f"Their CLIP is {files}, which is not {wanted} by its SHA-256.")
@@ -120,7 +122,7 @@ def render_page(found: Found) -> str:
                 configs = sorted({step.place.config for step, _ in found.of(protocol, table.trainer)})
                 title = f"### {table.trainer} ({', '.join(configs)})"
                 parts += [escaped(title), _grid(table, plan.seeds, incomparable)]
-    reading = READING.format(source=published.SOURCE, n=f"{len(plan.seeds)} seeds")
+    reading = READING.format(source=published.SOURCE)
     for name in plan.trainers:
         if name in published.OTHER_SOURCES:
             reading += f"\n- **paper** of {name}: {published.OTHER_SOURCES[name]}."
@@ -158,7 +160,8 @@ def _head(found: Found, against: Sequence[str], unclear: Sequence[str], incompar
         )
     if len(plan.seeds) == 1:
         parts.append("> **One seed**: there is no standard deviation, so no difference can be judged.")
-    commits = {result.commit for _, result in found.counted if result.commit}
+    told = {result.commit.partition("-") for _, result in found.counted if result.commit}
+    commits = {f"{commit[:12]}{dash}{rest}" for commit, dash, rest in told}
     last = (
         f"Written {found.origin['date']} by `{escaped(str(found.origin['command']))}`, {seeds_name(plan.seeds)}, "
         f"{published.SHOTS} images per class."

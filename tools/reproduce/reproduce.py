@@ -15,10 +15,11 @@ from tools.common.paths import ROOT
 from tools.data.check import Report, show
 from tools.reproduce.page import Found, render_page
 from tools.reproduce.plan import PaperPlan, plan_paper
-from tools.reproduce.results import Reader, expected_config
+from tools.reproduce.results import Reader, Result, expected_config
 from tools.reproduce.there import Weights, look_at_data, look_at_weights, papers_digest
 from tools.results import published
 from tools.sweep.engine import Failure, clear_logs
+from tools.sweep.protocols import Step
 from tools.sweep.sweep import do_runs, say_states, say_time
 from trainers.modules.provenance import origin
 
@@ -75,14 +76,18 @@ def reproduce(
     if args.dry_run:
         return 0
     failures: list[Failure] = []
+    interrupted = None
     try:
         failures = do_runs(runs, args)
-    finally:
-        found = gather(paper, output, settings, failures, reports, weights)
-        page.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(page) as path:
-            path.write_text(render_page(found), encoding="utf-8")
-        print(f"the page is {escaped(str(page))}", flush=True)
+    except KeyboardInterrupt as stop:
+        interrupted = stop
+    found = gather(paper, output, settings, failures, reports, weights)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(page) as path:
+        path.write_text(render_page(found), encoding="utf-8")
+    print(f"the page is {escaped(str(page))}", flush=True)
+    if interrupted:
+        raise interrupted
     clear_logs(output)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
@@ -104,8 +109,29 @@ def gather(
     """Read all results for the page."""
     errors = {failure.run.name: str(failure).removeprefix(f"{failure.run.name}: ") for failure in failures}
     reader = Reader(output, settings, errors)
-    results = {step: reader.read(step) for step in paper.every.values()}
-    return Found(paper, results, reports, weights, papers_digest(weights), made_by())
+    digest = papers_digest(weights)
+    results = without_other_weights({step: reader.read(step) for step in paper.every.values()}, digest)
+    return Found(paper, results, reports, weights, digest, made_by())
+
+
+def without_other_weights(results: Mapping[Step, Result], digest: str) -> dict[Step, Result]:
+    """Results, those of other weights of CLIP refused where there are some of the paper's.
+
+    Args:
+        results: of all runs.
+        digest: of the paper's weights; empty where it is not known.
+    """
+    if not digest or not any(result.digest == digest and result.accuracy is not None for result in results.values()):
+        return dict(results)
+    problem = (
+        f"was made with other weights of CLIP than OpenAI's {published.BACKBONE}; remove its folder to run it again"
+    )
+    return {
+        step: Result(problem=f"{step.place.folder} {problem}", refused=True)
+        if result.accuracy is not None and result.digest != digest
+        else result
+        for step, result in results.items()
+    }
 
 
 def made_by() -> dict[str, str | None]:

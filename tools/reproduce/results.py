@@ -16,7 +16,7 @@ import compat  # noqa: F401  makes `import dassl` work; stands before it
 from yacs.config import CfgNode
 
 import train
-from settings.reading import rename_keys
+from settings.reading import rename_keys, setup_cfg
 from tools.common.paths import ROOT
 from tools.results.runs import read_results
 from tools.sweep.protocols import Step
@@ -114,14 +114,14 @@ def expected_config(trainer: str, config: str, dataset: str, classes: str, setti
     """The config that `train.py` makes for a planned run, but for seed and folders.
 
     Raises:
-        OSError, ValueError: as `train.setup_cfg`; with all that is wrong with the settings.
+        OSError, ValueError: as `settings.reading.setup_cfg`; with all that is wrong with the settings.
     """
     files = (f"configs/datasets/{dataset}.yaml", f"configs/trainers/{trainer}/{config}.yaml")
     arguments = ["--trainer", trainer, "--dataset-config-file", str(ROOT / files[0])]
     arguments += ["--config-file", str(ROOT / files[1]), "DATASET.NUM_SHOTS", "16"]
     arguments += ["DATASET.SUBSAMPLE_CLASSES", classes, *settings]
     with contextlib.redirect_stdout(io.StringIO()):  # notes that the runs print, too
-        return train.setup_cfg(train.parse_arguments(arguments))
+        return setup_cfg(train.parse_arguments(arguments))
 
 
 def _seconds(content: Mapping[str, Any]) -> float | None:

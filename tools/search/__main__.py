@@ -99,10 +99,11 @@ def run(args: argparse.Namespace, command: str) -> int:
     """
     if not args.vary:
         from tools.search import storage  # noqa: F401  says at once where there is no Optuna
-    from tools.search.smaller import find_smaller
+    from tools.search.smaller import check_keys, find_smaller
 
-    config, data = find_config(args)
     settings: Mapping[str, Any] = dict(args.set)
+    check_keys([*settings, *(key for key, *_ in args.vary)])
+    config, data = find_config(args)
     smaller = {
         name: find_smaller(name, data, args.output / "data", args.images, processes_of(args.trainer, config))
         for name in args.dataset

@@ -18,7 +18,7 @@ from tools.search.outcome import Trial
 from tools.search.plan import Search
 from tools.search.space import Parameter
 
-BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#8C8C8C"
+BLUE, ORANGE, GREY, BLACK = "#0072B2", "#E69F00", "#8C8C8C", "#000000"
 COLUMNS = 3
 LONGEST = 16  # characters of a choice
 PANEL = (4.3, 3.1)  # inches
@@ -91,25 +91,25 @@ def _draw_slice(axes: Axes, parameter: Parameter, trials: Sequence[Trial]) -> No
     for state, style in kinds.items():
         chosen = [trial for trial in scored if trial.state == state]
         _scatter(axes, parameter, chosen, places, label=state, **style)
-    _scatter(axes, parameter, [t for t in scored if t.own], places, label="the config as it is", **_ring("#000000"))
+    _scatter(axes, parameter, [t for t in scored if t.own], places, label="the config as it is", **_ring(BLACK, 190))
     best = [trial for trial in scored if trial.state == "finished"][:1]
-    _scatter(axes, parameter, best, places, label="the best", **_ring(ORANGE))
+    _scatter(axes, parameter, best, places, label="the best", **_ring(ORANGE, 90))
     axes.set_title(parameter.name)
     if parameter.choices:
         names = [escaped(str(choice)) for choice in parameter.choices]
         axes.set_xticks(range(len(names)), [n if len(n) <= LONGEST else f"{n[: LONGEST - 1]}…" for n in names])
         axes.set_xlim(-0.5, len(names) - 0.5)
-    elif parameter.log:
-        axes.set_xscale("log")
     elif parameter.whole:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    elif parameter.log:
+        axes.set_xscale("log")
     axes.set_ylabel("HM")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
 
 
-def _ring(colour: str) -> dict[str, object]:
-    return {"marker": "o", "facecolors": "none", "edgecolors": colour, "s": 90, "linewidths": 1.8}
+def _ring(colour: str, size: float) -> dict[str, object]:
+    return {"marker": "o", "facecolors": "none", "edgecolors": colour, "s": size, "linewidths": 1.8}
 
 
 def _scatter(axes: Axes, parameter: Parameter, trials: Sequence[Trial], places: Mapping, **style: object) -> None:

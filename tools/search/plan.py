@@ -19,7 +19,7 @@ from datasets.files import read_json, write_json
 from tools.common.layout import trains_nothing
 from tools.common.paths import ROOT
 from tools.results.tables import harmonic_mean
-from tools.search.smaller import Smaller, check_smaller
+from tools.search.smaller import Smaller, check_keys, check_smaller
 from tools.search.space import Space, Value, read_space
 from tools.sweep.experiment import Experiment, configure
 from trainers.base import ClipTrainer
@@ -143,6 +143,7 @@ class Search:
                 "there must be one rung and one seed at least, and shots from 1 on, or -1 for all images, got "
                 f"{self.rungs}, {list(self.seeds)} and {self.shots}"
             )
+        check_keys([*self.settings, *self.space.fixed, *(parameter.key for parameter in self.space.parameters)])
         problems = self.edge_problems()
         if problems:
             raise ValueError("; ".join(problems))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,10 @@ PICTURES = 25  # a class to choose by
 FIRST = 1000  # their numbers begin far after those of the set's own pictures
 PSEUDO_IMAGES = "DATASET.PSEUDO_IMAGES"
 WORKERS = "DATALOADER.NUM_WORKERS"
+# Keys that say on which images a run trains and is tested, and so are not to be set; of TEST all but one
+OF_IMAGES = (PSEUDO_IMAGES, *(f"DATASET.{key}" for key in ("NAME", "NUM_SHOTS", "ROOT", "SUBSAMPLE_CLASSES")))
+OF_RUN = ("SEED", "OUTPUT_DIR", "RESUME", "TRAINER.NAME")
+FINAL_MODEL = "TEST.FINAL_MODEL"
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,10 @@ def find_smaller(dataset: str, data: Path, own: Path, images: int, processes: in
         processes: that read a run's images, where the set is not a generated one.
 
     Raises:
-        ValueError: its reader is none of this project's.
+        ValueError: its reader is none of this project's, or there is no image to choose by.
     """
+    if images < 1:
+        raise ValueError(f"there must be one image per class to choose by (--images), at least, got {images}")
     reader = _reader(dataset)
     if _painted(reader):
         make_pseudo_set(dataset, own)
@@ -67,6 +73,16 @@ def find_smaller(dataset: str, data: Path, own: Path, images: int, processes: in
         raise ValueError(f"settings are chosen on sets that datasets.base.SplitDataset reads, which {dataset} is not")
     workers = 0 if issubclass(reader, GeneratedDataset) else processes
     return Smaller(data, {PSEUDO_IMAGES: images, WORKERS: workers})
+
+
+def check_keys(keys: Iterable[str]) -> None:
+    """Raise ValueError if settings would change which images are looked at, or what the search itself says of a run."""
+    odd = [key for key in keys if key in (*OF_IMAGES, *OF_RUN) or (key.startswith("TEST.") and key != FINAL_MODEL)]
+    if odd:
+        raise ValueError(
+            f"{', '.join(odd)} cannot be set or varied: the search says on which images a run trains and is tested "
+            "(--dataset, --seeds, --shots, --images)"
+        )
 
 
 def check_smaller(experiment: Experiment, data: Path) -> None:

@@ -5,6 +5,7 @@ Screenshots are kept in the folder that SCREENSHOTS names, if it is set.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -53,9 +54,11 @@ Do evaluation on test set
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     two_systems(folder / "output", folder / "data")
-    for part in ("base", "new"):  # as MaPLe's own code leaves a run
+    for dataset, part in itertools.product(
+        ("dtd", "eurosat", "svhn<b>"), ("base", "new")
+    ):  # as MaPLe's code leaves runs
         kind = "train_base" if part == "base" else "test_new"
-        run = folder / f"output/base2new/{kind}/dtd/shots_16/MaPLe/vit_b16/seed1"
+        run = folder / f"output/base2new/{kind}/{dataset}/shots_16/MaPLe/vit_b16/seed1"
         run.mkdir(parents=True)
         (run / "log.txt").write_text(PUBLISHED_LOG.format(part=part, epochs=EPOCHS if part == "base" else ""))
     names = [HOSTILE, "\u202eright to left", "long " * 60]

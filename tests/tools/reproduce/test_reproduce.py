@@ -291,6 +291,26 @@ def test_other_weights_make_no_results(plan):
     assert "no results" not in page_of(paper, results, weights=(other,))
 
 
+def test_some_runs_of_other_weights_are_refused_and_the_others_count(plan):
+    paper = plan(tables=("dg",))
+    results = results_of(paper, papers)
+    first = next(step for step in results if step.dataset == "imagenet_a")
+    results[first] = Result(accuracy=90.0, images=images(first), digest="e" * 64)
+    kept = module.without_other_weights(results, DIGEST)
+    assert kept[first].refused
+    assert {step: result for step, result in kept.items() if step != first} == {
+        step: result for step, result in results.items() if step != first
+    }
+    page = page_of(paper, kept)
+    assert "no results" not in page
+    assert f"{first.place.folder} was made with other weights of CLIP than OpenAI's ViT-B/16" in page
+    # none is of the paper's
+    assert module.without_other_weights(results, "f" * 64) == module.without_other_weights(results, "") == results
+    top = page_of(paper, results, weights=(Weights("ViT-B/16"),), digest="").split("## In short")[0]
+    assert "**These are no results.**" in top
+    assert "The runs are of 2 CLIPs with other weights each." in top
+
+
 def test_other_images_make_no_results_or_incomparable_rows(plan):
     paper = plan(tables=("base2new",))
     results = results_of(paper, papers)
@@ -409,7 +429,7 @@ def test_weights_that_cannot_be_got_are_told_with_where_they_are(tmp_path, monke
 def test_openais_file_is_known_by_its_content(tmp_path, monkeypatch, clip_files, small_clip):
     """Under whatever name; its digest is that of the weights."""
     sha256 = hashlib.sha256(clip_files["plain"].read_bytes()).hexdigest()
-    monkeypatch.setitem(loading.clip._MODELS, "ViT-B/16", f"https://x/{sha256}/ViT-B-16.pt")
+    monkeypatch.setitem(loading.PUBLISHED, "ViT-B/16", ("ViT-B-16.pt", sha256))
     mine = look_at_weights(str(clip_files["plain"]), download=False)
     assert (mine.model, mine.is_the_papers) == ("ViT-B/16", True)
     digest = loading.weights_digest(small_clip.state_dict())

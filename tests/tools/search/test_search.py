@@ -141,7 +141,7 @@ def test_no_new_class_and_no_test_image_is_ever_opened(make, textures):
     search.check()  # makes the split
     split = json.loads((textures / "dtd" / "split_zhou_DescribableTextures.json").read_text())
     of_base = {path for part in ("train", "val") for path, label, _ in split[part] if label < 4}
-    every = {path for part in split.values() for path, *_ in part}
+    every = {path for part in ("train", "val", "test") for path, *_ in split[part]}
     kept = {path: (textures / "dtd" / "images" / path).read_bytes() for path in every - of_base}
     try:
         for path in kept:
@@ -155,7 +155,7 @@ def test_no_new_class_and_no_test_image_is_ever_opened(make, textures):
         for path, content in kept.items():
             (textures / "dtd" / "images" / path).write_bytes(content)
     assert opened <= of_base
-    assert len(opened) == 2 * 2 + 4 * 4  # few-shot images of two classes, and four further ones of each of four
+    assert len(opened) == 2 * 2 + 4 * 6  # few-shot images of two classes, and six further ones of each of four
 
 
 def test_a_method_that_learns_in_one_epoch_has_one_rung(make):
@@ -253,6 +253,8 @@ def test_another_search_in_the_same_folder_is_refused(make, pretended):
         ({"TEST.FINAL_MODEL": "best_val"}, "--set TEST.FINAL_MODEL last_step"),
         ({"space": "TRAINER.COOP.CLASS_TOKEN_POSITION: {choices: [end, ned]}"}, "ned"),
         ({"seeds": ()}, "one seed at least"),
+        ({"DATASET.PSEUDO_IMAGES": 0}, "DATASET.PSEUDO_IMAGES cannot be set or varied"),
+        ({"space": "TEST.OPEN_SET: {choices: [true, false]}"}, "TEST.OPEN_SET cannot be set or varied"),
     ],
 )
 def test_what_cannot_work_is_told_before_the_first_trial(make, more, message):
@@ -337,6 +339,8 @@ def test_a_config_is_replaced_by_force_alone(call, pretended, tmp_path, capsys):
         (["--space", "no_such.yaml"], "there is no no_such.yaml, which must say what is varied"),
         (["--save", "x.json"], "--save keeps the table of a grid"),
         (["--set", "OPTIM.LRR", "1"], "OPTIM.LRR"),
+        (["--images", "0"], "one image per class to choose by (--images), at least, got 0"),
+        (["--vary", "DATASET.SUBSAMPLE_CLASSES", "all"], "DATASET.SUBSAMPLE_CLASSES cannot be set or varied"),
     ],
 )
 def test_wrong_command_lines_are_told(call, capsys, more, message):

@@ -206,7 +206,8 @@ def test_calibration_of_every_method_before_and_after():
     rows += rows_of("CDC", "paper", [figures(12.0, 9.0)], (1,)) + rows_of("CDC", "fitted", [figures(5.0, 6.0)], (1,))
     rows += rows_of("CDC", "kept", [figures(6.0, 6.0)], (1,)) + rows_of("CDC", "kept_fitted", [figures(4.0, 7.0)], (1,))
     rows += [row._replace(dataset="c") for row in rows if row.dataset == "a" and row.method == "CDC"]  # not of CoOp
-    rows += [row._replace(method="KgCoOp", dataset="c") for row in rows if row.method == "CoOp"]
+    rows += [row._replace(dataset=name) for name in "def" for row in rows if row.dataset == "a" and row.method == "CDC"]
+    rows += [row._replace(method="KgCoOp", dataset="c") for row in rows if row.method == "CoOp" and row.dataset == "a"]
     sets, table = _calibration(rows).split("\n\n")
     assert sets == "On a, b."
     header, _, *lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]

@@ -13,9 +13,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_resuming import cut_after
 
-from helpers import results_of
+from helpers import cut_after, results_of
 from trainers.modules.figures import Wandb, receiver_problem, without_places
 
 OTHERS = ("config", "date", "peak_memory_bytes", "test_seconds", "train_seconds")  # of each run its own

@@ -188,12 +188,12 @@ def _complete(rows: list[Row]) -> tuple[list[Row], list[str]]:
 def _calibration(rows: list[Row]) -> str:
     """Methods before and after what is fitted on validation images, ECE and NLL, on the sets that all of them have.
 
-    A method that has less than half of the sets is left out.
+    A method that has less than a third of the sets is left out.
     """
     sets: dict[str, set[str]] = {}
     for row in rows:
         sets.setdefault(row.method, set()).add(row.dataset)
-    common = set.intersection(*(own for own in sets.values() if 2 * len(own) >= max(map(len, sets.values()))))
+    common = set.intersection(*(own for own in sets.values() if 3 * len(own) >= max(map(len, sets.values()))))
     rows = [row for row in rows if row.dataset in common and common <= sets[row.method]]
     lines: list[tuple[str, list[Row], list[Row]]] = []
     for title in dict.fromkeys(row.method for row in rows):
