@@ -14,6 +14,7 @@ from tools.search.__main__ import main
 @pytest.fixture
 def call(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA", str(tmp_path))
 
     def call(*arguments):
         monkeypatch.setattr("sys.argv", ["search", "--one-by-one", *map(str, arguments)])
