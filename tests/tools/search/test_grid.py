@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tools.common.paths import ROOT
+from tools.search import smaller
 from tools.search.__main__ import main
 
 
@@ -25,6 +26,7 @@ def call(tmp_path, monkeypatch):
 
 def test_every_setting_is_tried_and_the_table_kept(call, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)  # a grid needs none
+    monkeypatch.setattr(smaller, "PICTURES", 4)
     arguments = ("--dataset", "textures", "--trainer", "ZeroshotCLIP", "--seeds", 1)
     vary = ("--vary", "DATALOADER.TEST.BATCH_SIZE", 50, 100)
     call(*arguments, *vary, "--output", "runs", "--save", "table.json")

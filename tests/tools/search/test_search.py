@@ -21,7 +21,7 @@ from dassl.config import cfg_default
 import train
 from helpers import ROOT, SIZE
 from storage.ownership import own_folder
-from tools.search import outcome, plan, trial
+from tools.search import outcome, plan, storage, trial
 from tools.search.__main__ import main
 from tools.search.outcome import best_of, trials_of
 from tools.search.plan import Search, space_for, start_config
@@ -211,30 +211,32 @@ def test_tasks_can_be_sent_to_other_machines(make):
 
 # ---- cut, pruned, failed
 def test_a_search_that_was_cut_ends_as_one_that_was_not(make, pretended, monkeypatch):
+    monkeypatch.setattr(storage, "FIRST", 3)  # so that the sampler and the pruner look at results soon
+    monkeypatch.setattr(storage, "BEFORE_PRUNING", 2)
     whole, cut = make("whole"), make("cut")
-    assert run_trials(whole, 14, ONE_BY_ONE) == []
+    assert run_trials(whole, 8, ONE_BY_ONE) == []
     pretend = trial.do_rung
     calls = []
 
     def stops(rung):
         calls.append(rung)
-        if len(calls) in (2, 19, 34):
+        if len(calls) in (2, 9, 15):
             raise KeyboardInterrupt
         pretend(rung)
 
     monkeypatch.setattr(trial, "do_rung", stops)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
-            run_trials(cut, 14, ONE_BY_ONE)
+            run_trials(cut, 8, ONE_BY_ONE)
     results = {path: path.stat().st_mtime_ns for path in cut.folder.rglob("results.json")}
     assert results
-    assert run_trials(cut, 14, ONE_BY_ONE) == []
+    assert run_trials(cut, 8, ONE_BY_ONE) == []
     ended = [[(each.values, each.score, each.state) for each in found(search)] for search in (whole, cut)]
     assert ended[0] == ended[1]
     assert {state for _, _, state in ended[0]} == {"finished", "pruned"}
     assert {path: path.stat().st_mtime_ns for path in results} == results  # nothing twice
     before = len(calls)
-    assert run_trials(cut, 14, ONE_BY_ONE) == []
+    assert run_trials(cut, 8, ONE_BY_ONE) == []
     assert len(calls) == before
 
 
