@@ -142,7 +142,7 @@ def last_names(folder: str | os.PathLike[str]) -> list[str]:
 
 
 def without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A config without the folders that its files lie in: of an absolute path the last name is kept, as `last_names`."""
+    """A config without the folders that its files lie in: of an absolute path the last name is kept."""
     return {key: _without(value) for key, value in settings.items() if key not in PLACES}
 
 
