@@ -191,6 +191,21 @@ def test_search_has_sets_that_its_reader_takes(tmp_path, no_paint):
     assert len(read(tmp_path, "Textures").test) == 13 * PICTURES
 
 
+def test_a_search_that_is_cut_while_it_paints_leaves_no_part_of_a_set(tmp_path, no_paint, monkeypatch):
+    def cut(self, label, number):
+        if (label, number) == (1, 3):
+            raise KeyboardInterrupt
+        return Image.new("RGB", (1, 1))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(textures.Textures, "paint", cut)
+        with pytest.raises(KeyboardInterrupt):
+            make_pseudo_set("textures", tmp_path)
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+    make_pseudo_set("textures", tmp_path)
+    assert len(read(tmp_path, "Textures").test) == 13 * PICTURES
+
+
 def test_a_search_is_told_without_where_it_lay():
     given = ["--save", "my dir/x.json", "--seeds", "1", "--output=out", "--vary", "KEY", "[1, 2]"]
     assert without(("--output", "--save"), given) == ["--seeds", "1", "--vary", "KEY", "[1, 2]"]

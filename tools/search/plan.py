@@ -160,7 +160,7 @@ class Search:
                 check_smaller(test, rung.data)
 
     def edge_problems(self) -> list[str]:
-        """Why the config does not take values at the edges of the space, a sentence each."""
+        """The errors of the config for values at the edges of the space."""
         start = self._start()
         tried = [start, *({**start, p.key: edge} for p in self.space.parameters for edge in p.edges())]
         problems = []

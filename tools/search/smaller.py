@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from dassl.utils import set_random_seed
 
 import datasets  # noqa: F401  registers the readers
 from datasets.base import GENERATOR, GeneratedDataset, SplitDataset
-from datasets.files import write_json
+from datasets.files import generate_once, write_json
 from datasets.rendered import RenderedDataset
 from datasets.splits import Item, Split, save_split
 from tools.common.paths import ROOT
@@ -112,17 +113,24 @@ def make_pseudo_set(dataset: str, root: Path) -> None:
     if (folder / reader.split_file).is_file():
         return
     painter = object.__new__(reader)  # without reading, and so without writing, the set itself
-    parts: Sequence[list[Item]] = [[], []]
     n_base = -(-len(reader.class_folders) // 2)
-    for label, name in enumerate(reader.class_folders[:n_base]):
-        numbers = (range(reader.parts.train), range(FIRST, FIRST + PICTURES))
-        for items, number in ((items, n) for items, part in zip(parts, numbers) for n in part):
-            path = folder / reader.image_dir / painter.file(label, number)
-            path.parent.mkdir(parents=True, exist_ok=True)
+    numbers = (range(reader.parts.train), range(FIRST, FIRST + PICTURES))
+    parts = [[(label, number) for label in range(n_base) for number in part] for part in numbers]
+
+    def write_images(images: str) -> None:
+        for label, number in itertools.chain(*parts):
+            path = Path(images, painter.file(label, number))
+            path.parent.mkdir(exist_ok=True)
             painter.paint(label, number).save(path)
-            items.append(Item(painter.file(label, number), label, reader.renamed_classes.get(name, name)))
+
+    def item(label: int, number: int) -> Item:
+        name = reader.class_folders[label]
+        return Item(painter.file(label, number), label, reader.renamed_classes.get(name, name))
+
+    generate_once(str(folder / reader.image_dir), write_images)  # of searches that begin at once all read whole ones
     write_json(painter.generator(), str(folder / GENERATOR))  # or the reader would take them for an older version's
-    save_split(Split(parts[0], [], parts[1]), str(folder / reader.split_file))
+    train, further = (list(itertools.starmap(item, part)) for part in parts)
+    save_split(Split(train, [], further), str(folder / reader.split_file))
 
 
 def _reader(dataset: str) -> type:

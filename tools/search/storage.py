@@ -100,7 +100,7 @@ class InOrder(optuna.samplers.BaseSampler):
         self._now: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Begin anew for each trial."""
+        """Take a sampler of its own for each trial."""
         earlier = [other for other in study.get_trials(deepcopy=False) if other.number < trial.number]
         number = sum(other.number not in study.user_attrs.get(AGAIN, ()) for other in earlier)
         with warnings.catch_warnings():

@@ -13,7 +13,7 @@ pytest.importorskip("optuna", reason="a search needs Optuna: pip install -e '.[s
 
 from optuna.trial import TrialState
 
-from storage.ownership import own_folder
+from storage.ownership import SILENT, own_folder
 from tools.search import storage
 from tools.search.space import Parameter, Space
 from tools.search.storage import JOURNAL, begin, begin_again, distribution_of, open_study
@@ -106,6 +106,21 @@ def test_a_trial_of_a_killed_process_is_begun_again_and_one_that_runs_is_not(tmp
 
         os.waitpid(in_child(looks), 0)
         assert [t.state for t in study.get_trials(deepcopy=False)] == [TrialState.FAIL, TrialState.RUNNING]
+
+
+def test_a_trial_of_another_machine_is_begun_again_once_that_is_silent(tmp_path):
+    """Whatever the clocks of both machines say: the file system's own counts."""
+    do_one(tmp_path, cut=True)
+    owner = tmp_path / "owners" / "0" / ".owner"
+    owner.parent.mkdir(parents=True)
+    owner.write_text(json.dumps(["0" * 12, 7, "1", "other", "1999-01-01 10:00:00", "x", None]))
+    study = open_study(tmp_path)
+    begin_again(study, tmp_path)
+    assert [trial.state for trial in study.get_trials(deepcopy=False)] == [TrialState.RUNNING]
+    before = owner.stat().st_mtime - SILENT - 1
+    os.utime(owner, (before, before))
+    begin_again(study, tmp_path)
+    assert [trial.state for trial in study.get_trials(deepcopy=False)] == [TrialState.FAIL, TrialState.WAITING]
 
 
 def test_processes_share_a_search(tmp_path):
