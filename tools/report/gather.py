@@ -394,7 +394,7 @@ def _add_costs(report: Report, every: list[tuple[str, Column, Run]], contents: M
         for key in COSTS:
             values = [content[key] for content in found if is_number(content.get(key))]
             row[key] = mean(values) if values else None
-        seconds = [(content.get("images"), content.get("test_seconds")) for content in found]
+        seconds: list[tuple[Any, Any]] = [(content.get("images"), content.get("test_seconds")) for content in found]
         rates = [n / s for n, s in seconds if is_number(n) and is_number(s) and s > 0]
         row["images_per_second"] = mean(rates) if rates else None
         row["devices"] = sorted({str(content.get("device", "")) for content in found} - {""})
