@@ -40,7 +40,7 @@ from tools.predict.trained import read_run, restore_cfg
 from tools.report.gather import gather
 from tools.results.runs import read_logs, read_results
 from trainers.feature_bank import _read as read_bank
-from trainers.modules.calibration_file import read_calibration
+from trainers.modules.calibration_file import read_calibration, write_calibration
 from trainers.modules.checkpoints import read_checkpoint
 from trainers.modules.loading import load_clip
 from trainers.modules.open_clip_models import _from_repository, config_problems
@@ -131,6 +131,14 @@ def read_open_clip(path):
         raise ValueError("; ".join(problems))
 
 
+# What a calibration was fitted to
+CALIBRATED = {
+    "trainer": "CoOp",
+    "epoch": 1,
+    "trained_sha256": "0" * 64,
+    "backbone_sha256": "1" * 64,
+    "options": {"A": 1},
+}
 RUN = Place("train_base", "dtd", 16, "CDC", "x", 1).folder
 # By kind of file: its name, and its reader
 READERS = {
@@ -142,7 +150,7 @@ READERS = {
     "TorchScript": ("archive.pt", lambda path: load_clip(str(path))),
     "results.json": ("results.json", read_run_of),
     "results.json, for the report": (f"output/{RUN}/results.json", report),
-    "calibration.json": ("calibration.json", lambda path: read_calibration(path, {})),
+    "calibration.json": ("calibration.json", lambda path: read_calibration(path, CALIBRATED)),
     "predictions.npz": ("predictions.npz", read_predictions),
     "TensorBoard's log": ("events.out.tfevents.1", lambda path: drop_events(path.parent, 3, 1)),
     "log": ("log.txt", lambda path: read_logs(path.parent)),
@@ -185,8 +193,13 @@ def good(tmp_path_factory, clip_files):
     config = json.loads(json.dumps(train.setup_cfg(train.parse_arguments(["--trainer", "CDC"]))))
     results = {"config": config, "class_names": ["red", "blue"], "epoch": 1, "figures": {"accuracy": 50.0}}
     results.update(trainer="CDC", dataset="DescribableTextures", seed=1, shots=2, classes="all", images=2)
+    results.update(train_seconds=1.5, test_seconds=0.5, trained_values=512, peak_memory_bytes=1000)
     (folder / "results.json").write_text(json.dumps(results))
-    (folder / "calibration.json").write_text(json.dumps({"format": 1, "temperature": 1.5, "trainer": "CoOp"}))
+    judged = {"wrong": [0, 1], "scores": {"confidence": [0.1, 0.5]}}
+    states = {"figures": {"nll": 1.5}, "best_score": "confidence", "images": judged}
+    fitted = {"values": {"temperature": 1.5}, "at_bound": [], "fitted_on": {"what": "validation", "images": 2}}
+    fitted.update({key: {"before": value, "after": value} for key, value in states.items()})
+    write_calibration(folder, {**CALIBRATED, **fitted})
     (folder / "log.txt").write_text(
         "** Config **\nSEED: 1\nEvaluate on the *test* set\n=> result\n* total: 2\n* correct: 1\n* accuracy: 50.0%\n"
     )
@@ -293,7 +306,7 @@ def test_broken_files(kind, good, strangers, tally, full, in_time, tmp_path):
     path = tmp_path / "there" / name
     path.parent.mkdir(parents=True)
     path.write_bytes(good[kind])
-    if kind not in ("owner", "calibration.json"):
+    if kind != "owner":
         read(path)  # a good one
     contents, trap = strangers
     chance = random.Random(kind)

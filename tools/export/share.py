@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from io import StringIO
@@ -25,6 +24,7 @@ from trainers.modules.checkpoints import read_checkpoint
 from trainers.modules.hub import import_client, split_name
 from trainers.modules.loading import published_name
 from trainers.modules.open_clip_models import split_path
+from trainers.modules.plain_content import is_number
 from trainers.modules.sharing import FILE, write_shared
 from trainers.modules.tensor_file import SUFFIX
 from trainers.prompt_trainer import PromptTrainer
@@ -101,7 +101,7 @@ def collect(run: str | Path, epoch: int | None = None) -> tuple[dict[str, Tensor
     cfg = restore_cfg(results)
     clean_cfg(cfg, name)  # other trainers' options
     config = without_paths(cfg)
-    figures = results.get("figures", {}) if wanted == results["epoch"] else {}
+    figures = results.get("figures") if wanted == results["epoch"] else {}
     calibration = own_calibration(run, results, wanted)
     return checkpoint["state_dict"], {
         "trainer": name,
@@ -111,7 +111,9 @@ def collect(run: str | Path, epoch: int | None = None) -> tuple[dict[str, Tensor
         "trained_on": checkpoint.get("trained_on"),
         "backbone": config["MODEL"]["BACKBONE"]["NAME"],
         "backbone_sha256": checkpoint["backbone_sha256"],
-        "figures": {key: value for key, value in figures.items() if math.isfinite(value)},
+        "figures": {key: value for key, value in figures.items() if is_number(value)}
+        if isinstance(figures, dict)
+        else {},
         **{key: results[key] for key in FACTS if key in results},
         **({"calibration": calibration} if calibration else {}),
     }

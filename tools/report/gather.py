@@ -6,7 +6,6 @@ A system is a column group of a table: all runs of a trainer under a config.
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from tools.results import published
 from tools.results.render import tables_of
 from tools.results.runs import NEAR, Run, find_runs, reading_once
 from tools.results.tables import Column, SeedMean, Table, build_table, paper_numbers
+from trainers.modules.plain_content import is_number
 from trainers.modules.predictions import FILE_NAME, read_predictions, split_open_set
 
 TITLES = {
@@ -392,10 +392,10 @@ def _add_costs(report: Report, every: list[tuple[str, Column, Run]], contents: M
     for (protocol, title), found in groups.items():
         row: dict[str, Any] = {"protocol": protocol, "system": title, "results": len(found)}
         for key in COSTS:
-            values = [content[key] for content in found if _is_number(content.get(key))]
+            values = [content[key] for content in found if is_number(content.get(key))]
             row[key] = mean(values) if values else None
-        seconds = [(content.get("images"), content.get("test_seconds")) for content in found]
-        rates = [n / s for n, s in seconds if isinstance(n, int) and isinstance(s, (int, float)) and 0 < s < math.inf]
+        seconds: list[tuple[Any, Any]] = [(content.get("images"), content.get("test_seconds")) for content in found]
+        rates = [n / s for n, s in seconds if is_number(n) and is_number(s) and s > 0]
         row["images_per_second"] = mean(rates) if rates else None
         row["devices"] = sorted({str(content.get("device", "")) for content in found} - {""})
         report.costs.append(row)
@@ -435,10 +435,6 @@ def _add_facts(report: Report, every: list[tuple[str, Column, Run]], contents: M
         "differences": differences,
         "within": within,
     }
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -127,5 +127,5 @@ def expected_config(trainer: str, config: str, dataset: str, classes: str, setti
 def _seconds(content: Mapping[str, Any]) -> float | None:
     try:
         return float(content["test_seconds"]) + float(content["train_seconds"] or 0.0)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None

@@ -149,7 +149,7 @@ def _seconds(path: Path) -> float | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return float(content["test_seconds"]) + float(content["train_seconds"] or 0.0)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

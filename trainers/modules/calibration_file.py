@@ -8,7 +8,6 @@ Legend: N images that it was fitted on.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from storage.files import atomic_write
 
 from .inert_pickle import Unreadable
-from .plain_content import content_problem
+from .plain_content import content_problem, is_number
 from .sharing import find_shared, read_shared
 
 FILE_NAME = "calibration.json"
@@ -161,8 +160,8 @@ def _problem(content: object) -> str:
     if problem or not isinstance(content, dict):
         return problem
     values = content["values"].values()
-    if not values or not all(_is_number(value) for value in values) or not content["values"].get("scale", 1) > 0:
-        return f"its values must be finite numbers, got {content['values']}"
+    if not values or not all(is_number(value) for value in values) or not content["values"].get("scale", 1) > 0:
+        return f"its values must be finite numbers, got {content['values']!r:.200}"
     if not content["values"].get("temperature", 1) > 0:
         return f"its temperature must be above 0, got {content['values']['temperature']}"
     for state in STATES:
@@ -180,10 +179,10 @@ def _images_problem(images: object, best: object) -> str:
     if not isinstance(wrong, list) or not wrong or any(type(flag) is not int or flag not in (0, 1) for flag in wrong):
         return "it does not say with 0 and 1 which images are wrong"
     for name, values in scores.items():
-        if not isinstance(values, list) or len(values) != len(wrong) or not all(map(_is_number, values)):
+        if not isinstance(values, list) or len(values) != len(wrong) or not all(map(is_number, values)):
             return f"its score {name} must be {len(wrong)} finite numbers"
-    return "" if best in scores else f"its best score {best!r} is none of {', '.join(scores) or 'none'}"
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    return (
+        ""
+        if isinstance(best, str) and best in scores
+        else f"its best score {best!r:.200} is none of {', '.join(scores) or 'none'}"
+    )

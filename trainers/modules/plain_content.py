@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 KIND_NAMES: Mapping[type, str] = {str: "a text", int: "a number", dict: "an object", list: "a list"}
@@ -29,3 +30,8 @@ def content_problem(content: object, newest: int, kinds: Mapping[str, type], par
         return f"{whole} lacks {', '.join(missing)}"
     wrong = [f"{key} must be {KIND_NAMES[kind]}" for key, kind in kinds.items() if type(content[key]) is not kind]
     return f"{f'in its {part} ' if part else 'its '}{', '.join(wrong)}" if wrong else ""
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of JSON is a number that a real number can be: finite, and no integer beyond the largest one."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -304,6 +304,15 @@ def test_a_header_that_lacks_something_is_not_written(tmp_path):
 # ------------------------------------------------------------------------------------------------ runs that have none
 
 
+@pytest.mark.parametrize("figures", [{"accuracy": 10**400, "ece": 1.0, "nll": "low"}, ["accuracy"], None])
+def test_figures_that_are_no_numbers_are_left_out(run_of, tmp_path, figures):
+    run = tmp_path / "run"
+    shutil.copytree(run_of("CoOp"), run)
+    (run / "results.json").write_text(json.dumps({**results_of(run), "figures": figures}))
+    _, about = share.collect(run)
+    assert about["figures"] == ({"ece": 1.0} if isinstance(figures, dict) else {})
+
+
 def test_runs_that_cannot_be_exported(run_of, build_run, tmp_path, capsys):
     """One line each, and no file."""
 

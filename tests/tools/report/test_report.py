@@ -344,11 +344,12 @@ def test_an_unfinished_test_on_an_open_set_does_not_keep_the_rest_from_the_page(
 def test_strange_values_in_a_result_are_no_costs_and_no_settings(tmp_path):
     records = arrays([0, 1], [0, 0])
     strange = {"test_seconds": float("nan"), "train_seconds": "long", "versions": ["2.0"], "config": [1]}
+    strange["peak_memory_bytes"] = 10**400
     for part, classes in (("train_base", "base"), ("test_new", "new")):
         folder = tmp_path / "base2new" / part / "dtd" / "shots_16" / "CoOp" / "vit_b16" / "seed1"
         write_run(folder, records, classes=classes, **strange)
     report = gather([tmp_path])
-    assert (report.costs[0]["test_seconds"], report.costs[0]["train_seconds"]) == (None, None)
+    assert [report.costs[0][key] for key in ("test_seconds", "train_seconds", "peak_memory_bytes")] == [None] * 3
     assert report.facts["versions"] == {}
     render_page(report, "t")
 

@@ -101,6 +101,9 @@ def test_other_models_are_refused(tmp_path, change, message):
         (changed("images", "after", "scores", "entropy", to=[1, 2]), "score entropy must be 3 finite numbers after"),
         (changed("images", "after", "scores", "entropy", to=[1, 2, "3"]), "score entropy must be 3 finite numbers"),
         (changed("best_score", "after", to="conflict"), "best score 'conflict' is none of confidence, entropy"),
+        (changed("best_score", "after", to={}), "best score {} is none of confidence, entropy"),
+        (changed("values", to={"temperature": 10**400}), "values must be finite"),
+        (changed("images", "after", "scores", "entropy", to=[1, 2, 10**400]), "score entropy must be 3 finite numbers"),
     ],
 )
 def test_broken_files_are_refused(tmp_path, content, message):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from trainers.modules.plain_content import content_problem
+from trainers.modules.plain_content import content_problem, is_number
 
 KINDS = {"name": str, "epoch": int, "values": dict, "names": list}
 WHOLE = {"format": 1, "name": "a", "epoch": 0, "values": {}, "names": []}
@@ -30,3 +32,13 @@ WHOLE = {"format": 1, "name": "a", "epoch": 0, "values": {}, "names": []}
 )
 def test_problems(content, part, problem):
     assert content_problem(content, 1, KINDS, part) == problem
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), math.inf, math.nan, True, "1", None, [1]])
+def test_what_is_no_number(value):
+    assert not is_number(value)
+
+
+@pytest.mark.parametrize("value", [0, -1.5, 10**300, 1e308])
+def test_what_is_one(value):
+    assert is_number(value)
