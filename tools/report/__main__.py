@@ -63,7 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.exit(2, f"tools.report: {escaped(str(error))}\n")
     size = Path(args.output).stat().st_size / 2**20
     tests = sum(detail["runs"] for detail in report.details)
-    print(f"{args.output}: {size:.1f} MiB, {len(report.tables)} tables, {tests} tests with records")
+    tables = f"{len(report.tables)} table{'s' * (len(report.tables) > 1)}"
+    print(f"{args.output}: {size:.1f} MiB, {tables}, {tests} tests with records")
     for note in report.notes:
         print(escaped(note), file=sys.stderr)
 

@@ -73,7 +73,7 @@ class Run:
     Attributes:
         protocol: base2new, xd, dg, fewshot or open_set, as was asked for.
         dataset: what it was tested on, by the name of its config file.
-        shots: training images a class; 0 for zero-shot CLIP, -1 for all.
+        shots: training images per class; 0 for zero-shot CLIP, -1 for all.
         trainer: by its folder.
         config: by its folder; with folders below it, joined by "/".
         seed: 0 where the folder names none.

@@ -40,7 +40,7 @@ class Column(NamedTuple):
     Attributes:
         trainer: name of the trainer.
         config: name of the config; of several that are joined, the names with ", " between.
-        shots: training images a class; in the few-shot protocol None, as each stands in a column of its own.
+        shots: training images per class; in the few-shot protocol None, as each stands in a column of its own.
         title: the trainer, with config and shots where it has several of these.
         seeds: the seeds that each of its cells is to have.
         metrics: names of its columns.

@@ -287,6 +287,26 @@ def test_the_gain_over_what_trains_nothing_is_of_all_seeds(page):
     assert gains == {"CoOp, base": 25.0, "CoOp, new": 25.0}
 
 
+def test_gains_stand_in_the_order_of_the_table(browser, tmp_path):
+    records = arrays([0, 1, 1, 2], [0, 0, 1, 2])
+    for dataset, trainer in (
+        ("dtd", "MaPLe"),
+        ("eurosat", "MaPLe"),
+        ("eurosat", "CoOp"),
+        ("dtd", "CDC"),
+        ("eurosat", "CDC"),
+    ):
+        base_to_new(tmp_path / "output", dataset, trainer, "v", 1, records, records)
+    main([str(tmp_path / "output"), "--output", str(tmp_path / "report.html")])
+    own = Page(browser, tmp_path / "report.html", 1600)
+    own.view.select_option("#base", "MaPLe")
+    own.show_all()
+    own.wait("document.querySelector('[data-chart=gain]').data[0].name === 'CoOp, base'")
+    assert own.view.locator("[data-chart=gain] .xtick text").all_text_contents() == ["DTD", "EuroSAT"]
+    assert own.errors == []
+    own.view.close()
+
+
 def test_all_charts_are_there_for_the_printer(browser, mixed):
     page = Page(browser, mixed, 1600)
     page.view.evaluate("window.dispatchEvent(new Event('beforeprint'))")

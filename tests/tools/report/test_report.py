@@ -269,7 +269,7 @@ Do evaluation on test set
 
 def test_the_command_writes_one_file(output, tmp_path, capsys):
     main([str(output), "--output", str(tmp_path / "report.html"), "--images", "0"])
-    assert "1 tables, 16 tests with records" in capsys.readouterr().out
+    assert "1 table, 16 tests with records" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 

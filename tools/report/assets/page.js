@@ -139,13 +139,14 @@
       const table = data.tables[node.dataset.protocol], base = table.columns.find((column) => column.title === value("base"));
       if (!base) return null;
       const metric = table.columns[0].metrics.includes("New") ? ["Base", "New"] : ["Accuracy"];
-      const rows = table.datasets.filter((name) => name !== table.source);
+      const rows = [...table.datasets.filter((name) => name !== table.source), ...(table.averaged.length ? ["average"] : [])];
+      const title = (row) => plain(row === "average" ? "average" : data.names[row] || row);
       const traces = [];
       for (const column of table.columns) {
         if (column === base) continue;
         for (const [index, name] of metric.entries()) {
           const ys = [], deviations = [], xs = [];
-          for (const row of [...rows, ...(table.averaged.length ? ["average"] : [])]) {
+          for (const row of rows) {
             const own = cell(column, row, name), theirs = cell(base, row, name);
             if (!own || !theirs) continue;
             // What trains nothing is the same under every seed.
@@ -154,7 +155,7 @@
             const gains = seeds.map((seed) => at(column, own, seed) - at(base, theirs, seed));
             const average = gains.length ? gains.reduce((a, b) => a + b) / gains.length : own.mean - theirs.mean;
             const variance = gains.reduce((sum, gain) => sum + (gain - average) ** 2, 0) / Math.max(1, gains.length - 1);
-            xs.push(plain(row === "average" ? "average" : data.names[row] || row));
+            xs.push(title(row));
             ys.push(average);
             deviations.push(gains.length > 1 ? Math.sqrt(variance) : 0);
           }
@@ -165,7 +166,10 @@
           });
         }
       }
-      return [traces, layout({ barmode: "group", yaxis: { title: { text: "points" } } })];
+      // In the order of the table, though the first system lacks a row.
+      const order = rows.map(title).filter((name) => traces.some((trace) => trace.x.includes(name)));
+      const xaxis = { type: "category", categoryorder: "array", categoryarray: order };
+      return [traces, layout({ barmode: "group", xaxis, yaxis: { title: { text: "points" } } })];
     },
 
     shots() {
