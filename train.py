@@ -206,5 +206,10 @@ if __name__ == "__main__":
         sys.stdout.flush()
         signal.signal(stopped.number, signal.SIG_DFL)
         os.kill(os.getpid(), stopped.number)  # so that whoever waits sees what ended it
+    finally:
+        # All is done. While Python ends, an exception by a signal would be a traceback.
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if callable(signal.getsignal(getattr(signal, name))):
+                signal.signal(getattr(signal, name), signal.SIG_DFL)
 elif __name__ == "__mp_main__":  # in a process that reads images and was not forked
     import compat  # noqa: F401  an installed Dassl needs mending there, too

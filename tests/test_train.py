@@ -521,3 +521,16 @@ def test_ctrl_c_tells_the_last_epoch_that_is_kept(tmp_path, clip_files, monkeypa
     told = interrupted_in(monkeypatch, capfd, "test", arguments)
     assert told == "train.py: stopped after epoch 2; the same command goes on"
     assert (tmp_path / "out/run/prompt_learner/model.pth.tar-2").is_file()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_while_python_ends_is_no_traceback(number):
+    code = f"""
+import atexit, os, runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
+atexit.register(os.kill, os.getpid(), {int(number)})
+sys.argv = ["train.py", "--help"]
+runpy.run_path("train.py", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-number, "")
