@@ -14,7 +14,7 @@ from tools.study.uncertainty.__main__ import main
 from tools.study.uncertainty.figures import Row, read_figures, write_figures
 from tools.study.uncertainty.logits import measure_logits
 from tools.study.uncertainty.measure import Cosines, Part, measure
-from tools.study.uncertainty.page import PAGE, _calibration, _everyone, _summary, average, write_page
+from tools.study.uncertainty.page import PAGE, _calibration, _everyone, _losses, _summary, average, write_page
 from tools.study.uncertainty.runs import cosines_of, plan
 from tools.study.uncertainty.ways import (
     KEPT,
@@ -184,8 +184,7 @@ def test_first_table_has_the_best_other_method_and_the_difference_by_seed():
     rows += rows_of("MaPLe", "fitted", [{ece: 1.0}, {ece: 1.0}])
     rows += rows_of("Zero-shot CLIP", "paper", [{ece: 6.0, auroc("confidence"): 80.0}], (1,))
     rows += [Row(False, "CoOp", "a", 1, "paper", {ece: 0.0, auroc("confidence"): 100.0})]
-    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in _summary(rows).splitlines()[2:]]
-    assert table == [
+    assert cells_of(_summary(rows)) == [
         ["ECE", "13.0 ± 1.4", "5.5 ± 0.7", "6.0, Zero-shot CLIP", "-0.5 ± 0.7", "lower"],
         [
             "error AUROC by CDC's own uncertainty",
@@ -196,6 +195,39 @@ def test_first_table_has_the_best_other_method_and_the_difference_by_seed():
             "higher",
         ],
     ]
+
+
+def test_other_trainings_stand_beside_the_same_runs_of_the_usual_one():
+    """Differences are taken seed by seed, and the usual training has no seed that the other one lacks."""
+
+    def figures(*accuracies):
+        return [{"new_accuracy": value} for value in accuracies]
+
+    rows = rows_of("CDC", "paper", figures(80.0, 90.0, 10.0), (1, 2, 3))
+    rows += rows_of("fused", "paper", figures(82.0, 91.0))
+    tables = _losses(rows).split("\n\n")
+    assert tables[0] == "On a, b, seeds 1, 2."
+    assert cells_of(tables[1])[0][0::2][:2] == ["fused: Dempster (5), belief (6): the paper's", "+1.5 ± 0.7"]
+    assert [(line[0].split(":")[0], line[1]) for line in cells_of(tables[3])[:2]] == [
+        ("(7) alone", "85.0 ± 7.1"),
+        ("fused", "86.5 ± 6.4"),
+    ]
+    rows += rows_of("kl", "paper", figures(70.0), (2,))
+    differences, *tables = _losses(rows).split("\n\n")
+    title = "{}: Dempster (5), belief (6): the paper's (a, b, {})".format
+    assert [line[0] for line in cells_of(differences)[:2]] == [title("fused", "seeds 1, 2"), title("kl", "seed 2")]
+    assert {line[0]: line[1] for line in cells_of(tables[1])[:4]} == {
+        title("(7) alone", "seeds 1, 2"): "85.0 ± 7.1",
+        title("fused", "seeds 1, 2"): "86.5 ± 6.4",
+        title("(7) alone", "seed 2"): "90.0",
+        title("kl", "seed 2"): "70.0",
+    }
+    assert _losses(rows_of("CDC", "paper", figures(80.0))) == "None was measured."
+
+
+def cells_of(table):
+    """The cells of a table's lines below its heading."""
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
 
 
 def test_calibration_of_every_method_before_and_after():

@@ -41,6 +41,17 @@ COLUMNS = (
 SCORES = {"confidence": "confidence", "entropy": "entropy", "uncertainty": "`U`", "doubt": "doubt"}
 UNKNOWN = {"open": "new classes", "far": "other data sets"}
 OPEN_U = "auroc_open_uncertainty"
+# In what other trainings are compared with the config's own
+COMPARED = (
+    ("base accuracy", "base_accuracy"),
+    ("new accuracy", "new_accuracy"),
+    ("new ECE", "new_ece"),
+    ("new NLL", "new_nll"),
+    ("new error AUROC: confidence", "new_auroc_error_confidence"),
+    ("doubt", "new_auroc_error_doubt"),
+    ("new AURC: doubt", "new_aurc_doubt"),
+    ("unknown classes: AUROC by `U`", OPEN_U),
+)
 
 
 class Question(NamedTuple):
@@ -293,20 +304,46 @@ def _ways(rows: list[Row], method: str) -> str:
 
 
 def _losses(rows: list[Row]) -> str:
-    """Other trainings of CDC beside the config's own, on the sets that all of them have."""
-    others = [row for row in rows if row.method not in _USUAL]
-    titles = list(dict.fromkeys(row.method for row in others))
-    lines = []
-    for title in titles:
-        own = [row for row in others if row.method == title]
-        sets = {(row.dataset, row.seed) for row in own}
-        plain = [row for row in rows if row.method == methods.CDC.title and (row.dataset, row.seed) in sets]
-        names = ", ".join(display_name(dataset) for dataset in dict.fromkeys(row.dataset for row in own))
-        for way in ("paper", "kept"):
-            end = f": {WAYS[way].title} ({names})"
-            lines.append((f"(7) alone{end}", [row for row in plain if row.way == way]))
-            lines.append((f"{title}{end}", [row for row in own if row.way == way]))
-    return _both(list(dict(lines).items())) if lines else "None was measured."
+    """Other trainings of CDC: their differences to the config's own seed by seed, then the figures of both.
+
+    The config's own runs are those on the sets and with the seeds that the other training has.
+    """
+    others: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.method not in _USUAL:
+            others.setdefault(row.method, []).append(row)
+    if not others:
+        return "None was measured."
+    where = {title: _where(own) for title, own in others.items()}
+    together = len({*where.values()}) == 1  # then it is said once, and else by each row
+    lines: dict[str, list[Row]] = {}
+    cells = []
+    for way in ("paper", "kept"):
+        for title, all_ways in others.items():
+            runs = {(row.dataset, row.seed) for row in all_ways}
+            own, plain = (
+                [row for row in rows if (row.method, row.way) == (method, way) and (row.dataset, row.seed) in runs]
+                for method in (title, methods.CDC.title)
+            )
+            end = f": {WAYS[way].title}{'' if together else f' ({where[title]})'}"
+            lines[f"(7) alone{end}"] = plain
+            lines[f"{title}{end}"] = own
+            cells.append([f"{title}{end}", *(_text(_differences(own, plain, name), name, "+") for _, name in COMPARED)])
+    tables = [_table(cells, ["minus (7) alone", *(heading for heading, _ in COMPARED)]), _both(list(lines.items()))]
+    return "\n\n".join([f"On {where[title]}."] * together + tables)
+
+
+def _where(rows: list[Row]) -> str:
+    """The data sets of rows, and the seeds that have all of them."""
+    sets = ", ".join(map(display_name, dict.fromkeys(row.dataset for row in rows)))
+    seeds = sorted(by_seed(rows, "new_accuracy"))
+    return f"{sets}, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds)) or 'none'}"
+
+
+def _differences(own: list[Row], others: list[Row], name: str) -> list[float]:
+    """Of a figure, for each seed that both have."""
+    values, base = by_seed(own, name), by_seed(others, name)
+    return [values[seed] - base[seed] for seed in values if seed in base]
 
 
 def _each_set(rows: list[Row]) -> str:
