@@ -31,9 +31,9 @@ from .modules.checkpoints import read_checkpoint
 from .modules.prompted import PromptedCLIP
 from .modules.random_state import get_random_state, set_random_state
 from .modules.self_regulation import GaussianAverage
-from .modules.sharing import explain, find_shared
+from .modules.sharing import explain, find_shared, other_options
 from .modules.tensorboard_events import drop_events, naming, writer_tells_once
-from .resuming import other_rates, other_training, training_settings
+from .resuming import other_rates, other_training, training_settings, written_options
 
 if "UNTRAINED" not in cfg_default.TEST:
     cfg_default.TEST.UNTRAINED = False  # whether --eval-only without --model-dir tests the prompts as they start
@@ -494,6 +494,8 @@ class PromptTrainer(ClipTrainer):
         problems = self.checkpoint_problems(checkpoint)
         if "about" in checkpoint:
             problems = explain(problems, checkpoint["about"], type(self).__name__, self.options)
+        elif problems:
+            problems = other_options(written_options(checkpoint, type(self).__name__), self.options) + problems
         if epoch not in (None, checkpoint.get("epoch")):
             problems.append(f"is of epoch {checkpoint.get('epoch')}, not {epoch}")
         if problems:

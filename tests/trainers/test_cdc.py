@@ -217,6 +217,18 @@ def test_wrong_checkpoint_is_told(build, tmp_path, content, message):
             build(tmp_path, "MODEL.INIT_WEIGHTS", path)
 
 
+def test_checkpoint_of_another_kind_of_template_is_told(build, tmp_path):
+    """By the option that makes it another kind, before all the parameters that do not fit."""
+    build(tmp_path).save_model(1, str(tmp_path))
+    path = tmp_path / "prompt_learner/model.pth.tar-2"
+    message = "it was trained with PROMPT text, where this run has independent; .* it has ctx, which is not known"
+    with pytest.raises(ValueError, match=message):
+        build(
+            tmp_path / "other",
+            *("TRAINER.CDC.PROMPT", "independent", "TRAINER.CDC.PROMPT_DEPTH", 2, "MODEL.INIT_WEIGHTS", path),
+        )
+
+
 def test_missing_checkpoint_is_told(build, tmp_path):
     trainer = build(tmp_path)
     trainer.save_model(1, str(tmp_path))

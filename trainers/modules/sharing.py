@@ -122,13 +122,23 @@ def explain(problems: Sequence[str], about: Mapping[str, Any], trainer: str, opt
     given = trainers.get(trainer.upper()) if isinstance(trainers, dict) else None
     if not problems or not isinstance(given, dict):
         return list(problems)
-    # Parameters that do not fit come of other options, which say more than names and shapes.
-    own, there = _leaves(options), _leaves(given)
+    return other_options(_leaves(given), options) + list(problems)
+
+
+def other_options(there: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
+    """How a training's options differ from a run's, a sentence each without its subject.
+
+    Where parameters do not fit, this says more than their names and shapes.
+
+    Args:
+        there: the training's, by key: `INVARIANT_MAP.K`.
+        options: the run's. Lists, PREC and what the training does not tell are left out.
+    """
     return [
         f"was trained with {key} {printable(str(there[key]))}, where this run has {value}"
-        for key, value in own.items()
+        for key, value in _leaves(options).items()
         if key != "PREC" and key in there and there[key] != value
-    ] + list(problems)
+    ]
 
 
 def _leaves(options: Mapping[str, Any], prefix: str = "") -> dict[str, str | float]:
