@@ -45,11 +45,12 @@ def pseudo_parts(split: Split, few: Selection, images: int, seed: int, name: str
             f"settings are chosen on halves of the base classes, of which there must be {FEWEST_CLASSES} at least, and "
             f"so {2 * FEWEST_CLASSES - 1} classes; {name} has {len({item.label for item in split.train})}"
         )
-    further = _others([*train, *val], [*few_train, *few_val])
+    own = _others([*train, *val], split.test)  # a split may name an image of a test once more
+    further = _others(own, [*few_train, *few_val])
     counts = Counter(item.label for item in further)
     if few_val and min(counts[label] for label in names) < images:
         print(f"Note: not all classes of {name} have {images} further images, so those for validation are among them")
-        further, few_val = _others([*train, *val], few_train), []
+        further, few_val = _others(own, few_train), []
     without = sorted(set(names) - {item.label for item in further})
     if without:
         raise ValueError(

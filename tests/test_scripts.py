@@ -826,6 +826,8 @@ def test_empty_tag_takes_what_changes_no_result(checkout):
     told = "TAG= would put a run with OPTIM.MAX_EPOCH, TRAINER.CDC.BETA into the folder of vit_b16 alone"
     other = ("OPTIM.MAX_EPOCH", "2", *plain, "TRAINER.CDC.BETA", "1")
     assert refused(checkout.train("dtd", "1", *other, TAG=""), told)
+    folder = ("DATASET.FOLDER", "my_birds")  # that of other images would be taken for finished
+    assert refused(checkout.train("dtd", "1", *folder, TAG=""), "TAG= would put a run with DATASET.FOLDER into")
     checkout.add_model()
     assert refused(checkout.test("dtd", "1", *other, TAG=""), told, "TRAINED=")
     done = checkout.test("dtd", "1", *other[:2], TRAINED="vit_b16")

@@ -28,7 +28,7 @@ from .modules.calibration import Calibration, fit_temperature
 from .modules.calibration_file import read_calibration
 from .modules.clip_types import CLIP
 from .modules.evidence import Opinion
-from .modules.figures import RECEIVERS, Figures, receiver_problem
+from .modules.figures import RECEIVERS, Figures, last_names, receiver_problem
 from .modules.group_accuracy import GroupAccuracy
 from .modules.interrupts import Interrupts, interrupts_put_off
 from .modules.loading import PRECISIONS, assumptions, load_clip, weights_digest
@@ -227,8 +227,8 @@ class ClipTrainer(TrainerX):
         if not wanted or self.report:
             yield
             return
-        data, folder = self.cfg.DATASET, Path(self.output_dir)
-        name = [self.cfg.TRAINER.NAME, data.NAME, data.get("SUBSAMPLE_CLASSES", "all"), folder.parent.name, folder.name]
+        data = self.cfg.DATASET
+        name = [self.cfg.TRAINER.NAME, data.NAME, data.get("SUBSAMPLE_CLASSES", "all"), *last_names(self.output_dir)]
         report = RECEIVERS[wanted](self.output_dir, "/".join(name), json.loads(json.dumps(self.cfg)))
         self.report = report
         try:

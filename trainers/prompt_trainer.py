@@ -317,7 +317,7 @@ class PromptTrainer(ClipTrainer):
         """How long what is trained has taken in all processes; epochs that were cut do not count."""
         if self._seconds_before is None or not hasattr(self, "time_start"):
             return self._seconds_before
-        return self._seconds_before + time.time() - self.time_start
+        return self._seconds_before + max(time.time() - self.time_start, 0.0)  # as clocks are set
 
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name="") -> None:
         """Write `<directory>/<checkpoint_folder>/model.pth.tar-<epoch + 1>` in Dassl's layout.

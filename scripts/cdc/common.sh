@@ -37,7 +37,7 @@ ROOT=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 GENERATED="backgrounds confounded confounded_colours digits letters shapes shapesv2 shapes_sketch shapes_a shapes_r symbols textures"
 
 # KEYs that change neither what is trained nor what is tested, as patterns
-PLAIN="DATALOADER.NUM_WORKERS DATALOADER.TEST.BATCH_SIZE DATASET.FOLDER DATASET.IMAGES_OUTSIDE TEST.COMPUTE_CMAT
+PLAIN="DATALOADER.NUM_WORKERS DATALOADER.TEST.BATCH_SIZE DATASET.IMAGES_OUTSIDE TEST.COMPUTE_CMAT
     TEST.PER_CLASS_RESULT TRAIN.CHECKPOINT_FREQ TRAIN.PRINT_FREQ TRAINER.*.FEATURE_BANK_DIR USE_CUDA VERBOSE"
 
 die() {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -79,6 +80,18 @@ def test_validation_images_are_taken_to_choose_by_where_a_class_has_too_few_othe
     smaller = read(tree, shots=20)  # all training images
     assert (len(smaller.val), len(smaller.test)) == (0, 40)
     assert paths(smaller.test) == paths(read(tree, images=0, shots=-1, subsample="base").val)
+
+
+def test_a_test_image_that_a_split_names_for_training_too_is_not_looked_at(tree):
+    whole = read(tree, images=0, shots=-1)  # makes the split
+    path = tree / "dtd" / "split_zhou_DescribableTextures.json"
+    split = json.loads(path.read_text())
+    twice = [entry for entry in split["test"] if entry[1] == 0][:6]
+    split["val"] += twice
+    path.write_text(json.dumps(split))
+    smaller = read(tree)
+    assert not paths(smaller.test) & paths(whole.test)
+    assert len(smaller.test) == 5 * 24
 
 
 def test_own_folder_and_imagenet_have_one_too(tmp_path):

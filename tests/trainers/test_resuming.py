@@ -110,6 +110,22 @@ def test_seconds_are_of_the_whole_training(build_run, tmp_path, monkeypatch):
     assert results_of(tmp_path)["train_seconds"] == 30.0
 
 
+def test_clock_that_is_set_back_stops_no_resuming(build_run, tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("trainers.prompt_trainer.time.time", lambda: now[0])
+    run = build_run("CoOp", tmp_path, *EVERY_EPOCH)
+    step = run.step
+
+    def set_back(batch):
+        now[0] -= 500.0
+        return step(batch)
+
+    run.step = set_back
+    cut_after(run, 1)
+    build_run("CoOp", tmp_path, *EVERY_EPOCH).train()
+    assert results_of(tmp_path)["train_seconds"] == 0.0
+
+
 @pytest.mark.parametrize("told", ["no seconds", "nothing"])
 def test_older_checkpoint_leaves_the_seconds_open(build_run, tmp_path, told):
     cut_after(build_run("CoOp", tmp_path, *EVERY_EPOCH), 2)

@@ -19,8 +19,8 @@ from tools.common.colours import KINDS, system_styles
 from tools.common.layout import trains_nothing
 from tools.report.gather import TITLES, Report, cell_numbers, display
 from tools.report.records import LOWEST
-from tools.results.render import cell_text
-from tools.results.tables import Column, SeedMean, Table, direction, shots_of
+from tools.results.render import best_cells, cell_text
+from tools.results.tables import Column, SeedMean, shots_of
 
 ASSETS = Path(__file__).with_name("assets")
 TEMPLATE = "page.html.j2"
@@ -118,9 +118,8 @@ def _table(report: Report, protocol: str) -> dict[str, Any]:
     rows = [*([table.source] if table.source else []), *(name for name in table.datasets if name != table.source)]
     rows += ["average"] * bool(table.averaged)
     metrics = [(index, column, metric) for index, column in enumerate(table.columns) for metric in column.metrics]
-    lines = []
+    best, lines = best_cells(table), []
     for row in rows:
-        best = _best(table, row)
         cells = []
         for index, column, metric in metrics:
             cell = _cell(column, row, metric)
@@ -128,7 +127,7 @@ def _table(report: Report, protocol: str) -> dict[str, Any]:
             own: dict[str, Any] = {"text": "–", "value": None, "best": False, "paper": "", "is_text": False}
             if cell is not None:
                 own["text"] = cell_text(cell, column, row)
-                own["value"], own["best"] = cell.mean, (index, metric) in best
+                own["value"], own["best"] = cell.mean, (index, row, metric) in best
             if paper is not None:
                 gap = "" if cell is None else f" ({round(cell.mean - paper, 2) + 0:+.2f})"
                 own["paper"] = f"paper {paper:.2f}{gap}"
@@ -144,6 +143,8 @@ def _table(report: Report, protocol: str) -> dict[str, Any]:
     text = f"{shown} and standard deviation over seeds, in percent; the best of each row has a star."
     if table.averaged:
         text += f" The average is over the {len(table.averaged)} data sets that every system has."
+    elif len(rows) > 1 + bool(table.source):
+        text += " There is no average, as fewer than two data sets have results of every system."
     # What the paper lacks matters where it stands beside.
     told = (
         [f"the paper {note}" if note.split()[0] in ("has", "is", "trains") else note for note in notes]
@@ -164,19 +165,6 @@ def _table(report: Report, protocol: str) -> dict[str, Any]:
 
 def _cell(column: Column, row: str, metric: str) -> SeedMean | None:
     return column.averages.get(metric) if row == "average" else column.cells.get((row, metric))
-
-
-def _best(table: Table, row: str) -> set[tuple[int, str]]:
-    """The columns with the best value of a row, by metric; of a metric with one value none."""
-    better = direction(table.figure)
-    found: set[tuple[int, str]] = set()
-    for metric in dict.fromkeys(metric for column in table.columns for metric in column.metrics):
-        cells = [(index, _cell(column, row, metric)) for index, column in enumerate(table.columns)]
-        means = {index: round(cell.mean, 2) for index, cell in cells if cell is not None}
-        if len(means) > 1 and better:
-            top = max(means.values()) if better == "higher" else min(means.values())
-            found |= {(index, metric) for index, value in means.items() if value == top}
-    return found
 
 
 def _plain_table(title: str, headers: Sequence[tuple[str, bool]], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:

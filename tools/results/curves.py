@@ -1,4 +1,4 @@
-"""Few-shot curves: accuracy over the number of training images a class, a panel for each data set and the average."""
+"""Few-shot curves: accuracy over the number of training images per class, a panel for each data set and the average."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _draw_panel(axis: Axes, table: Table, panel: str) -> dict:
     title = f"Average of {len(table.averaged)}" if panel == "average" else display_name(panel)
     axis.set_title(title, fontweight="bold" if panel == "average" else None)
     axis.set_xticks(sorted(ticks))
-    axis.set_xlabel("training images a class")
+    axis.set_xlabel("training images per class")
     axis.set_ylabel("accuracy (%)")
     put_grid(axis)
     return handles

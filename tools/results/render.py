@@ -64,7 +64,7 @@ def render(
     numbers, paper_notes = paper_numbers(table) if paper else ({}, [])
     better = direction(table.figure)
     notes = [f"{table.figure}: {better} is better"] if better and table.figure != "accuracy" else []
-    best = _best(table) if mark and output_format != "csv" else set()
+    best = best_cells(table) if mark and output_format != "csv" else set()
     notes += [f"{MARK_NAMES[output_format]}: the best of its row{_for_each(table)}"] if best else []
     notes += [legend(column) for column in table.columns]
     rows = [dataset for dataset in table.datasets if dataset != table.source]
@@ -87,7 +87,7 @@ def render(
     return _grid(table, numbers, output_format, width, best), notes
 
 
-def _best(table: Table) -> set[tuple[int, str, str]]:
+def best_cells(table: Table) -> set[tuple[int, str, str]]:
     """The best cells of each row: number of the column group, row, metric.
 
     Scores of an open set stand for the same and are compared with each other, other metrics are not.

@@ -348,14 +348,16 @@ def seeds_name(seeds: Iterable[int]) -> str:
 def _average(columns: list[Column], datasets: list[str]) -> list[str]:
     """Fill the averages over the data sets that every column has, and return these; none of fewer than two.
 
-    An average has a standard deviation, that of the seeds' averages, where all its means are over the same seeds.
+    A column without any result has no say in this. An average has a standard deviation, that of the seeds' averages,
+    where all its means are over the same seeds.
     """
+    columns = [column for column in columns if column.cells]
     averaged = [
         dataset
         for dataset in datasets
         if all((dataset, metric) in column.cells for column in columns for metric in column.metrics)
     ]
-    if len(averaged) < 2:
+    if len(averaged) < 2 or not columns:
         return []
     for column in columns:
         averages = {}

@@ -15,7 +15,7 @@ from tabulate import tabulate
 
 from tools.common.layout import trains_nothing
 from tools.results.tables import harmonic_mean
-from tools.search.smaller import Smaller
+from tools.search.smaller import OF_TESTS, Smaller
 from tools.sweep.engine import Failure
 from tools.sweep.experiment import Experiment, do_experiments
 
@@ -30,7 +30,7 @@ def experiments(
     trainer: str, config: str, dataset: str, seed: int, settings: Mapping[str, object], folder: Path
 ) -> tuple[Experiment, Experiment]:
     """The run on pseudo-base classes, trained unless the trainer trains nothing, and its test on pseudo-new ones."""
-    given = {"TRAIN.CHECKPOINT_FREQ": 0, **settings}
+    given = {**OF_TESTS, "TRAIN.CHECKPOINT_FREQ": 0, **settings}
     base = Experiment(trainer, config, dataset, seed, "base", folder / "base", given)
     new = replace(base, classes="new", folder=folder / "new", tested=base.folder)
     if trains_nothing(trainer):

@@ -18,15 +18,16 @@ from storage.files import atomic_write
 from storage.safe_text import escaped
 from tools.common.paths import ROOT
 from tools.search.plan import Score, Search
+from tools.search.smaller import FINAL_MODEL
 from tools.search.space import Value
 from tools.search.storage import AGAIN
 from tools.search.trial import DIVERGED, ERROR, RUNGS
 
 CONFIGS = ROOT / "configs" / "trainers"
-MARK = "# search: "  # the line of a config's head that tells which search has written it
+WRITTEN = "config.yaml"  # in the search's folder: the config as it was written
 SHOWN = 10  # rows of the table that is printed
 WIDTH = 120
-# Settings that say where and how runs are done, and are none of the method's
+# Settings that say where and how runs are done, and are none of the method's; of TEST all but which model is taken
 NOT_OF_METHOD = ("DATASET.", "TRAIN.", "TEST.", "DATALOADER.NUM_WORKERS", "OUTPUT_DIR", "SEED", "USE_CUDA", "VERBOSE")
 
 
@@ -116,12 +117,15 @@ def _shown(value: Value) -> str:
 
 
 def check_name(search: Search, name: str, force: bool) -> None:
-    """Raise ValueError if a config cannot be written under a name, or is there and no search of this kind wrote it."""
+    """Raise ValueError if a config cannot be written under a name, or another one than this search's is there."""
     if not re.fullmatch(r"[A-Za-z0-9._=,+-]+", name) or name.startswith("."):
         raise ValueError(f"--name must consist of letters, digits and . _ = , + -, got {name!r}")
     path = CONFIGS / search.trainer / f"{name}.yaml"
-    if path.exists() and not force and _mark(search) not in path.read_text(encoding="utf-8").splitlines():
-        raise ValueError(f"{path} is there: give another --name, or --force to replace it in the end")
+    written = search.folder / WRITTEN
+    if path.exists() and not force and not (written.exists() and written.read_bytes() == path.read_bytes()):
+        raise ValueError(
+            f"{path} is there, and not as this search wrote it: give another --name, or --force to replace it"
+        )
 
 
 def write_config(search: Search, trial: Trial, trials: Sequence[Trial], name: str, command: str, force: bool) -> Path:
@@ -144,20 +148,16 @@ def write_config(search: Search, trial: Trial, trials: Sequence[Trial], name: st
     path = CONFIGS / search.trainer / f"{name}.yaml"
     content = yaml.safe_load(search.file.read_text(encoding="utf-8")) or {}
     for key, value in search.settings_of(trial.values).items():
-        if not key.startswith(NOT_OF_METHOD):
+        if key == FINAL_MODEL or not key.startswith(NOT_OF_METHOD):
             _put(content, key, value)
     head = "".join(f"# {escaped(line)}\n" for line in _head(search, trial, trials, command))
-    text = f"{head}{_mark(search)}\n{yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=WIDTH)}"
-    if path.exists() and path.read_text(encoding="utf-8") != text and not force:
-        raise ValueError(f"{path} is there, with other content: give another --name, or --force to replace it")
-    with atomic_write(path) as part:
-        part.write_text(text, encoding="utf-8")
+    text = head + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=WIDTH)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        check_name(search, name, force)
+    for place in (path, search.folder / WRITTEN):
+        with atomic_write(place) as part:
+            part.write_text(text, encoding="utf-8")
     return path
-
-
-def _mark(search: Search) -> str:
-    """The line that tells a search from others."""
-    return f"{MARK}{search.folder.name} of {search.trainer}"
 
 
 def _head(search: Search, trial: Trial, trials: Sequence[Trial], command: str) -> list[str]:
@@ -165,9 +165,10 @@ def _head(search: Search, trial: Trial, trials: Sequence[Trial], command: str) -
     states = [other.state for other in trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     lines = [f"{search.config}.yaml with the settings that did best on pseudo-new classes, chosen by", f"    {command}"]
+    shots = f"{search.shots} shots" if search.shots > 0 else "all training images"
     told = (
         f"Halves of the base classes of {', '.join(search.smaller)}; seeds {', '.join(map(str, search.seeds))}; "
-        f"{search.shots} shots; Optuna {optuna.__version__}, {len(trials)} trials ({counts}). No new class and no test "
+        f"{shots}; Optuna {optuna.__version__}, {len(trials)} trials ({counts}). No new class and no test "
         "image was looked at."
     )
     lines += textwrap.wrap(told, WIDTH - 2)

@@ -19,7 +19,7 @@ from datasets.files import read_json, write_json
 from tools.common.layout import trains_nothing
 from tools.common.paths import ROOT
 from tools.results.tables import harmonic_mean
-from tools.search.smaller import Smaller, check_keys, check_smaller
+from tools.search.smaller import OF_TESTS, Smaller, check_keys, check_smaller
 from tools.search.space import Space, Value, read_space
 from tools.sweep.experiment import Experiment, configure
 from trainers.base import ClipTrainer
@@ -28,7 +28,12 @@ from trainers.modules.loading import load_clip
 EPOCHS = "OPTIM.MAX_EPOCH"
 FILE_NAME = "search.json"
 # Settings of all trials' runs: the search tests them after each rung, and a checkpoint is kept there alone
-OF_RUNS: Mapping[str, object] = {"TEST.NO_TEST": True, "TRAIN.CHECKPOINT_FREQ": 0, "TRAIN.PRINT_FREQ": 50}
+OF_RUNS: Mapping[str, object] = {
+    **OF_TESTS,
+    "TEST.NO_TEST": True,
+    "TRAIN.CHECKPOINT_FREQ": 0,
+    "TRAIN.PRINT_FREQ": 50,
+}
 
 
 @dataclass(frozen=True)
@@ -99,13 +104,16 @@ class Search:
         """Config keys and values of a trial, beside its config's."""
         return {**self.settings, **self.space.settings(values)}
 
-    def epochs_of(self, values: Mapping[str, Value]) -> list[int]:
-        """The epochs after which the rungs of a trial are; the last one is that of the whole training."""
+    def epochs_of(self, values: Mapping[str, Value]) -> dict[int, int]:
+        """The number of each rung of a trial by its epoch; the last one is that of the whole training.
+
+        A trial of few epochs has no rung where it has no epoch of its own for it.
+        """
         if getattr(TRAINER_REGISTRY.get(self.trainer), "in_one_epoch", False):
-            return [1]
+            return {1: self.rungs}
         dataset = next(iter(self.smaller))
         epochs = self._configure(dataset, self.seeds[0], self.settings_of(values)).OPTIM.MAX_EPOCH
-        return sorted({max(round(epochs * rung / self.rungs), 1) for rung in range(1, self.rungs + 1)})
+        return {max(round(epochs * rung / self.rungs), 1): rung for rung in range(1, self.rungs + 1)}
 
     def rung(self, values: Mapping[str, Value], epoch: int) -> Iterator[Rung]:
         """The runs of a trial as far as an epoch, on all data sets with all seeds."""
@@ -172,7 +180,7 @@ class Search:
     def _configure(self, dataset: str, seed: int, settings: Mapping[str, Any]) -> CfgNode:
         """The config of a run, checked; errors as of `train.setup_cfg` and `ClipTrainer.check_cfg`."""
         smaller = self.smaller[dataset]
-        given = {"DATASET.NUM_SHOTS": self.shots, **smaller.settings, **settings}
+        given = {"DATASET.NUM_SHOTS": self.shots, **smaller.settings, **OF_RUNS, **settings}
         experiment = Experiment(self.trainer, self.config, dataset, seed, "base", self.folder, given)
         _, cfg = configure(experiment, smaller.data)
         if cfg.TEST.FINAL_MODEL == "best_val":

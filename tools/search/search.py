@@ -86,7 +86,7 @@ def search_settings(search: Search, trials: int, name: str, command: str, option
         print(f"failed: {failure}")
     running = sum(trial.state == "running" for trial in found)
     if running:
-        print(f"{running} trials run elsewhere; the same command tells when they have ended")
+        print(f"trials that run elsewhere: {running}; the same command tells when they have ended")
         return 1 if failures else 0
     path = write_config(search, best_of(found), found, name, command, options.force)
     print(f"All trials: {search.folder / TABLE}; picture: {search.folder / PICTURE}")

@@ -35,6 +35,8 @@ WORKERS = "DATALOADER.NUM_WORKERS"
 OF_IMAGES = (PSEUDO_IMAGES, *(f"DATASET.{key}" for key in ("NAME", "NUM_SHOTS", "ROOT", "SUBSAMPLE_CLASSES")))
 OF_RUN = ("SEED", "OUTPUT_DIR", "RESUME", "TRAINER.NAME")
 FINAL_MODEL = "TEST.FINAL_MODEL"
+# Of all runs, whatever their config has: no other images are tested than those of the smaller set
+OF_TESTS: Mapping[str, object] = {"TEST.SPLIT": "test", "TEST.OPEN_SET": False, "TEST.CALIBRATION": ""}
 
 
 @dataclass(frozen=True)

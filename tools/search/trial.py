@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from optuna.trial import Trial, TrialState
 
-from storage.ownership import FolderInUse
+from storage.ownership import FolderInUse, own_folder
 from tools.search.plan import Rung, Search, score
 from tools.search.storage import begin, open_study
 from tools.sweep.experiment import execute
@@ -84,7 +84,7 @@ def climb(search: Search, trial: Trial, log: Path, tick: Callable[[], None]) -> 
     """
     kept: list[dict[str, float]] = []
     epochs = search.epochs_of(trial.params)
-    for number, epoch in enumerate(epochs, 1):
+    for epoch, number in epochs.items():
         rungs = list(search.rung(trial.params, epoch))
         for rung in rungs:
             with log.open("a", encoding="utf-8") as file:
@@ -96,7 +96,7 @@ def climb(search: Search, trial: Trial, log: Path, tick: Callable[[], None]) -> 
         kept.append({"epoch": epoch, "base": found.base, "new": found.new, "mean": found.mean})
         trial.set_user_attr(RUNGS, kept)
         trial.report(found.mean, number)
-        if epoch == epochs[-1]:
+        if number == search.rungs:
             return found.mean
         if trial.should_prune():
             return None
@@ -121,7 +121,8 @@ def do_rung(rung: Rung) -> None:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove from a run's folder all but its logs and the results of its tests."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.is_dir() and not path.name.startswith("epoch"):
-            shutil.rmtree(path, ignore_errors=True)
+    """Remove from a run's folder all but its logs and the results of its tests, unless another trial uses it."""
+    with suppress(FolderInUse), own_folder(folder):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.name.startswith("epoch"):
+                shutil.rmtree(path, ignore_errors=True)

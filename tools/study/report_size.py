@@ -8,6 +8,7 @@ Chromium, which it finds as chromium or google-chrome. It needs playwright.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import tempfile
@@ -19,6 +20,8 @@ from typing import Any, NamedTuple
 from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 
+NEEDED = ("jinja2", "plotly", "playwright")
+OPENING_SECONDS = 120  # after which a page without a chart is given up
 IMAGES, CLASSES, TEMPLATES, EPOCHS, SIDE = 500, 20, 4, 10, 64  # of each test, training, and picture
 
 
@@ -112,7 +115,11 @@ def _results(experiment: Any, records: Mapping[str, Any], data: Path) -> dict[st
 
 
 def open_in_browser(page: Path, chromium: str) -> Opening:
-    """Open a page in a browser that has opened none before, until a chart is drawn."""
+    """Open a page in a browser that has opened none before, until a chart is drawn.
+
+    Raises:
+        ValueError: the page has drawn none after `OPENING_SECONDS`.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as started:
@@ -123,6 +130,8 @@ def open_in_browser(page: Path, chromium: str) -> Opening:
         before = time.perf_counter()
         view.goto(page.absolute().as_uri())
         while not view.locator("[data-chart] .main-svg").count():
+            if time.perf_counter() - before > OPENING_SECONDS:
+                raise ValueError(f"{page} has drawn no chart in {OPENING_SECONDS} seconds")
             time.sleep(0.01)
         elapsed = time.perf_counter() - before
         found = {own["name"]: own["value"] for own in meter.send("Performance.getMetrics")["metrics"]}
@@ -134,6 +143,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argument_parser("tools.study.report_size", __doc__)
     parser.add_argument("--folder", type=Path, help="where the files stay; without it they are removed in the end")
     args = parser.parse_args(arguments)
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        parser.exit(2, f"tools.study.report_size: it needs {' and '.join(missing)}: pip install -e '.[test]'\n")
     import compat  # noqa: F401  makes `import dassl` work
 
     from tools.report.gather import gather
@@ -148,12 +160,12 @@ def main(arguments: list[str] | None = None) -> None:
             runs = write_runs(folder / "output", folder / "data")
             started, busy = time.perf_counter(), time.process_time()
             write_page(gather([folder / "output"]), "The study, with made-up figures", folder / "report.html")
+            seconds, busy = time.perf_counter() - started, time.process_time() - busy
+            page = folder / "report.html"
+            print(f"{runs} runs: made in {seconds:.1f} s ({busy:.1f} s of them computing)", flush=True)
+            opening = open_in_browser(page, chromium)
         except (OSError, ValueError) as error:
             parser.exit(2, f"tools.study.report_size: {escaped(str(error))}\n")
-        seconds, busy = time.perf_counter() - started, time.process_time() - busy
-        page = folder / "report.html"
-        print(f"{runs} runs: made in {seconds:.1f} s ({busy:.1f} s of them computing)", flush=True)
-        opening = open_in_browser(page, chromium)
         size = page.stat().st_size / 1e6
         print(f"{size:.1f} MB, open after {opening.elapsed:.1f} s ({opening.busy:.1f} s of them computing)")
 

@@ -18,6 +18,7 @@ from tools.sweep.protocols import Step
 FINISHED, GOES_ON, NEW = "finished", "will go on", "new"
 EPOCH = re.compile(r"model\.pth\.tar-(\d+)")
 UNKNOWN = (10, 1000)  # classes and test images of a set that nothing is known of, as the generated ones
+START = 10.0  # seconds of a run's program that no result tells: PyTorch, CLIP and the data set are loaded
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def _trained(folder: Path) -> Trained:
 
 
 def expected(steps: Iterable[Step], states: Mapping[Path, str], output: Path) -> dict[Path, float | None]:
-    """Seconds that each run that is left may take, by its folder, as finished runs took them.
+    """Seconds that each run that is left may take, by its folder, as finished runs took them, and `START`.
 
     Those of the same trainer, config, shots and part on the same data set count, whatever their seed; else those on
     other data sets, by the number of images. None where nothing of that kind has finished.
@@ -133,7 +134,8 @@ def expected(steps: Iterable[Step], states: Mapping[Path, str], output: Path) ->
     for step in steps:
         if states[step.place.folder] != FINISHED:
             own, others = same.get((*_kind(step), step.place.dataset)), alike.get(_kind(step))
-            found[step.place.folder] = mean(own) if own else mean(others) * size(step) if others else None
+            seconds = mean(own) if own else mean(others) * size(step) if others else None
+            found[step.place.folder] = None if seconds is None else START + seconds
     return found
 
 

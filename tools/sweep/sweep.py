@@ -16,7 +16,7 @@ from tools.common.paths import ROOT
 from tools.results import text_table
 from tools.sweep.engine import INSTALL, LOGS, Failure, OneByOne, Run, carry_out, choose_engine, clear_logs
 from tools.sweep.protocols import PROTOCOLS, Answers, Step, Wanted, calibration_of, command_of, plan_steps
-from tools.sweep.state import FINISHED, GOES_ON, NEW, expected, look, to_calibrate, weights
+from tools.sweep.state import FINISHED, GOES_ON, NEW, START, expected, look, to_calibrate, weights
 from tools.sweep.view import duration, view_of
 from tools.sweep.work import Command
 
@@ -256,7 +256,10 @@ def say_time(seconds: Iterable[float | None]) -> str:
     if not known:
         return "no run of these kinds has finished yet, so nothing tells how long they will take"
     rest = f"; nothing tells of {unknown} further runs" if unknown else ""
-    return f"left: about {duration(sum(known))} of training and tests, as finished runs took{rest}"
+    return (
+        f"left: about {duration(sum(known))}, as training and tests of finished runs took, with {START:g} s for the "
+        f"start of each program{rest}"
+    )
 
 
 def _numbers(given: Iterable[str]) -> tuple[int, ...]:

@@ -136,6 +136,11 @@ def receiver_problem(name: str) -> str:
     return ""
 
 
+def last_names(folder: str | os.PathLike[str]) -> list[str]:
+    """The last two names of a path as it is given, but for those of the user and of the home folder."""
+    return [name for name in Path(folder).parts[-2:] if not _tells_who(name)]
+
+
 def without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
     """A config without the folders that its files lie in: of an absolute path the last name is kept."""
     return {key: _without(value) for key, value in settings.items() if key not in PLACES}
@@ -149,7 +154,15 @@ def _without(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     before, path = split_path(value)
-    return before + os.path.basename(path) if path.startswith(("~", "/")) or os.path.isabs(path) else value
+    if not path.startswith(("~", "/")) and not os.path.isabs(path):
+        return value
+    name = os.path.basename(path)
+    return before + ("" if _tells_who(name) else name)
+
+
+def _tells_who(name: str) -> bool:
+    users = {os.environ.get(variable) for variable in ("USER", "LOGNAME")}
+    return name in users or name in Path(os.path.expanduser("~")).parts or name.startswith("~")
 
 
 def _of_training(tag: str) -> bool:

@@ -204,6 +204,30 @@ def test_images_outside_the_data_folder_are_not_embedded(tmp_path):
     assert any("it lies outside the folder of the images" in note for note in report.notes)
 
 
+def test_images_beyond_the_most_are_told_without_the_name_of_one(tmp_path, monkeypatch):
+    two_systems(tmp_path / "output", tmp_path / "data")
+    monkeypatch.setattr("tools.report.pictures.MOST", 2)
+    notes = gather([tmp_path / "output"]).notes
+    (note,) = [note for note in notes if "image" in note]
+    assert re.fullmatch(r"\d+ cards have no image, as the page has 2 already; --dataset and --images take fewer", note)
+
+
+def test_page_without_an_average_says_so(tmp_path):
+    records = arrays([0, 0], [0, 0])
+    base_to_new(tmp_path, "dtd", "CoOp", "v", 1, records, records)
+    base_to_new(tmp_path, "eurosat", "CDC", "v", 1, records, records)
+    sentence = "There is no average, as fewer than two data sets have results of every system."
+    assert sentence in render_page(gather([tmp_path]), "A title")
+    assert sentence not in render_page(gather([tmp_path], datasets=["dtd"]), "A title")
+
+
+def test_no_star_where_all_are_equal(tmp_path):
+    records = arrays([0, 0], [0, 0])
+    for trainer in ("CoOp", "CDC"):
+        base_to_new(tmp_path, "dtd", trainer, "v", 1, records, records)
+    assert 'class="best"' not in without_scripts(render_page(gather([tmp_path]), "A title"))
+
+
 def test_of_many_classes_those_stay_in_which_systems_differ_most(tmp_path):
     names = [f"class {index}" for index in range(21_000)]
     label = [5, 20_999]

@@ -636,6 +636,16 @@ def test_no_average_of_columns_without_common_data_sets(tmp_path):
     assert "average of" not in text
 
 
+def test_column_without_a_result_takes_the_average_from_no_other(tmp_path):
+    for dataset in ("dtd", "eurosat"):
+        both(tmp_path, "CDC", 1, 80.0, 60.0, dataset=dataset)
+        base2new(tmp_path, "train_base", "MaPLe", 1, 99.0, dataset=dataset)
+    table = table_of(tmp_path)
+    assert [column.averages.keys() for column in table.columns] == [set(), {"Base", "New", "HM"}]
+    assert table.averaged == ["dtd", "eurosat"]
+    assert "missing: MaPLe, DTD, seed 1: no new result" in text_table(tmp_path)
+
+
 def test_average_of_different_seeds_has_no_deviation(tmp_path):
     for seed in (1, 2):
         both(tmp_path, "CDC", seed, 80.0 + seed, 60.0, dataset="dtd")

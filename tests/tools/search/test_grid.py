@@ -8,12 +8,14 @@ import sys
 import pytest
 
 from tools.common.paths import ROOT
+from tools.search import smaller
 from tools.search.__main__ import main
 
 
 @pytest.fixture
 def call(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA", str(tmp_path))
 
     def call(*arguments):
         monkeypatch.setattr("sys.argv", ["search", "--one-by-one", *map(str, arguments)])
@@ -24,6 +26,7 @@ def call(tmp_path, monkeypatch):
 
 def test_every_setting_is_tried_and_the_table_kept(call, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)  # a grid needs none
+    monkeypatch.setattr(smaller, "PICTURES", 4)
     arguments = ("--dataset", "textures", "--trainer", "ZeroshotCLIP", "--seeds", 1)
     vary = ("--vary", "DATALOADER.TEST.BATCH_SIZE", 50, 100)
     call(*arguments, *vary, "--output", "runs", "--save", "table.json")

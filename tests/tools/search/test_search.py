@@ -6,6 +6,7 @@ import argparse
 import json
 import pickle
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -15,17 +16,20 @@ from PIL import Image
 
 pytest.importorskip("optuna", reason="a search needs Optuna: pip install -e '.[search]'")
 
+from dassl.config import cfg_default
+
 import train
 from helpers import ROOT, SIZE
-from tools.search import outcome, plan, trial
+from storage.ownership import own_folder
+from tools.search import outcome, plan, storage, trial
 from tools.search.__main__ import main
 from tools.search.outcome import best_of, trials_of
 from tools.search.plan import Search, space_for, start_config
 from tools.search.search import run_trials
 from tools.search.smaller import find_smaller
 from tools.search.storage import open_study
-from tools.search.trial import TrialTask, do_rung
-from tools.sweep.experiment import Experiment, execute
+from tools.search.trial import TrialTask, do_rung, remove_checkpoints
+from tools.sweep.experiment import Experiment, configure, execute
 
 CLASSES = ("banded", "dotted", "grid", "honeycombed", "knitted", "lined", "marbled", "striped")
 SPACE = """
@@ -113,7 +117,7 @@ def test_rungs_change_no_figure_of_the_whole_training(make, tmp_path, trainer):
     more = {**more, "TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT": 2} if trainer == "PromptSRC" else {}
     search = make(trainer=trainer, **more)
     values = {"OPTIM.LR": 0.05, "INPUT.TRANSFORMS": "flips"}
-    assert search.epochs_of(values) == [1, 2, 3]
+    assert search.epochs_of(values) == {1: 1, 2: 2, 3: 3}
     for epoch in (1, 2, 3):
         (rung,) = search.rung(values, epoch)
         do_rung(rung)
@@ -134,10 +138,18 @@ def test_rungs_change_no_figure_of_the_whole_training(make, tmp_path, trainer):
     assert not (training.folder / "results.json").exists()
 
 
-def test_no_new_class_and_no_test_image_is_ever_opened(make, textures):
+def test_a_trial_of_few_epochs_is_compared_at_the_same_share_of_them(make):
+    values = {"OPTIM.LR": 0.05, "INPUT.TRANSFORMS": "flips"}
+    assert make(**{"OPTIM.MAX_EPOCH": 2}).epochs_of(values) == {1: 2, 2: 3}  # half is nearer to two thirds
+    assert make(**{"OPTIM.MAX_EPOCH": 1}).epochs_of(values) == {1: 3}
+    assert make(**{"OPTIM.MAX_EPOCH": 10}).epochs_of(values) == {3: 1, 7: 2, 10: 3}
+
+
+@pytest.mark.parametrize("bank", [0, 2])
+def test_no_new_class_and_no_test_image_is_ever_opened(make, textures, bank):
     """Of all that the split names for tests or has of new classes nothing is opened, and nobody could: it is broken."""
     global OPENED
-    search = make(rungs=1)
+    search = make(rungs=1, **{"TRAINER.COOP.FEATURE_BANK": bank, "OPTIM.MAX_EPOCH": 1})
     search.check()  # makes the split
     split = json.loads((textures / "dtd" / "split_zhou_DescribableTextures.json").read_text())
     of_base = {path for part in ("train", "val") for path, label, _ in split[part] if label < 4}
@@ -156,14 +168,40 @@ def test_no_new_class_and_no_test_image_is_ever_opened(make, textures):
             (textures / "dtd" / "images" / path).write_bytes(content)
     assert opened <= of_base
     assert len(opened) == 2 * 2 + 4 * 6  # few-shot images of two classes, and six further ones of each of four
+    written = b"".join(path.read_bytes() for path in search.folder.rglob("*") if path.is_file())
+    assert [name for name in CLASSES if name.encode() in written] == [*CLASSES[:4]]
+
+
+def test_whatever_a_config_tests_a_search_tests_the_smaller_set(make, monkeypatch):
+    for name, value in {"SPLIT": "val", "OPEN_SET": True, "CALIBRATION": "file"}.items():
+        monkeypatch.setitem(cfg_default.TEST, name, value)
+    search = make()
+    (rung,) = search.rung({"OPTIM.LR": 0.05, "INPUT.TRANSFORMS": "config"}, 1)
+    for test in rung.tests:
+        _, cfg = configure(test, rung.data)
+        assert (cfg.TEST.SPLIT, cfg.TEST.OPEN_SET, cfg.TEST.CALIBRATION) == ("test", False, "")
 
 
 def test_a_method_that_learns_in_one_epoch_has_one_rung(make):
     search = make(trainer="CLIPICM", space="TRAINER.CLIPICM.INTERVENTIONS: {choices: [1, 8]}")
-    assert search.epochs_of({"TRAINER.CLIPICM.INTERVENTIONS": 1}) == [1]
+    assert search.epochs_of({"TRAINER.CLIPICM.INTERVENTIONS": 1}) == {1: 3}
     assert run_trials(search, 1, ONE_BY_ONE) == []
     assert not list(search.folder.rglob("model.pth.tar-*"))  # they would fill a disk
     assert [(each.state, each.own) for each in found(search)] == [("finished", True)]
+
+
+def test_checkpoints_that_another_trial_uses_stay(tmp_path):
+    checkpoint = tmp_path / "run" / "prompt_learner" / "model.pth.tar-1"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_text("")
+    (tmp_path / "run" / "epoch1" / "base").mkdir(parents=True)
+    with own_folder(tmp_path / "run"):
+        other = threading.Thread(target=remove_checkpoints, args=(tmp_path / "run",))
+        other.start()
+        other.join()
+        assert checkpoint.exists()
+    remove_checkpoints(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["epoch1"]
 
 
 def test_tasks_can_be_sent_to_other_machines(make):
@@ -173,30 +211,32 @@ def test_tasks_can_be_sent_to_other_machines(make):
 
 # ---- cut, pruned, failed
 def test_a_search_that_was_cut_ends_as_one_that_was_not(make, pretended, monkeypatch):
+    monkeypatch.setattr(storage, "FIRST", 3)  # so that the sampler and the pruner look at results soon
+    monkeypatch.setattr(storage, "BEFORE_PRUNING", 2)
     whole, cut = make("whole"), make("cut")
-    assert run_trials(whole, 14, ONE_BY_ONE) == []
+    assert run_trials(whole, 8, ONE_BY_ONE) == []
     pretend = trial.do_rung
     calls = []
 
     def stops(rung):
         calls.append(rung)
-        if len(calls) in (2, 19, 34):
+        if len(calls) in (2, 9, 15):
             raise KeyboardInterrupt
         pretend(rung)
 
     monkeypatch.setattr(trial, "do_rung", stops)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
-            run_trials(cut, 14, ONE_BY_ONE)
+            run_trials(cut, 8, ONE_BY_ONE)
     results = {path: path.stat().st_mtime_ns for path in cut.folder.rglob("results.json")}
     assert results
-    assert run_trials(cut, 14, ONE_BY_ONE) == []
+    assert run_trials(cut, 8, ONE_BY_ONE) == []
     ended = [[(each.values, each.score, each.state) for each in found(search)] for search in (whole, cut)]
     assert ended[0] == ended[1]
     assert {state for _, _, state in ended[0]} == {"finished", "pruned"}
     assert {path: path.stat().st_mtime_ns for path in results} == results  # nothing twice
     before = len(calls)
-    assert run_trials(cut, 14, ONE_BY_ONE) == []
+    assert run_trials(cut, 8, ONE_BY_ONE) == []
     assert len(calls) == before
 
 
@@ -317,19 +357,29 @@ def test_search_ends_with_table_picture_and_a_config_that_runs_take(call, tmp_pa
     assert {each: each.stat().st_mtime_ns for each in tmp_path.rglob("results.json")} == before
 
 
-def test_a_config_is_replaced_by_force_alone(call, pretended, tmp_path, capsys):
+def test_a_search_that_goes_on_replaces_its_config(call, pretended, tmp_path):
+    path = tmp_path / "configs" / "CoOp" / "tiny_dtd.yaml"
+    call("--trials", 1, "--set", "TEST.FINAL_MODEL", "last_step")
+    assert "1 trials" in path.read_text()
+    assert yaml.safe_load(path.read_text())["TEST"] == {"FINAL_MODEL": "last_step"}  # the trials took that one
+    call("--trials", 2, "--set", "TEST.FINAL_MODEL", "last_step")
+    assert "2 trials" in path.read_text()
+
+
+def test_a_config_that_the_search_did_not_write_is_replaced_by_force_alone(call, pretended, tmp_path, capsys):
     path = tmp_path / "configs" / "CoOp" / "mine.yaml"
     path.write_text("OPTIM: {LR: 1}\n")
     with pytest.raises(SystemExit, match="2"):
         call("--trials", 1, "--name", "mine")
-    assert f"{path} is there: give another --name, or --force" in capsys.readouterr().err
+    assert f"{path} is there, and not as this search wrote it: give another --name" in capsys.readouterr().err
     assert not (tmp_path / "output" / "studies").exists()
     call("--trials", 1, "--name", "mine", "--force")
-    assert "# search: mine of CoOp" in path.read_text()
+    assert "chosen by" in path.read_text()
     path.write_text(path.read_text() + "# a line of one's own\n")
     with pytest.raises(SystemExit, match="2"):
-        call("--trials", 1, "--name", "mine")
-    assert f"{path} is there, with other content" in capsys.readouterr().err
+        call("--trials", 2, "--name", "mine")
+    assert f"{path} is there, and not as this search wrote it: give another --name" in capsys.readouterr().err
+    assert len(pretended) == 3  # it is told before another trial
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tools.study.uncertainty.__main__ import main
 from tools.study.uncertainty.figures import Row, read_figures, write_figures
 from tools.study.uncertainty.logits import measure_logits
 from tools.study.uncertainty.measure import Cosines, Part, measure
-from tools.study.uncertainty.page import PAGE, _calibration, _losses, _summary, average, write_page
+from tools.study.uncertainty.page import PAGE, _calibration, _everyone, _losses, _summary, average, write_page
 from tools.study.uncertainty.runs import cosines_of, plan
 from tools.study.uncertainty.ways import (
     KEPT,
@@ -248,6 +248,30 @@ def test_calibration_of_every_method_before_and_after():
         ["CoOp", "**6.0**", "**4.0**", "**5.0**", "7.0"],
         ["CDC", "12.0", "5.0", "9.0", "**6.0**"],
         ["CDC, mended", "**6.0**", "**4.0**", "6.0", "7.0"],
+    ]
+
+
+def test_all_methods_on_the_sets_that_all_have():
+    def figures(confidence, entropy, own=None):
+        open_set = {"auroc_open_confidence": confidence, "auroc_open_entropy": entropy}
+        scores = {"new_aurc_confidence": confidence / 10, "new_ece": entropy}
+        return {**open_set, **scores, **({} if own is None else {"auroc_open_uncertainty": own, "new_aurc_doubt": 9.0})}
+
+    rows = rows_of("KgCoOp", "paper", [figures(71.0, 60.0)], (1,)) + rows_of(
+        "MMRL", "paper", [figures(50.0, 58.0)], (1,)
+    )
+    rows += rows_of("CDC", "paper", [figures(99.0, 99.0, 81.0)], (1,))
+    rows += rows_of("CDC", "kept", [figures(99.0, 61.0, 80.0)], (1,))
+    rows += [row._replace(dataset="c", figures=figures(0.0, 0.0, 0.0)) for row in rows if row.method != "KgCoOp"]
+    sets, table = _everyone(rows).split("\n\n")
+    assert sets == "On a, b."
+    header, _, *lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    shown = [header.index(name) for name in ("ECE (lower)", "AURC (lower)", "AUROC for unknown classes (higher)")]
+    assert [[line[0], *(line[index] for index in shown)] for line in lines] == [
+        ["KgCoOp", "60.0", "7.10", "71.0"],
+        ["MMRL", "**58.0**", "**5.00**", "58.0"],
+        ["CDC", "99.0", "-", "**81.0**"],
+        ["CDC, mended", "61.0", "9.00", "80.0"],
     ]
 
 

@@ -16,7 +16,7 @@ from tools.common.layout import Place, trains_nothing
 from tools.results.runs import VARIANTS
 from tools.sweep.__main__ import NAMES
 from tools.sweep.protocols import PROTOCOLS, SETS, SHOTS, Wanted, command_of, plan_steps
-from tools.sweep.state import FINISHED, GOES_ON, NEW, expected, look, size, weights
+from tools.sweep.state import FINISHED, GOES_ON, NEW, START, expected, look, size, weights
 from tools.sweep.sweep import Plan, make_plan, say_states, say_time
 
 PYTHON = """#!/usr/bin/env bash
@@ -367,9 +367,9 @@ def test_expected_time_is_that_of_the_same_run_with_another_seed_or_of_other_set
     states = look(steps, answers.output)
     seconds = expected(steps, states, answers.output)
     assert finished.place.folder not in seconds
-    assert seconds[by["dtd", 2, "train_base"].place.folder] == 100.0
+    assert seconds[by["dtd", 2, "train_base"].place.folder] == START + 100.0
     other = by["imagenet", 1, "train_base"]
-    assert seconds[other.place.folder] == pytest.approx(100.0 * size(other) / size(finished))
+    assert seconds[other.place.folder] == pytest.approx(START + 100.0 * size(other) / size(finished))
     assert seconds[by["dtd", 1, "test_new"].place.folder] is None
     heavy = weights(steps, seconds)
     first = max(heavy, key=lambda folder: heavy[folder])
@@ -393,7 +393,8 @@ def test_words_of_a_plan(wanted):
     assert say_time([]) == "nothing is left to run"
     assert "nothing tells how long" in say_time([None])
     assert say_time([3600.0, 61.0, None]) == (
-        "left: about 1:01:01 of training and tests, as finished runs took; nothing tells of 1 further runs"
+        "left: about 1:01:01, as training and tests of finished runs took, with 10 s for the start of each program; "
+        "nothing tells of 1 further runs"
     )
 
 

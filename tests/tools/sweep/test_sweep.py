@@ -90,7 +90,7 @@ def test_dry_run_tells_and_runs_nothing(checkout):
 def test_time_is_told_from_finished_runs(checkout):
     sweep(checkout, *ARGUMENTS)
     done = sweep(checkout, *ARGUMENTS, 2, "--dry-run")
-    assert "left: about 0:08:00 of training and tests" in done.stdout
+    assert "left: about 0:09:20, as training and tests of finished runs took" in done.stdout
 
 
 def test_failed_run_is_told_with_its_log_and_exit_status(checkout):

@@ -15,7 +15,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helpers import cut_after, results_of
-from trainers.modules.figures import Wandb, receiver_problem, without_places
+from trainers.modules.figures import Wandb, last_names, receiver_problem, without_places
 
 OTHERS = ("config", "date", "peak_memory_bytes", "test_seconds", "train_seconds")  # of each run its own
 LEAVES_OUT = ("_timestamp", "_runtime", "_step", "_wandb")
@@ -240,3 +240,15 @@ def test_folders_are_left_out_of_what_is_sent():
         "MODEL": {"BACKBONE": {"NAME": "open_clip:ViT-B-16/w.bin"}, "INIT_WEIGHTS": "model.pth.tar-1"},
         "TEST": {"FAR_SETS": ["configs/datasets/a.yaml", "b.yaml"], "EPOCHS": 3},
     }
+
+
+def test_names_of_the_user_and_of_the_home_folder_are_left_out(monkeypatch):
+    monkeypatch.setenv("HOME", "/export/ann")
+    monkeypatch.setenv("USER", "smith")
+    assert last_names("/export/ann/runs/CoOp/seed1") == ["CoOp", "seed1"]
+    assert (
+        last_names("/export/ann/seed1") == last_names("/scratch/smith/seed1") == last_names("~ann/seed1") == ["seed1"]
+    )
+    assert last_names("seed1") == last_names("/seed1") == ["seed1"]
+    given = {"TEST": {"CALIBRATION": "/scratch/smith"}, "TRAINER": {"FEATURE_BANK_DIR": "/export/ann", "A": "ann"}}
+    assert without_places(given) == {"TEST": {"CALIBRATION": ""}, "TRAINER": {"FEATURE_BANK_DIR": "", "A": "ann"}}

@@ -111,6 +111,7 @@ def write_page(figures: Path, page: Path) -> None:
         "runs": _runs(rows),
         "result": _result(tested),
         "each set": _each_set(tested),
+        "everyone": _everyone(tested),
         "calibration": _calibration(tested),
         "choice": _ways(chosen, methods.CDC.title),
         "test": _ways(tested, methods.CDC.title),
@@ -153,7 +154,7 @@ def _summary(rows: list[Row]) -> str:
     titles = [title for title in dict.fromkeys(row.method for row in rows) if title not in _OURS]
     cells = []
     for question in QUESTIONS:
-        better = direction(question.mended[1].replace("new_", ""))
+        better = _better(question)
         of = {
             way: [row for row in rows if (row.method, row.way) == (methods.CDC.title, way)] for way in ("paper", "kept")
         }
@@ -196,8 +197,8 @@ def _complete(rows: list[Row]) -> tuple[list[Row], list[str]]:
     return [row for row in rows if row.method in whole], [title for title in titles if title not in whole]
 
 
-def _calibration(rows: list[Row]) -> str:
-    """Methods before and after what is fitted on validation images, ECE and NLL, on the sets that all of them have.
+def _common(rows: list[Row]) -> tuple[list[Row], str]:
+    """The rows on the sets that all methods have, and a sentence that names these.
 
     A method that has less than a third of the sets is left out.
     """
@@ -206,6 +207,45 @@ def _calibration(rows: list[Row]) -> str:
         sets.setdefault(row.method, set()).add(row.dataset)
     common = set.intersection(*(own for own in sets.values() if 3 * len(own) >= max(map(len, sets.values()))))
     rows = [row for row in rows if row.dataset in common and common <= sets[row.method]]
+    return rows, f"On {', '.join(map(display_name, dict.fromkeys(row.dataset for row in rows)))}."
+
+
+def _everyone(rows: list[Row]) -> str:
+    """Every method by the questions of the first table, nothing fitted, each by the best of the scores that it has."""
+    rows, sets = _common(rows)
+    lines = []
+    for title in dict.fromkeys(row.method for row in rows):
+        if title in _OURS:
+            lines.append((title, title, "paper", [(question.printed,) for question in QUESTIONS]))
+            lines.append((f"{title}, mended", title, "kept", [(question.mended,) for question in QUESTIONS]))
+        else:
+            lines.append((title, title, "paper", [question.others for question in QUESTIONS]))
+    columns = []
+    for number, question in enumerate(QUESTIONS):
+        better = _better(question)
+        values = []
+        for _, title, way, scores in lines:
+            own = [row for row in rows if (row.method, row.way) == (title, way)]
+            found = [list(by_seed(own, figure).values()) for _, figure in scores[number]]
+            values.append((max if better == "higher" else min)(filter(None, found), key=mean, default=[]))
+        columns.append(_best_marked(values, question.mended[1]))
+    header = ["new classes", *(f"{question.title} ({_better(question)})" for question in QUESTIONS)]
+    return f"{sets}\n\n{_table([[line[0], *cells] for line, cells in zip(lines, zip(*columns))], header)}"
+
+
+def _best_marked(values: Sequence[Sequence[float]], figure: str) -> list[str]:
+    """Cells of a column, the best mean in bold type."""
+    best = best_of([mean(own) if own else None for own in values], figure.replace("new_", "").replace("base_", ""))
+    return [f"**{_text(own, figure)}**" if flag else _text(own, figure) for own, flag in zip(values, best)]
+
+
+def _better(question: Question) -> str:
+    return direction(question.mended[1].replace("new_", ""))
+
+
+def _calibration(rows: list[Row]) -> str:
+    """Methods before and after what is fitted on validation images, ECE and NLL, on the sets that all of them have."""
+    rows, sets = _common(rows)
     lines: list[tuple[str, list[Row], list[Row]]] = []
     for title in dict.fromkeys(row.method for row in rows):
         ways = {way: [row for row in rows if (row.method, row.way) == (title, way)] for way in WAYS}
@@ -217,13 +257,9 @@ def _calibration(rows: list[Row]) -> str:
     for heading, figure in figures:
         for when in ("before", "after"):
             sides = [before if when == "before" else after for _, before, after in lines]
-            values = [list(by_seed(side, figure).values()) for side in sides]
-            best = best_of([mean(own) if own else None for own in values], figure.split("_")[1])
-            texts = [_text(own, figure) for own in values]
-            columns.append([f"**{text}**" if flag else text for text, flag in zip(texts, best)])
+            columns.append(_best_marked([list(by_seed(side, figure).values()) for side in sides], figure))
             header.append(f"{heading} {when}")
-    table = _table([[line[0], *cells] for line, cells in zip(lines, zip(*columns))], header)
-    return f"On {', '.join(map(display_name, dict.fromkeys(row.dataset for row in rows)))}.\n\n{table}"
+    return f"{sets}\n\n{_table([[line[0], *cells] for line, cells in zip(lines, zip(*columns))], header)}"
 
 
 def _table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
@@ -258,7 +294,7 @@ def _result(rows: list[Row]) -> str:
             if title in _OURS or way == "paper" or title in _FITTED_TOO:
                 lines.append((f"{title}{name}", [row for row in own if row.way == way]))
     text = f"On {', '.join(map(display_name, dict.fromkeys(row.dataset for row in rows)))}"
-    text += f"; left out, as they have too few of these: {', '.join(left_out)}" if left_out else ""
+    text += f"; left out, as they have too few of these: {'; '.join(left_out)}" if left_out else ""
     return f"{text}.\n\n{_both(lines)}"
 
 
