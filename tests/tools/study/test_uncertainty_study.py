@@ -10,12 +10,15 @@ import pytest
 import torch
 
 from tools.common.layout import parse
+from tools.study import methods
+from tools.study.methods import Method
+from tools.study.uncertainty import runs
 from tools.study.uncertainty.__main__ import main
 from tools.study.uncertainty.figures import Row, read_figures, write_figures
 from tools.study.uncertainty.logits import measure_logits
 from tools.study.uncertainty.measure import Cosines, Part, measure
 from tools.study.uncertainty.page import PAGE, _calibration, _everyone, _losses, _summary, average, write_page
-from tools.study.uncertainty.runs import cosines_of, plan
+from tools.study.uncertainty.runs import Run, cosines_of, measure_all, plan
 from tools.study.uncertainty.ways import (
     KEPT,
     PAPER,
@@ -272,6 +275,36 @@ def test_all_methods_on_the_sets_that_all_have():
         ["MMRL", "**58.0**", "**5.00**", "58.0"],
         ["CDC", "99.0", "-", "**81.0**"],
         ["CDC, mended", "61.0", "9.00", "80.0"],
+    ]
+
+
+def test_runs_are_trained_encoded_once_and_measured(tmp_path, monkeypatch):
+    """A method with one prompt, one that its logits are read of, and one that is not there."""
+    few = {"DATASET.NUM_SHOTS": 1, "OPTIM.MAX_EPOCH": 1, "TRAIN.CHECKPOINT_FREQ": 0}
+    coop = Method("CoOp", "CoOp", settings={**few, "TRAINER.COOP.FEATURE_BANK": 1})
+    kgcoop = Method("KgCoOp", "KgCoOp", settings={**few, "TRAINER.KGCOOP.FEATURE_BANK": 1})
+    absent = Method("MaPLe", "MaPLe", settings=few)
+    planned = [Run(False, method, "digits", 1) for method in (coop, kgcoop, absent)]
+    monkeypatch.setattr(runs, "FURTHER", (kgcoop,))
+    monkeypatch.setattr(runs, "FAR_SETS", ("digits", "symbols"))
+    monkeypatch.setattr(runs, "SHOTS", 1)
+    monkeypatch.setattr(runs, "CHOICE_SETS", ())
+    monkeypatch.setattr(methods, "SETS", ("digits", "symbols"))
+    output, data = tmp_path / "output", tmp_path / "data"
+    monkeypatch.setattr(runs, "plan", lambda seeds: planned[:2])
+    found = measure_all(output, data, [1], train=True)
+    monkeypatch.setattr(runs, "plan", lambda seeds: planned)
+    assert measure_all(output, data, [1], train=False) == found
+    assert [(row.method, row.way) for row in found] == [
+        (method, way) for method in ("CoOp", "KgCoOp") for way in ("paper", "fitted")
+    ]
+    for row in found:
+        assert {"base_accuracy", "new_aurc_confidence", "auroc_far_confidence"} <= set(row.figures)
+        assert all(math.isfinite(figure) for figure in row.figures.values())
+    (paper, fitted), folder = found[:2], planned[0].experiment(output).folder
+    assert fitted.figures["new_accuracy"] == paper.figures["new_accuracy"]
+    assert sorted(path.name for path in folder.glob("features_*")) == [
+        f"features_{name}.npz" for name in ("base", "new", "symbols")
     ]
 
 
