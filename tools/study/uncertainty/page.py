@@ -213,7 +213,7 @@ def _common(rows: list[Row]) -> tuple[list[Row], str]:
 def _everyone(rows: list[Row]) -> str:
     """Every method by the questions of the first table, nothing fitted, each by the best of the scores that it has."""
     rows, sets = _common(rows)
-    lines = []
+    lines: list[tuple[str, str, str, list[tuple[tuple[str, str], ...]]]] = []
     for title in dict.fromkeys(row.method for row in rows):
         if title in _OURS:
             lines.append((title, title, "paper", [(question.printed,) for question in QUESTIONS]))
