@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import resource
 import threading
@@ -39,7 +40,7 @@ def test_error_of_its_thread_is_raised_and_not_printed(tmp_path, small_files, ca
 
 @pytest.mark.parametrize("kind", [ValueError, OSError])
 def test_other_threads_errors_are_printed(kind, capfd, monkeypatch):
-    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)  # pytest has its own
+    monkeypatch.setattr(threading, "excepthook", _thread._excepthook)  # pytest has its own
 
     def fail():
         raise kind("of another thread")
