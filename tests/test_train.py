@@ -528,6 +528,7 @@ def test_signal_while_python_ends_is_no_traceback(number):
     code = f"""
 import atexit, os, runpy, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
 atexit.register(os.kill, os.getpid(), {int(number)})
 sys.argv = ["train.py", "--help"]
 runpy.run_path("train.py", run_name="__main__")
