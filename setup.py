@@ -47,7 +47,7 @@ setup(
         "hub": ["huggingface_hub>=0.25"],  # trained prompts and backbones of the Hugging Face Hub: docs/sharing.md
         "report": ["jinja2>=3.0", "plotly>=5.15"],  # one page of all runs: docs/report.md
         "search": ["optuna>=4.0"],  # settings for one's own data: docs/search.md
-        "wandb": ["wandb>=0.19"],  # a run's figures on Weights & Biases: `--report-to wandb`
+        "wandb": ["wandb>=0.19.10"],  # a run's figures on Weights & Biases: `--report-to wandb`
         "test": [
             "huggingface_hub>=0.25",
             "jinja2>=3.0",
@@ -63,7 +63,7 @@ setup(
             "types-PyYAML>=6.0.12",
             "types-tabulate>=0.9",
             "types-tqdm>=4.66",
-            "wandb>=0.19",
+            "wandb>=0.19.10",
         ],
     },
 )

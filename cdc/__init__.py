@@ -21,7 +21,7 @@ from typing import Any, Callable
 __all__ = ["Predictor"]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-NAMES = ("compat", "datasets", "tools", "train", "trainers")
+NAMES = ("compat", "datasets", "settings", "storage", "tools", "train", "trainers")
 
 if not (CHECKOUT / "trainers").is_dir():
     raise ImportError(f"cdc works from a checkout, which {CHECKOUT} is not: install it by `pip install -e CHECKOUT`")

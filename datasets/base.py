@@ -24,10 +24,11 @@ from typing import Any, ClassVar
 from dassl.config import cfg_default
 from dassl.data.datasets import DatasetBase, Datum
 
-from trainers.modules.files import sweep
+from storage.files import sweep
 
 from .fewshot import FOLDER, FewShotSelector
 from .files import describe_nearest, generate_once, read_json, shorten, write_json
+from .pseudo import pseudo_parts
 from .splits import (
     Item,
     Split,
@@ -48,6 +49,10 @@ if "SUBSAMPLE_CLASSES" not in cfg_default.DATASET:
     cfg_default.DATASET.SUBSAMPLE_CLASSES = "all"
 if "IMAGES_OUTSIDE" not in cfg_default.DATASET:
     cfg_default.DATASET.IMAGES_OUTSIDE = False
+# To choose settings: the base classes stand for the whole set, and so many further training or validation images of
+# each of them for its test images, or all where there are fewer; 0: the set as it is
+if "PSEUDO_IMAGES" not in cfg_default.DATASET:
+    cfg_default.DATASET.PSEUDO_IMAGES = 0
 
 
 class SplitDataset(DatasetBase):
@@ -71,8 +76,9 @@ class SplitDataset(DatasetBase):
         Args:
             cfg: Dassl's config. Read are `DATASET.ROOT`, `DATASET.NUM_SHOTS` (below 1: all images),
                 `DATASET.SUBSAMPLE_CLASSES` (all | base | new) and `SEED` (in the name of the few-shot file; the images
-                are drawn from the global `random` state, as `set_random_seed` has left it), and
-                `DATASET.IMAGES_OUTSIDE` (whether a split file may name images outside the data folder).
+                are drawn from the global `random` state, as `set_random_seed` has left it),
+                `DATASET.IMAGES_OUTSIDE` (whether a split file may name images outside the data folder), and
+                `DATASET.PSEUDO_IMAGES` (see `datasets.pseudo`).
 
         Raises:
             FileNotFoundError: the data folder, a file that the split is made from, or an image that the split names,
@@ -172,10 +178,11 @@ class SplitDataset(DatasetBase):
     def arrange(self, split: Split, cfg) -> Split:
         """Return what the config asks for: so many shots, of these classes."""
         selector = FewShotSelector(cfg.DATASET.NUM_SHOTS, cfg.SEED, self.dataset_dir, self.image_suffix)
-        few = selector.select(split.train, split.val)
-        return Split(
-            *subsample_classes(*few, split.test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES, name=type(self).__name__)
-        )
+        few, name = selector.select(split.train, split.val), type(self).__name__
+        parts = Split(*few, split.test)
+        if cfg.DATASET.PSEUDO_IMAGES:
+            parts = pseudo_parts(split, few, cfg.DATASET.PSEUDO_IMAGES, cfg.SEED, name)
+        return Split(*subsample_classes(*parts, subsample=cfg.DATASET.SUBSAMPLE_CLASSES, name=name))
 
     def check_content(self, paths: Iterable[str]) -> None:
         """Raise ValueError if images are empty files, on which a run would stop only when it comes to them."""

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple
 
-from trainers.modules.safe_text import escaped
+from storage.safe_text import escaped
 
 from .files import read_json, shorten, write_json
 from .pickles import read_pickled

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
-from trainers.modules.files import atomic_write, part_of, put_folder, sweep
-from trainers.modules.safe_text import escaped
+from storage.files import atomic_write, part_of, put_folder, sweep
+from storage.safe_text import escaped
 
 # What Pillow reads of pictures. The list is the same whatever its version, as the split of a folder follows from it.
 IMAGE_EXTENSIONS = (

@@ -78,9 +78,9 @@ class ImageNet(SplitDataset):
         return Split(train, [], test)
 
     def arrange(self, split: Split, cfg) -> Split:
-        """As for any set, with the test images as validation images."""
+        """As for any set, with the test images as validation images; not on the smaller set that has others."""
         arranged = super().arrange(split, cfg)
-        return arranged._replace(val=arranged.test)
+        return arranged if cfg.DATASET.PSEUDO_IMAGES else arranged._replace(val=arranged.test)
 
 
 class ImageNetVariant(SplitDataset):
@@ -106,7 +106,13 @@ class ImageNetVariant(SplitDataset):
         return name_folders(folders, read_classnames(os.path.join(self.dataset_dir, CLASS_NAMES)), self.image_dir)
 
     def arrange(self, split: Split, cfg) -> Split:
-        """Return all images, whatever the config asks for."""
+        """Return all images, whatever the config asks for.
+
+        Raises:
+            ValueError: it asks for a smaller set to choose settings on.
+        """
+        if cfg.DATASET.PSEUDO_IMAGES:
+            raise ValueError(f"{type(self).__name__} is for testing only, and no settings are chosen on it")
         if cfg.DATASET.NUM_SHOTS >= 1 or cfg.DATASET.SUBSAMPLE_CLASSES != "all":
             print(f"Note: {type(self).__name__} is for testing on all its images and classes, and is taken whole")
         return split

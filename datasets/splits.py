@@ -13,6 +13,7 @@ from typing import Callable, NamedTuple
 from .files import is_a, list_classes, list_images, note_strays, posix_path, read_json, shorten, write_json
 
 SUBSAMPLES = ("all", "base", "new")
+MADE_BY = ("made_by", "this project's reader, as no split file was there")  # a key of the files that it saves
 
 
 class Item(NamedTuple):
@@ -315,14 +316,22 @@ def check_images(split: Split, image_dir: str, source: str) -> None:
         )
 
 
+def is_own_making(path: str) -> bool:
+    """Whether a split file is one that `save_split` has written, and so not the published one."""
+    content = read_json(path, "the split file")
+    return isinstance(content, dict) and MADE_BY[0] in content
+
+
 def save_split(split: Split, path: str) -> None:
     """Write a split file whole or not at all; one that another process has saved in the meantime is left in place.
+
+    It says that it is not the published one, in a key that readers of such files pass over (`is_own_making`).
 
     Raises:
         OSError: the folder is not writable or the disk is full.
     """
     try:
-        write_json(split._asdict(), path, replace=False, indent=4)
+        write_json(dict([MADE_BY], **split._asdict()), path, replace=False, indent=4)
     except OSError as error:
         raise OSError(
             error.errno,

@@ -26,6 +26,10 @@ OTHERS_WARNINGS = (
     "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning:multiprocessing[.]popen_fork",
     # matplotlib 3.6 beside pyparsing 3.3
     "ignore::DeprecationWarning:matplotlib[.](_?fontconfig_pattern|_mathtext)",
+    # matplotlib 3.9 beside pyparsing 3.3, which takes the call for one of its own
+    "ignore:'parseAll' argument is deprecated:DeprecationWarning:pyparsing[.]util",
+    # Ray for Python 3.9
+    "ignore:Tip. In future versions of Ray:FutureWarning:ray[.]_private[.]worker",
     # PyTorch 2.0
     "ignore:distutils Version classes are deprecated:DeprecationWarning:torch[.]utils[.]tensorboard",
 )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 import warnings
 from collections import namedtuple
 from pathlib import Path
@@ -168,3 +171,50 @@ def run_archive(path) -> None:
 def results_of(folder) -> dict:
     """What a run has written to results.json."""
     return json.loads((Path(folder) / "results.json").read_text())
+
+
+def wait_for(found, seconds=90):
+    """What `found` gives, once that is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        result = found()
+        if result:
+            return result
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def runs_still(process) -> bool:
+    """Whether a process runs and is no zombie."""
+    done = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False)
+    return done.stdout.strip()[:1] not in ("", "Z")
+
+
+def kill_once(code: str, started) -> None:
+    """Kill a process of Python code once it has started others, and wait until these are gone, too.
+
+    Args:
+        code: what it runs.
+        started: gives the numbers of the processes that it has started, as far as there are any.
+    """
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:
+        try:
+            numbers = wait_for(started)
+            assert all(map(runs_still, numbers))
+        finally:
+            process.kill()
+    wait_for(lambda: not any(map(runs_still, numbers)))
+
+
+def cut_after(trainer, epoch):
+    """Train, and stop as a killed run does: in the middle of the epoch after `epoch`."""
+    step = trainer.step
+
+    def stop(batch):
+        if trainer.epoch == epoch and trainer.batch_idx == 1:
+            raise KeyboardInterrupt
+        return step(batch)
+
+    trainer.step = stop
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()

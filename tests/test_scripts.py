@@ -21,7 +21,7 @@ from tools.results import find_runs, table_of
 from tools.results.runs import VARIANTS
 
 RECORDER = """#!/usr/bin/env bash
-[[ $1 != trainers/modules/ownership.py ]] || exec "$REAL_PYTHON" "$@"
+[[ $1 != storage/ownership.py ]] || exec "$REAL_PYTHON" "$@"
 pwd > "$RECORD"
 echo "$*" >> "$RECORD.all"
 printf '%s\\n' "$@" >> "$RECORD"
@@ -40,8 +40,8 @@ class Checkout:
         self.output = self.root / "output" / "base2new"
         self.home.mkdir(parents=True)
         shutil.copytree(ROOT / "scripts", self.root / "scripts")
-        (self.root / "trainers/modules").mkdir(parents=True)
-        shutil.copy(ROOT / "trainers/modules/ownership.py", self.root / "trainers/modules")
+        (self.root / "storage").mkdir(parents=True)
+        shutil.copy(ROOT / "storage/ownership.py", self.root / "storage")
         for config in ("datasets/dtd", "datasets/digits", "trainers/CDC/vit_b16", "trainers/CDC/tiny"):
             self.add_config(config)
         self.add_config("trainers/ZeroshotCLIP/vit_b16")
@@ -190,6 +190,15 @@ def test_environment_variables(checkout):
 def test_quiet_is_handed_on(checkout):
     assert "--quiet" in checkout.train("dtd", "1", QUIET="1").called
     assert "--quiet" not in checkout.train("dtd", "1", QUIET="").called
+
+
+def test_report_to_is_handed_on_and_is_no_part_of_the_folders_name(checkout):
+    called = checkout.train("dtd", "1", REPORT_TO="wandb").called
+    assert called[called.index("--report-to") + 1] == "wandb"
+    assert "--report-to" not in checkout.train("dtd", "1", REPORT_TO="").called
+    refused = checkout.train("dtd", "1", "REPORT_TO", "wandb")
+    assert refused.returncode != 0
+    assert "set REPORT_TO=... in place of REPORT_TO" in refused.stderr
 
 
 def test_seed_zero_is_given_as_a_setting_too(checkout):
@@ -805,9 +814,24 @@ def test_tag_names_the_folder(checkout):
     settings = ("OPTIM.MAX_EPOCH", "2")
     done = checkout.train("dtd", "1", *settings, TAG="short")
     assert checkout.output_folder(done) == "train_base/dtd/shots_16/CDC/vit_b16+short/seed1"
-    done = checkout.train("dtd", "1", *settings, TAG="")
-    assert checkout.output_folder(done) == "train_base/dtd/shots_16/CDC/vit_b16/seed1"
     assert refused(checkout.train("dtd", "1", *settings, TAG="a/b"), "TAG", "'a/b'")
+
+
+def test_empty_tag_takes_what_changes_no_result(checkout):
+    """Other settings would be taken for finished, or resumed, in place of the config's own."""
+    plain = ("DATALOADER.NUM_WORKERS", "0", "TRAINER.CDC.FEATURE_BANK_DIR", "/x", "TRAIN.PRINT_FREQ", "1")
+    for settings in ((), plain):
+        done = checkout.train("dtd", "1", *settings, TAG="")
+        assert checkout.output_folder(done) == "train_base/dtd/shots_16/CDC/vit_b16/seed1"
+    told = "TAG= would put a run with OPTIM.MAX_EPOCH, TRAINER.CDC.BETA into the folder of vit_b16 alone"
+    other = ("OPTIM.MAX_EPOCH", "2", *plain, "TRAINER.CDC.BETA", "1")
+    assert refused(checkout.train("dtd", "1", *other, TAG=""), told)
+    folder = ("DATASET.FOLDER", "my_birds")  # that of other images would be taken for finished
+    assert refused(checkout.train("dtd", "1", *folder, TAG=""), "TAG= would put a run with DATASET.FOLDER into")
+    checkout.add_model()
+    assert refused(checkout.test("dtd", "1", *other, TAG=""), told, "TRAINED=")
+    done = checkout.test("dtd", "1", *other[:2], TRAINED="vit_b16")
+    assert checkout.output_folder(done) == "test_new/dtd/shots_16/CDC/vit_b16+OPTIM.MAX_EPOCH=2/seed1"
 
 
 def test_finished_training_is_not_run_again(checkout):
@@ -849,7 +873,7 @@ def test_calibrated_test_takes_the_calibration_of_its_training(checkout):
     )
     (folder / "calibration.json").touch()
     for sub in ("new", "base"):
-        done = checkout.test("dtd", "1", "OPTIM.LR", "1", CALIBRATED="1", SUB=sub, TAG="")
+        done = checkout.test("dtd", "1", "TRAIN.PRINT_FREQ", "1", CALIBRATED="1", SUB=sub, TAG="")
         assert done.called[-6:-2] == [
             "DATASET.SUBSAMPLE_CLASSES",
             sub,

@@ -13,29 +13,40 @@ from helpers import ROOT, relative
 
 PAGE = (ROOT / "docs/without_dassl.md").read_text(encoding="utf-8")
 (CODE,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-USE = """
-views, labels = torch.randn(4, 6, 3, 48, 48), torch.tensor([0, 1, 2, 0, 1, 2])
-before = predict(views[0]).log_prob
-losses = [train_step(views, labels) for _ in range(5)]
-assert losses[-1] < losses[0], losses
-opinion = predict(views[0])
-assert opinion.log_prob.shape == (6, 3) and not torch.equal(opinion.log_prob, before)
+RUN = """
+import sys
+sys.modules.update(dassl=None, yacs=None)
+import torch
+
+
+def run(steps):
+    torch.manual_seed(0)
+    views, labels = torch.randn(4, 6, 3, 48, 48), torch.tensor([0, 1, 2, 0, 1, 2])
+    names = {"batches": [(views, labels)] * steps, "images": views[0]}
+    exec(CODE, names)
+    return names
+
+
+start, end = run(1), run(5)
+assert end["loss"] < start["loss"], (end["loss"], start["loss"])
+opinion = end["opinion"]
+assert opinion.log_prob.shape == (6, 3) and not torch.equal(opinion.log_prob, start["opinion"].log_prob)
 assert torch.allclose(opinion.belief.sum(dim=1) + opinion.uncertainty, torch.ones(6))
-trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-assert trained == ["prompt_learner.ctx"], trained
+trained = [name for name, parameter in end["model"].named_parameters() if parameter.requires_grad]
+assert len(trained) == N_TRAINED and all(name.startswith("prompt_learner.") for name in trained), trained
 """
 
 
-def run_without_dassl(code: str, folder) -> None:
-    blocked = "import sys\nsys.modules.update(dassl=None, yacs=None)\nimport torch\ntorch.manual_seed(0)\n"
+def run_without_dassl(code: str, folder, n_trained: int = 1) -> None:
+    given = f"CODE = {code!r}\nN_TRAINED = {n_trained}\n"
     done = subprocess.run(
-        [sys.executable, "-c", blocked + code], cwd=folder, capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, "-c", given + RUN], cwd=folder, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
 
 
 def test_page_runs_without_dassl():
-    run_without_dassl(CODE + USE, ROOT)
+    run_without_dassl(CODE, ROOT)
 
 
 def test_coupled_templates_take_the_same_steps():
@@ -44,33 +55,31 @@ def test_coupled_templates_take_the_same_steps():
     imports = (
         "from trainers.modules.prompts import CoupledTemplates\nfrom trainers.modules.vision import ImageEncoder\n"
     )
-    code, changes = re.subn(r"TextTemplates\(encoder.*?std=0.0\)", coupled, CODE)
+    code, changes = re.subn(r"TextTemplates\(TextEncoder.*?std=0.0\)", coupled, CODE)
     assert changes == 1
-    run_without_dassl(imports + code + USE.split("trained =")[0], ROOT)
+    run_without_dassl(imports + code, ROOT, n_trained=4 * 9)
 
 
 def test_modules_serve_as_a_package_of_their_own(tmp_path):
     (tmp_path / "cdc").symlink_to(ROOT / "trainers/modules")
+    (tmp_path / "storage").symlink_to(ROOT / "storage")
     (tmp_path / "weights").symlink_to(ROOT / "weights")
-    run_without_dassl(CODE.replace("from trainers.modules.", "from cdc.") + USE, tmp_path)
+    run_without_dassl(CODE.replace("from trainers.modules.", "from cdc."), tmp_path)
 
 
-@pytest.fixture
-def page():
-    """The page's names, with the classes of the small data set."""
-    names: dict = {}
-    code = CODE.replace('["blue fish", "green fish", "blue ring"]', '["blue", "green"]')
-    exec(code.replace('"weights/', f'"{ROOT}/weights/'), names)
-    return names
-
-
-def test_it_is_the_trainers_own_loss(page, build_run, tmp_path):
+def test_it_is_the_trainers_own_loss(build_run, tmp_path):
     options = ("TRAINER.CDC.ANCHOR", "a photo of a {}.", "INPUT.SIZE", (48, 48))
     trainer = build_run("CDC", tmp_path, *options, backbone=ROOT / "weights/tiny_clip.pt.gz")
-    assert trainer.class_names == ["blue", "green"]
     batch = next(iter(trainer.train_loader_x))
     views = torch.stack([batch[name] for name in ("img", "img2", "img3", "img4")])
+    code = CODE.replace('["blue fish", "green fish", "blue ring"]', repr(trainer.class_names))
+    code = code.replace('"weights/', f'"{ROOT}/weights/')
+
+    page = {"batches": [], "images": views[0]}
+    exec(code, page)
     with torch.no_grad():
-        assert relative(page["predict"](views[0]).log_prob, trainer.model_inference(views[0])) < 1e-5
+        assert relative(page["opinion"].log_prob, trainer.model_inference(views[0])) < 1e-5
+    page = {"batches": [(views, batch["label"])], "images": views[0]}
+    exec(code, page)
     loss, _ = trainer.loss(batch)
-    assert page["train_step"](views, batch["label"]) == pytest.approx(loss.item(), rel=1e-5)
+    assert page["loss"].item() == pytest.approx(loss.item(), rel=1e-5)

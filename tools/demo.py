@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 import sys
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
-from tools.common.safe_text import escaped
 
 # The methods that can be shown: trainer and config
 METHODS = {

@@ -5,12 +5,12 @@
     python tools/dropin.py /path/to/checkout --remove     undo it
 
 What is written: `trainers/cdc.py` with the files beside it that it is built on (`base.py`, ...), `trainers/modules/`,
-`configs/trainers/CDC/`, `scripts/cdc/`, and one line in `train.py`, `import trainers.cdc`. The checkout's own `clip`
-package, data sets and Dassl are used, and none of its other files changes. `.cdc_dropin/` in the checkout says what was
-put there: so a file that the checkout's owners have changed, or had before, is told from one of ours. Such a file stops
-everything before anything is done; `--force` overwrites it (`--remove` brings back what was there before the first
-time) or, with `--remove`, deletes it. A checkout whose code stops at trainers that it does not name, as MMRL's, takes
-`--force`, too: CDC cannot run there until that place names it.
+`storage/`, `configs/trainers/CDC/`, `scripts/cdc/`, and one line in `train.py`, `import trainers.cdc`. The checkout's
+own `clip` package, data sets and Dassl are used, and none of its other files changes. `.cdc_dropin/` in the checkout
+says what was put there: so a file that the checkout's owners have changed, or had before, is told from one of ours.
+Such a file stops everything before anything is done; `--force` overwrites it (`--remove` brings back what was there
+before the first time) or, with `--remove`, deletes it. A checkout whose code stops at trainers that it does not name,
+as MMRL's, takes `--force`, too: CDC cannot run there until that place names it.
 
 Called again, it brings the files up to date with this project, and does nothing where they are.
 
@@ -32,7 +32,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-PATTERNS = ("trainers/modules/*.py", "configs/trainers/CDC/*.yaml", "scripts/cdc/*.sh")
+PATTERNS = ("trainers/modules/*.py", "storage/*.py", "configs/trainers/CDC/*.yaml", "scripts/cdc/*.sh")
 MODULE = "trainers.cdc"
 CDC_FILE = "trainers/cdc.py"
 KEPT = Path(".cdc_dropin")  # in the checkout

@@ -29,7 +29,7 @@ from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
 from tools.common.scripts import SCRIPT_VARIABLES
 
-LINKED = ("compat", "configs", "datasets", "scripts", "tools", "trainers", "train.py", "weights")
+LINKED = ("compat", "configs", "datasets", "scripts", "settings", "storage", "tools", "trainers", "train.py", "weights")
 WEIGHTS = ROOT / "weights" / "tiny_clip.pt.gz"
 FENCE = re.compile(r"^(?P<before><!-- run first -->\n)?```(?P<kind>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 MADE = re.compile(r"\n*<!-- printed by tools\.pages with the CLIP of SHA-256 (\w+) -->\n*\Z")

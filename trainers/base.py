@@ -4,51 +4,51 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import dassl
 import torch
 from dassl.config import cfg_default
 from dassl.data import DataManager
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor
-from tqdm import tqdm
 
+from storage.files import atomic_write, sweep
+from storage.ownership import SILENT, own_folder
+from storage.safe_text import escaped
+
+from .config_checks import check_pixels, number_problems
+from .metrics import LATER, batch_totals, calibrated_metrics, uncertainty_metrics
 from .modules import ranks
 from .modules.calibration import Calibration, fit_temperature
 from .modules.calibration_file import read_calibration
-from .modules.checkpoints import MOST_EPOCHS
 from .modules.clip_types import CLIP
 from .modules.evidence import Opinion
-from .modules.files import atomic_write, sweep
+from .modules.figures import RECEIVERS, Figures, last_names, receiver_problem
 from .modules.group_accuracy import GroupAccuracy
 from .modules.interrupts import Interrupts, interrupts_put_off
 from .modules.loading import PRECISIONS, assumptions, load_clip, weights_digest
-from .modules.ownership import SILENT, own_folder
+from .modules.memory import reset_peak
 from .modules.predictions import (
     CALIBRATED_FILE_NAME,
-    COMMON,
     FILE_NAME,
     NO_CLASS,
     Arrays,
     Predictions,
     write_predictions,
 )
-from .modules.provenance import origin
-from .modules.safe_text import escaped
-from .modules.uncertainty import calibration_metrics, error_detection_metrics
+from .modules.progress import progress
 from .open_set import compare, open_set_problems, unknown_images
+from .results_file import describe_run
 
 # A run, or its calibration.json: a test then also says what its predictions are worth after that calibration
 if "CALIBRATION" not in cfg_default.TEST:
     cfg_default.TEST.CALIBRATION = ""
-
-LATER = ", after calibration"  # in the heading of metrics that are printed
+cfg_default.REPORT_TO = ""  # where figures go besides TensorBoard, a key of `modules.figures.RECEIVERS`
 
 # Options that change no prediction but by rounding
 NOT_OF_PREDICTIONS = ("PREC", "FEATURE_BANK", "FEATURE_BANK_DIR")
@@ -68,15 +68,21 @@ class ClipTrainer(TrainerX):
         model_dir: folder of the run whose checkpoint was loaded for testing; None where there is none.
         trained_on: what the tested parameters were trained on (dataset, classes, shots, seed); None where nothing is
             trained, or the checkpoint does not tell.
+        train_seconds: how long training took without its test, over all processes of a run that was resumed; None where
+            there was none, or a checkpoint does not tell.
         interrupts: whether Ctrl-C came in training, where it takes effect after a step or a test batch.
+        report: what takes the run's figures besides TensorBoard, while it trains or tests; None for nothing.
     """
 
     interrupts = Interrupts()
+    report: Figures | None = None
 
     wanted_sha256: str | None = None
     model_dir: str | None = None
     trained_on: dict | None = None
+    train_seconds: float | None = None
     _clip_model: CLIP | None = None  # between the building of data and model
+    peak_is_known = False  # whether the most memory taken is this process's own
 
     class_names: list[str]
 
@@ -92,13 +98,13 @@ class ClipTrainer(TrainerX):
             ValueError: with all that is wrong in it.
         """
         # Methods compute with these numbers to find what else is wrong.
-        problems = _number_problems(cfg) or self.config_problems(cfg, cfg.TRAINER[type(self).__name__.upper()])
+        problems = number_problems(cfg) or self.config_problems(cfg, cfg.TRAINER[type(self).__name__.upper()])
         if problems:
             raise ValueError("the config cannot run: " + "; ".join(problems))
 
     def config_problems(self, cfg, options) -> list[str]:
         """What is wrong in the config, a sentence each; a subclass adds its own."""
-        problems = open_set_problems(cfg)
+        problems = open_set_problems(cfg) + [problem for problem in [receiver_problem(cfg.REPORT_TO)] if problem]
         if cfg.TEST.CALIBRATION and cfg.TEST.SPLIT != "test":
             problems.append(
                 "TEST.SPLIT must be test where TEST.CALIBRATION is given, which was fitted on validation images, got "
@@ -113,6 +119,7 @@ class ClipTrainer(TrainerX):
         return None, None
 
     def build_data_loader(self) -> None:
+        self.peak_is_known = reset_peak(self.device)
         self._find_data()  # as CLIP may have to be downloaded
         # Before any data is read, which may be split for good then: a run without its CLIP is to leave nothing.
         self._clip_model = self._load_clip()
@@ -205,9 +212,39 @@ class ClipTrainer(TrainerX):
     def train(self) -> None:  # type: ignore[override]  # as in Dassl, whose base class takes epochs
         if self.cfg.TEST.CALIBRATION:
             raise ValueError("TEST.CALIBRATION is for tests of what is trained (--eval-only), and fits no other model")
-        with own_folder(self.output_dir), interrupts_put_off() as self.interrupts:
+        with own_folder(self.output_dir), self._reported(), interrupts_put_off() as self.interrupts:
             sweep(self.output_dir, below=True, abandoned_after=SILENT)
             super().train()
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """The context in which the run's figures go where `REPORT_TO` says.
+
+        Raises:
+            ValueError: they cannot.
+        """
+        wanted = self.cfg.REPORT_TO if ranks.number() == 0 else ""
+        if not wanted or self.report:
+            yield
+            return
+        data = self.cfg.DATASET
+        name = [self.cfg.TRAINER.NAME, data.NAME, data.get("SUBSAMPLE_CLASSES", "all"), *last_names(self.output_dir)]
+        report = RECEIVERS[wanted](self.output_dir, "/".join(name), json.loads(json.dumps(self.cfg)))
+        self.report = report
+        try:
+            yield
+        except BaseException:
+            report.close(True)
+            raise
+        else:
+            report.close()
+        finally:
+            self.report = None
+
+    def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
+        super().write_scalar(tag, scalar_value, global_step)  # to TensorBoard
+        if self.report:
+            self.report.add_scalar(tag, scalar_value, global_step)
 
     def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
         return self.to_device(batch["img"]), self.to_device(batch["label"])
@@ -230,8 +267,12 @@ class ClipTrainer(TrainerX):
 
         Raises:
             FloatingPointError: scores or a metric are infinite or not a number; `results.json` is not written.
-            FileNotFoundError, ValueError: as `read_calibration`.
+            FileNotFoundError, ValueError: as `read_calibration`; or figures cannot go where `REPORT_TO` says.
         """
+        with self._reported():
+            return self._test(split)
+
+    def _test(self, split: str | None) -> float:
         started = time.time()
         self.set_model_mode("eval")
         self.evaluator.reset()
@@ -250,11 +291,11 @@ class ClipTrainer(TrainerX):
         groups = GroupAccuracy(self.dm.dataset.own_domains) if hasattr(self.dm.dataset, "own_domains") else None
         predictions, calibrated = Predictions(), Predictions()
         n_images = 0
-        for batch in tqdm(loader):
+        for batch in progress(loader, "test"):
             images, label = self.parse_batch_test(batch)
             scores, records, *later = self._judge_batch(images, calibration)
             self.evaluator.process(scores, label)
-            for name, total in _totals(records, label).items():
+            for name, total in batch_totals(records, label).items():
                 totals[name] += total
             n_images += len(label)
             if not choosing:
@@ -268,9 +309,9 @@ class ClipTrainer(TrainerX):
         metrics.update(groups.evaluate() if groups else {})
         metrics.update(self.model_metrics())
         found = {} if choosing else predictions.arrays(self.cfg.DATASET.ROOT)
-        metrics.update(_uncertainty_metrics(found) if found else {})
+        metrics.update(uncertainty_metrics(found) if found else {})
         found_after = calibrated.arrays(self.cfg.DATASET.ROOT) if calibration else {}
-        metrics.update(_calibrated_metrics(found_after) if found_after else {})
+        metrics.update(calibrated_metrics(found_after) if found_after else {})
         if found and self.cfg.TEST.OPEN_SET:
             unknown, unknown_after = self._find_unknown(calibration)
             found, own = compare(found, unknown)
@@ -313,7 +354,7 @@ class ClipTrainer(TrainerX):
         for name, loader in unknown_images(self.cfg, self.class_names, self.transforms()[1]):
             print(f"Evaluate on images of unknown classes: {name}")
             predictions, calibrated = Predictions(), Predictions()
-            for batch in tqdm(loader):
+            for batch in progress(loader, f"test on {escaped(name)}"):
                 images, label = self.parse_batch_test(batch)
                 label = torch.full_like(label, NO_CLASS)
                 scores, records, *later = self._judge_batch(images, calibration)
@@ -411,38 +452,10 @@ class ClipTrainer(TrainerX):
         Raises:
             FloatingPointError: a metric is infinite or not a number; nothing is written.
         """
-        cfg = self.cfg
         broken = [f"{name} is {float(value)}" for name, value in metrics.items() if not math.isfinite(value)]
         if broken:
             raise FloatingPointError(f"the test gives no result: {', '.join(broken)}")
-        results = {
-            "trainer": cfg.TRAINER.NAME,
-            "dataset": cfg.DATASET.NAME,
-            "backbone": cfg.MODEL.BACKBONE.NAME,
-            "backbone_sha256": self.backbone_sha256,
-            "seed": cfg.SEED,
-            "shots": cfg.DATASET.NUM_SHOTS,
-            "classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
-            "class_names": list(self.class_names),
-            "model_dir": self.model_dir,
-            "trained_on": self.trained_on,
-            "split": split,
-            "images": n_images,
-            "epoch": self.tested_epoch,
-            "figures": {name: float(value) for name, value in metrics.items()},
-            "calibration": calibration and {key: calibration[key] for key in ("values", "fitted_on")},
-            "test_seconds": seconds,
-            "train_seconds": self.train_seconds,
-            "versions": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "dassl": dassl.__version__,
-                **({"cuda": torch.version.cuda} if self.device.type == "cuda" else {}),
-            },
-            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
-            **origin(),
-            "config": json.loads(json.dumps(cfg)),
-        }
+        results = describe_run(self, split, metrics, n_images, seconds, calibration)
         with own_folder(self.output_dir) as owned:
             owned.check()
             with atomic_write(Path(self.output_dir, "results.json")) as path:
@@ -452,28 +465,6 @@ class ClipTrainer(TrainerX):
     def tested_epoch(self) -> int:
         """The epoch whose parameters are tested; 0 where nothing is trained."""
         return 0
-
-    @property
-    def train_seconds(self) -> float | None:
-        """How long training took in this process, without its test; None where there was none."""
-        return None
-
-
-def check_pixels(inputs, clip_model: CLIP) -> None:
-    """Check that images are normalised as a CLIP was trained, where its file tells how.
-
-    Args:
-        inputs: the config's node `INPUT`.
-        clip_model: from `load_clip`.
-
-    Raises:
-        ValueError: they are normalised in another way.
-    """
-    for name, values in clip_model.pixels.items():
-        key = {"mean": "PIXEL_MEAN", "std": "PIXEL_STD"}[name]
-        differs = max(abs(a - b) for a, b in zip(values, inputs[key])) > 1e-3  # they are rounded here and there
-        if differs and "normalize" in inputs.TRANSFORMS:
-            raise ValueError(f"INPUT.{key} must be {list(values)} for this CLIP, got {list(inputs[key])}")
 
 
 def build_without_data(cfg, class_names: Sequence[str], sha256: str | None = None) -> ClipTrainer:
@@ -511,59 +502,3 @@ def check_scores(scores: Tensor, precision: str) -> None:
     if not scores.float().softmax(dim=1).isfinite().all():
         narrow = "" if precision == "fp32" else f", or {precision} is too narrow for this CLIP (fp32 tells)"
         raise FloatingPointError(f"the model's scores are infinite or not a number: its training has diverged{narrow}")
-
-
-def _number_problems(cfg) -> list[str]:
-    """What numbers of a config are no such numbers as any training could have, a sentence each."""
-    problems = [f"{key} must be a finite number, got {value}" for key, value in _infinite_numbers(cfg)]
-    if not 0 <= cfg.OPTIM.MAX_EPOCH <= MOST_EPOCHS:
-        problems.append(f"OPTIM.MAX_EPOCH must be from 0 to {MOST_EPOCHS:,}, got {cfg.OPTIM.MAX_EPOCH}")
-    if cfg.TRAIN.PRINT_FREQ < 1:
-        problems.append(f"TRAIN.PRINT_FREQ must be at least 1, got {cfg.TRAIN.PRINT_FREQ}")
-    return problems
-
-
-def _infinite_numbers(node: Mapping, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Keys and values of a config's numbers, also in its lists, that are infinite or not a number."""
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _infinite_numbers(value, f"{prefix}{key}.")
-        else:
-            numbers = value if isinstance(value, (list, tuple)) else (value,)
-            yield from ((f"{prefix}{key}", n) for n in numbers if isinstance(n, float) and not math.isfinite(n))
-
-
-def _totals(records: dict[str, Tensor], label: Tensor) -> dict[str, float]:
-    """Sums over a batch of what `judge` records, and of how often each template is right, in percent."""
-    totals = {name: values.sum().item() for name, values in records.items() if values.ndim == 1}
-    if "template_prediction" in records:
-        hits = (records["template_prediction"] == label[:, None]).sum(dim=0)
-        totals.update({f"template{m}_accuracy": 100.0 * right for m, right in enumerate(hits.tolist(), 1)})
-    return totals
-
-
-def _uncertainty_metrics(found: Arrays, when: str = "") -> dict[str, float]:
-    """Print and return how far the probabilities and scores of a test can be trusted, in the evaluator's style."""
-    metrics = {**calibration_metrics(found), **error_detection_metrics(found)}
-    print(f"=> uncertainty{when}")
-    for name, value in metrics.items():
-        print(f"* {name}: {value:.4f}" if name == "nll" else f"* {name}: {value:.1f}%")
-    return metrics
-
-
-def _calibrated_metrics(found: Arrays) -> dict[str, float]:
-    """As `_uncertainty_metrics`, of what was found after calibration, with the accuracy and the means of records."""
-    metrics = {"accuracy": 100.0 * float((found["prediction"] == found["label"]).mean())}
-    own = {name: values for name, values in found.items() if name not in COMMON and values.ndim == 1}
-    metrics.update((name, float(values.mean())) for name, values in own.items())
-    metrics.update(_uncertainty_metrics(found, LATER))
-    return {f"{name}_calibrated": value for name, value in metrics.items()}
-
-
-def collect_errors(check: Callable, *arguments) -> list[str]:
-    """What a check raises as ValueError, as a list of problems; empty where it raises nothing."""
-    try:
-        check(*arguments)
-    except ValueError as error:
-        return [str(error)]
-    return []

@@ -4,7 +4,8 @@ M prompt templates over a frozen CLIP. In training each sees its own augmentatio
 the templates apart, and a consistency loss keeps them near a hand-written one. Each gives a Dirichlet opinion on the
 image, and Dempster's rule fuses the opinions into one prediction with an uncertainty.
 
-Equation numbers are those of docs/method.md. The options are in cdc_options.py.
+Equation numbers are those of docs/method.md. The templates' evidence, eq. (4), is in modules/cdc_model.py, the options
+are in cdc_options.py.
 
 Legend: M templates, B images, C classes, S image size in pixels, D embedding width.
 """
@@ -12,8 +13,7 @@ Legend: M templates, B images, C classes, S image size in pixels, D embedding wi
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from torch import Tensor
 from .cdc_options import option_problems
 from .invariance import estimate_invariant_map
 from .modules.calibration import Calibration, fit_evidence
+from .modules.cdc_model import CDCModel
 from .modules.clip_types import CLIP
 from .modules.differentiation import differentiate_now
 from .modules.evidence import EvidenceFunction, Opinion, fuse, fused_log_evidence, template_certainty
@@ -35,62 +36,12 @@ from .modules.losses import (
     template_similarity,
     trusted_cross_entropy,
 )
-from .modules.prompted import PromptedCLIP
 from .modules.prompts import CoupledTemplates, IndependentTemplates, Learner, TextTemplates
 from .modules.self_regulation import GaussianAverage, distances, ensemble_features
 from .modules.templates import PROMPTSRC_TEMPLATES, format_template
 from .modules.text import TextEncoder
 from .modules.vision import ImageEncoder, VisualPrompt
 from .prompt_trainer import PromptTrainer
-
-
-class CDCModel(PromptedCLIP):
-    """The templates' evidence on images.
-
-    Args:
-        clip_model, prompt_learner, autocast: see `PromptedCLIP`.
-        evidence: h of eq. (4).
-    """
-
-    def __init__(
-        self,
-        clip_model: CLIP,
-        prompt_learner: Learner,
-        autocast: Callable[[], AbstractContextManager[object]],
-        evidence: EvidenceFunction,
-    ) -> None:
-        super().__init__(clip_model, prompt_learner, autocast)
-        self.evidence = evidence
-
-    def project(self, features: Tensor) -> Tensor:
-        """L2-normalised features `(..., k)` after the invariant map, if there is one, of such features `(..., D)`."""
-        if not hasattr(self.prompt_learner, "invariant"):
-            return features
-        return F.normalize(self.prompt_learner.invariant(features), dim=-1)
-
-    def text_features(self) -> Tensor:
-        return self.project(super().text_features())
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Log-evidence `(M, B, C)`, eq. (4).
-
-        Args:
-            images: `(M, B, 3, S, S)`, one view a template, or `(B, 3, S, S)`, one view for all.
-        """
-        return self.evidence(self.cosines(images))
-
-    def cosines(self, images: Tensor) -> Tensor:
-        """Cosines `(M, B, C)` of images as in `forward` and all classes."""
-        return self.image_features(images) @ self.text_features().transpose(1, 2)
-
-    def log_evidence(self, image_features: Tensor, text_features: Tensor) -> Tensor:
-        """As `forward`, of L2-normalised features.
-
-        Args:
-            image_features: `(M, B, D)`, or `(B, D)` where they are one for all templates.
-            text_features: `(M, C, D)`.
-        """
-        return self.evidence(image_features @ text_features.transpose(1, 2))
 
 
 @TRAINER_REGISTRY.register()
@@ -119,7 +70,7 @@ class CDC(PromptTrainer):
             check_estimate(estimate.INTERVENTIONS, estimate.K, estimate.LAMBDA, width)
             learner.invariant = InvariantMap(width)  # part of the learner, so that checkpoints keep it
         evidence = EvidenceFunction(options.EVIDENCE, options.EVIDENCE_SCALE or self.scale, options.EVIDENCE_SHIFT)
-        self.model = CDCModel(clip_model, learner, self.autocast, evidence).to(self.device)
+        self.model = CDCModel(clip_model, learner, evidence, self.autocast).to(self.device)
         regulation = options.SELF_REGULATION
         if regulation.ENABLED:
             self.average = GaussianAverage(self.cfg.OPTIM.MAX_EPOCH, regulation.GPA_MEAN, regulation.GPA_STD)

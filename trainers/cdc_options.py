@@ -6,7 +6,7 @@ from dassl.config import cfg_default
 from dassl.data.transforms.transforms import AVAI_CHOICES
 from yacs.config import CfgNode
 
-from .base import collect_errors
+from .config_checks import collect_errors
 from .modules.evidence import EVIDENCE_FUNCTIONS, FUSIONS, PROBABILITIES
 from .modules.invariant import check_estimate
 from .modules.prompts import check_coupled, check_start

@@ -23,7 +23,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .base import collect_errors
+from .config_checks import collect_errors
 from .invariance import estimate_invariant_map, held_out
 from .modules.clip_types import CLIP
 from .modules.invariant import InvariantMap, LinearProbe, check_estimate, cosine
@@ -91,6 +91,7 @@ class CLIPICM(PromptTrainer):
 
     model: InvariantCLIP  # type: ignore[assignment]  # what the base class asks of a PromptedCLIP is overridden here
     checkpoint_folder = "invariant_map"
+    in_one_epoch = True
 
     def config_problems(self, cfg, options) -> list[str]:
         problems = super().config_problems(cfg, options)

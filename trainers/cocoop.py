@@ -18,7 +18,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .base import collect_errors
+from .config_checks import collect_errors
 from .modules.clip_types import CLIP
 from .modules.prompted import PromptedCLIP
 from .modules.prompts import ConditionalContext, check_context

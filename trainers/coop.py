@@ -13,7 +13,7 @@ from dassl.config import cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
-from .base import collect_errors
+from .config_checks import collect_errors
 from .modules.clip_types import CLIP
 from .modules.prompted import PromptedCLIP
 from .modules.prompts import TextContext, check_context

@@ -28,11 +28,12 @@ import torchvision
 from dassl.utils import read_image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
-from tqdm import tqdm
 from yacs.config import CfgNode
 
+from storage.files import atomic_write, sweep
+
 from .modules import ranks
-from .modules.files import atomic_write, sweep
+from .modules.progress import progress
 from .modules.random_state import kept_random_states, seed_all
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ def _encode(trainer: PromptTrainer, views: Views) -> np.ndarray:
         generator=torch.Generator(),
     )
     features = []
-    for batch in tqdm(loader):
+    for batch in progress(loader, "feature bank"):
         trainer.interrupts.check()
         with trainer.autocast(), ranks.alone():
             parts = batch.flatten(0, 2).split(IMAGES_AT_ONCE)

@@ -14,11 +14,11 @@ from dassl.data.transforms.transforms import build_transform
 from dassl.utils import read_image
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from .modules.interventions import InterventionViews
 from .modules.invariant import InvariantMap, captured_energy, choose
+from .modules.progress import progress
 from .prompt_trainer import PromptTrainer
 
 
@@ -70,7 +70,7 @@ def estimate_invariant_map(
         )
         encoder = trainer.model.image_encoder
         with trainer.autocast():
-            features = [encoder.features(trainer.to_device(batch)).cpu() for batch in tqdm(loader)]
+            features = [encoder.features(trainer.to_device(batch)).cpu() for batch in progress(loader, "encode")]
         return torch.cat(features).transpose(0, 1), torch.tensor([item.label for item in items])
 
     print(f"Encode {len(dataset.train_x)} training images and {estimate.INTERVENTIONS} intervention(s) on each")

@@ -18,8 +18,9 @@ from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import build_dataset
 from dassl.data.transforms.transforms import build_transform
 
+from storage.safe_text import escaped
+
 from .modules.predictions import Arrays
-from .modules.safe_text import escaped
 from .modules.uncertainty import open_set_metrics
 
 BASE, NEAR = "base", "near"  # beside the names of far sets

@@ -21,18 +21,19 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import _LRScheduler
 
+from storage.files import atomic_write
+from storage.ownership import own_folder
+
 from .base import ClipTrainer
 from .feature_bank import bank_problems, choose_source
 from .modules import ranks
 from .modules.checkpoints import read_checkpoint
-from .modules.files import atomic_write
-from .modules.ownership import own_folder
 from .modules.prompted import PromptedCLIP
 from .modules.random_state import get_random_state, set_random_state
 from .modules.self_regulation import GaussianAverage
-from .modules.sharing import explain, find_shared
-from .modules.tensorboard_events import drop_events
-from .resuming import other_rates, other_training, training_settings
+from .modules.sharing import explain, find_shared, other_options
+from .modules.tensorboard_events import drop_events, naming, writer_tells_once
+from .resuming import other_rates, other_training, training_settings, written_options
 
 if "UNTRAINED" not in cfg_default.TEST:
     cfg_default.TEST.UNTRAINED = False  # whether --eval-only without --model-dir tests the prompts as they start
@@ -68,6 +69,7 @@ class PromptTrainer(ClipTrainer):
         average: where the method has one, of the learner's parameters over the epochs; it takes their place after the
             last epoch.
         used_parameters: which of the learner's the loss depends on; None before the first step.
+        in_one_epoch: whether training is one pass, whatever OPTIM.MAX_EPOCH says.
         checkpoint_folder: a run's folder of checkpoints.
         key_prefix: what stands before the prompt learner's own names in them.
         untrained_keys: names, as shell patterns, that the method's published code keeps there too and that are no part
@@ -77,6 +79,9 @@ class PromptTrainer(ClipTrainer):
     model: PromptedCLIP
     average: GaussianAverage | None = None
     used_parameters: list[bool] | None = None
+    _log_dir = ""  # of TensorBoard
+    _seconds_before: float | None = 0.0  # of this training in earlier processes; None where a checkpoint does not tell
+    in_one_epoch = False
     checkpoint_folder = "prompt_learner"
     key_prefix = ""
     untrained_keys: tuple[str, ...] = ()
@@ -163,7 +168,8 @@ class PromptTrainer(ClipTrainer):
 
     def train(self) -> None:  # type: ignore[override]
         try:
-            super().train()
+            with writer_tells_once():
+                super().train()
         except Diverged:
             self._set_checkpoints_aside()
             raise
@@ -186,7 +192,20 @@ class PromptTrainer(ClipTrainer):
         """Open TensorBoard's log, without what a run that was cut has logged after its last checkpoint."""
         if getattr(self, "_writer", None) is None:
             drop_events(log_dir, self.start_epoch * len(self.train_loader_x), self.start_epoch)
-        super().init_writer(log_dir)
+        with naming(log_dir):
+            super().init_writer(log_dir)
+        self._log_dir = log_dir
+
+    def write_scalar(self, tag, scalar_value, global_step=None) -> None:
+        with naming(self._log_dir):
+            super().write_scalar(tag, scalar_value, global_step)
+
+    def write_results(self, *found) -> None:
+        """As any trainer, once TensorBoard's log is written."""
+        if getattr(self, "_writer", None) is not None:
+            with naming(self._log_dir):
+                self._writer.flush()
+        super().write_results(*found)
 
     def train_features(self, batch: dict) -> Tensor:
         """L2-normalised features `(B, D)` or `(M, B, D)` of a training batch."""
@@ -252,8 +271,8 @@ class PromptTrainer(ClipTrainer):
         Returns:
             The loss, under that name, and what else is logged, a tensor of one element each.
         """
+        self.optim.zero_grad()  # first, as a loss may need the memory that the last step's gradients have
         loss, summary = self.loss(batch)
-        self.optim.zero_grad()
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         self.used_parameters = ranks.average_gradients(self.learner.parameters(), self.used_parameters)
         if self.scaler is None:
@@ -291,12 +310,14 @@ class PromptTrainer(ClipTrainer):
         return self.model.text_features()
 
     def after_train(self) -> None:
-        self._train_seconds = time.time() - self.time_start  # the test is not training
+        self.train_seconds = self._seconds_until_now()  # the test is not training
         super().after_train()
 
-    @property
-    def train_seconds(self) -> float | None:
-        return getattr(self, "_train_seconds", None)
+    def _seconds_until_now(self) -> float | None:
+        """How long what is trained has taken in all processes; epochs that were cut do not count."""
+        if self._seconds_before is None or not hasattr(self, "time_start"):
+            return self._seconds_before
+        return self._seconds_before + max(time.time() - self.time_start, 0.0)  # as clocks are set
 
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name="") -> None:
         """Write `<directory>/<checkpoint_folder>/model.pth.tar-<epoch + 1>` in Dassl's layout.
@@ -319,6 +340,7 @@ class PromptTrainer(ClipTrainer):
                 "random": get_random_state(),
                 "scaler": self.scaler.state_dict() if self.scaler else None,
                 "best_result": float(self.best_result),
+                "train_seconds": self._seconds_until_now(),
                 "method": self.training_state(),
             },
         }
@@ -440,6 +462,7 @@ class PromptTrainer(ClipTrainer):
             _check_moments(self.optim)
         resume = checkpoint.get("resume") or {}
         self.load_training_state(resume.get("method", {}))
+        self._seconds_before = _seconds(resume.get("train_seconds"))
         if resume:
             self.best_result = resume["best_result"]
             if self.scaler and resume["scaler"]:
@@ -471,6 +494,8 @@ class PromptTrainer(ClipTrainer):
         problems = self.checkpoint_problems(checkpoint)
         if "about" in checkpoint:
             problems = explain(problems, checkpoint["about"], type(self).__name__, self.options)
+        elif problems:
+            problems = other_options(written_options(checkpoint, type(self).__name__), self.options) + problems
         if epoch not in (None, checkpoint.get("epoch")):
             problems.append(f"is of epoch {checkpoint.get('epoch')}, not {epoch}")
         if problems:
@@ -530,6 +555,19 @@ def _check_moments(optimizer: torch.optim.Optimizer) -> None:
                 raise ValueError(f"its {name} has the shape {tuple(value.shape)}, not {tuple(parameter.shape)}")
             if isinstance(value, Tensor) and not value.isfinite().all():
                 raise ValueError(f"its {name} is infinite or not a number")
+
+
+def _seconds(value: object) -> float | None:
+    """The seconds of training that a checkpoint tells; None for an older one, which does not.
+
+    Raises:
+        ValueError: they are no such number.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, float) or not 0.0 <= value < math.inf:
+        raise ValueError(f"its train_seconds must be a finite number from 0 on, got {value!r:.40}")
+    return value
 
 
 def grad_scaler(device: str):

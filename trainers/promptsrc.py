@@ -22,7 +22,7 @@ from dassl.metrics import compute_accuracy
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .base import collect_errors
+from .config_checks import collect_errors
 from .modules.clip_types import CLIP
 from .modules.prompted import PromptedCLIP
 from .modules.prompts import IndependentPrompt, check_independent, check_start

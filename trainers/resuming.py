@@ -43,6 +43,18 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{key}", value
 
 
+def written_options(checkpoint: Mapping[str, Any], trainer: str) -> dict[str, Any]:
+    """A trainer's own options among the settings in a checkpoint, by key: `INVARIANT_MAP.K`. Lists are left out."""
+    written, node = checkpoint.get("settings"), f"TRAINER.{trainer.upper()}."
+    if not isinstance(written, Mapping):
+        return {}
+    return {
+        str(key)[len(node) :]: value
+        for key, value in written.items()
+        if str(key).startswith(node) and isinstance(value, (str, int, float))
+    }
+
+
 def other_training(checkpoint: Mapping[str, Any], settings: Mapping[str, Any], class_names: Sequence[str]) -> str:
     """How the training that wrote a checkpoint differs from this one, a sentence without its subject.
 

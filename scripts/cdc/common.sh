@@ -18,14 +18,16 @@
 #     CALIBRATED  not empty, in tests: also say what predictions are worth after the run's calibration, which
 #               python -m tools.calibrate has put there
 #     QUIET     not empty: show the metrics alone; log.txt has all the rest (not with the train.py of another checkout)
+#     REPORT_TO  where figures go besides TensorBoard: wandb, or empty for nowhere (likewise)
 #     ASK       not empty: run nothing; exit status 0 says that the run is finished
 #
 # A run lies where CoOp puts it: OUTPUT/base2new/<part>/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k> where classes are
 # halved, else OUTPUT/<dataset>/<trainer>/<cfg>_<n>shots/seed<k>. CoOp has no rule for runs with other settings than the
 # config's; in one folder they would be taken for finished, or resumed, in place of each other. So KEY VALUE pairs are
 # part of the folder's name, <cfg>+KEY=VALUE,..., and training and test find each other when given the same pairs.
-# TAG=name puts <cfg>+name instead, and an empty TAG leaves <cfg> alone (for pairs that do not change results, or differ
-# between training and test): then it is up to the caller to keep settings apart.
+# TAG=name puts <cfg>+name instead: then it is up to the caller to keep settings apart. An empty TAG leaves <cfg> alone,
+# and takes only pairs of PLAIN below, which say how a run is done and not what. A test with other settings than its
+# training has a folder of its own, and finds the training by TRAINED.
 #
 # A run is finished when its folder holds results.json, and is not run again. An unfinished one is run again, and the
 # trainer goes on from its last checkpoint. A run that fails before it has written more than its log leaves no folder.
@@ -33,6 +35,10 @@
 ROOT=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # Written into DATA on first use, in sizes that suit the small CLIP
 GENERATED="backgrounds confounded confounded_colours digits letters shapes shapesv2 shapes_sketch shapes_a shapes_r symbols textures"
+
+# KEYs that change neither what is trained nor what is tested, as patterns
+PLAIN="DATALOADER.NUM_WORKERS DATALOADER.TEST.BATCH_SIZE DATASET.IMAGES_OUTSIDE TEST.COMPUTE_CMAT
+    TEST.PER_CLASS_RESULT TRAIN.CHECKPOINT_FREQ TRAIN.PRINT_FREQ TRAINER.*.FEATURE_BANK_DIR USE_CUDA VERBOSE"
 
 die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -71,6 +77,20 @@ settings_suffix() {
         safe=${safe:0:100}~$(printf '%s' "$plain" | cksum | cut -d ' ' -f 1) # tells apart what now looks the same
     fi
     printf '+%s' "$safe"
+}
+
+# telling_keys: those of SETTINGS that are not in PLAIN, as ", KEY, KEY".
+telling_keys() {
+    local n pattern known plain
+    read -d '' -ra known <<< "$PLAIN" || true
+    for ((n = 0; n < ${#SETTINGS[@]}; n += 2)); do
+        plain=""
+        for pattern in "${known[@]}"; do
+            # shellcheck disable=SC2053 # it is a pattern
+            [[ ${SETTINGS[n]} != $pattern ]] || plain=1
+        done
+        [[ -n $plain ]] || printf ', %s' "${SETTINGS[n]}"
+    done
 }
 
 # find_python: set PYTHON, where it is not given to that of the checkout, else to the first on the path.
@@ -178,6 +198,7 @@ configure() {
             DATASET.SUBSAMPLE_CLASSES) die "$key is what the protocol says (in a test: SUB=...)" ;;
             TEST.CALIBRATION) die "set CALIBRATED=1 in place of $key" ;;
             OUTPUT_DIR) die "set OUTPUT=... in place of $key" ;;
+            REPORT_TO) die "set REPORT_TO=... in place of $key" ;; # not a part of the folder's name
             SEED) die "give the seed as second argument in place of $key" ;;
             TRAINER.NAME) die "set TRAINER=... in place of $key" ;;
         esac
@@ -215,7 +236,12 @@ configure() {
     if [[ -n ${TAG-} ]]; then
         [[ $TAG =~ ^[A-Za-z0-9._=,+-]+$ ]] || die "TAG must consist of letters, digits and . _ = , + -, got '$TAG'"
         suffix=+$TAG
-    elif [[ -z ${TAG+set} && ${#SETTINGS[@]} -gt 0 ]]; then
+    elif [[ -n ${TAG+set} ]]; then
+        keys=$(telling_keys)
+        [[ -z $keys ]] ||
+            die "TAG= would put a run with ${keys#, } into the folder of $CFG alone, and one be taken for the other: leave" \
+                "TAG out or give it a name (a test then finds its training by TRAINED=<folder of its config>)"
+    elif [[ ${#SETTINGS[@]} -gt 0 ]]; then
         suffix=$(settings_suffix "${SETTINGS[@]}")
     fi
     RUN_CFG+=$suffix
@@ -379,6 +405,7 @@ launch() {
         --config-file "configs/trainers/$TRAINER/$CFG.yaml" \
         --output-dir "$folder" \
         ${QUIET:+--quiet} \
+        ${REPORT_TO:+--report-to "$REPORT_TO"} \
         "$@" \
         DATASET.NUM_SHOTS "$SHOTS" \
         DATASET.SUBSAMPLE_CLASSES "$classes" \
@@ -387,7 +414,7 @@ launch() {
 
     # What train.py itself could not take back. This looks whether another process runs in the folder by now.
     if [[ $status != 0 && $above != "$folder" && -d $folder ]] &&
-        "$PYTHON" trainers/modules/ownership.py "$folder" 2> /dev/null; then
+        "$PYTHON" storage/ownership.py "$folder" 2> /dev/null; then
         while [[ $folder != "$above" ]] && rmdir "$folder" 2> /dev/null; do # not what another run has put something in
             folder=${folder%/*}
         done

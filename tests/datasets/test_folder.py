@@ -125,7 +125,7 @@ def test_class_folders_are_split_once_for_all_runs(tmp_path):
     (folder / "split.json").unlink()
     assert [listed(part, folder) for part in parts_of(read(tmp_path, seed=2))] == first
     saved = json.loads((folder / "split.json").read_text())
-    assert [[tuple(entry) for entry in part] for part in saved.values()] == first
+    assert [[tuple(entry) for entry in saved[part]] for part in ("train", "val", "test")] == first
 
 
 def test_images_that_came_later_are_noted_and_not_used(tmp_path, capsys):

@@ -23,8 +23,9 @@ from torch.nn import functional
 
 from datasets import backgrounds, confounded, letters, rendered, shapes, symbols, textures, world
 from datasets.rendered import Parts
-from tools.sweep import grid
-from tools.sweep.search import without
+from tools.search import grid
+from tools.search.__main__ import without
+from tools.search.smaller import PICTURES, make_pseudo_set
 from tools.tiny_clip.choose_hard import OUT, WEIGHTS
 from tools.tiny_clip.hard_scenes import fingerprint, hardest
 from tools.tiny_clip.pictures import to_input
@@ -186,8 +187,23 @@ def test_rho_and_hard_scenes_are_part_of_the_version(tmp_path, no_paint, monkeyp
 
 
 def test_search_has_sets_that_its_reader_takes(tmp_path, no_paint):
-    grid.make_pseudo_set("textures", tmp_path)
-    assert len(read(tmp_path, "Textures").test) == 13 * grid.PICTURES
+    make_pseudo_set("textures", tmp_path)
+    assert len(read(tmp_path, "Textures").test) == 13 * PICTURES
+
+
+def test_a_search_that_is_cut_while_it_paints_leaves_no_part_of_a_set(tmp_path, no_paint, monkeypatch):
+    def cut(self, label, number):
+        if (label, number) == (1, 3):
+            raise KeyboardInterrupt
+        return Image.new("RGB", (1, 1))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(textures.Textures, "paint", cut)
+        with pytest.raises(KeyboardInterrupt):
+            make_pseudo_set("textures", tmp_path)
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+    make_pseudo_set("textures", tmp_path)
+    assert len(read(tmp_path, "Textures").test) == 13 * PICTURES
 
 
 def test_a_search_is_told_without_where_it_lay():

@@ -157,11 +157,17 @@ def _serve() -> None:
 
     trainers.register()
     import torch.utils.tensorboard
+    from torch.utils import collect_env
 
+    from trainers.modules import provenance
     from trainers.modules.loading import tokenize
 
     torch.set_num_threads(1)
     tokenize("")  # what is read once
+    # And what takes other programs, pip and git.
+    provenance.commit_of()
+    machine = collect_env.get_pretty_env_info()
+    collect_env.get_pretty_env_info = lambda: machine
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     for line in sys.stdin:
         request = json.loads(line)

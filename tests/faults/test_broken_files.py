@@ -23,21 +23,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dassl.utils import read_image
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
 
 import train
 from datasets.pickles import read_pickled
 from datasets.splits import read_split
 from helpers import save_harmful_archive
+from storage.ownership import own_folder
+from tools.common.layout import Place
 from tools.data.archives import unpack
+from tools.dropin import read_manifest
 from tools.predict.predictor import read_class_names
 from tools.predict.trained import read_run, restore_cfg
+from tools.report.gather import gather
 from tools.results.runs import read_logs, read_results
 from trainers.feature_bank import _read as read_bank
-from trainers.modules.calibration_file import read_calibration
+from trainers.modules.calibration_file import read_calibration, write_calibration
 from trainers.modules.checkpoints import read_checkpoint
 from trainers.modules.loading import load_clip
-from trainers.modules.ownership import own_folder
+from trainers.modules.open_clip_models import _from_repository, config_problems
 from trainers.modules.predictions import read_predictions
+from trainers.modules.sharing import read_shared, write_shared
+from trainers.modules.tensorboard_events import drop_events
 from trees import write_archive
 
 SECONDS = 30  # that reading a file may take, on a machine with much else to do
@@ -108,15 +117,42 @@ def own(path):
         pass
 
 
+def report(path):
+    """results.json of a run as the report reads it, with its predictions.npz."""
+    gather([path.parents[7]], pictures=0)
+
+
+def read_open_clip(path):
+    """The config of a folder with an open_clip model."""
+    (path.parent / "open_clip_model.safetensors").touch()
+    config, _, _ = _from_repository("local-dir:x", f"local-dir:{path.parent}")
+    problems = config_problems(config)
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+# What a calibration was fitted to
+CALIBRATED = {
+    "trainer": "CoOp",
+    "epoch": 1,
+    "trained_sha256": "0" * 64,
+    "backbone_sha256": "1" * 64,
+    "options": {"A": 1},
+}
+RUN = Place("train_base", "dtd", 16, "CDC", "x", 1).folder
 # By kind of file: its name, and its reader
 READERS = {
     "checkpoint": ("model.pth.tar-1", read_checkpoint),
     "CLIP": ("clip.pt", lambda path: load_clip(str(path))),
     "CLIP, compressed": ("clip.pt.gz", lambda path: load_clip(str(path))),
+    "shared prompts": ("prompts.safetensors", read_shared),
+    "open_clip config": ("open_clip_config.json", read_open_clip),
     "TorchScript": ("archive.pt", lambda path: load_clip(str(path))),
     "results.json": ("results.json", read_run_of),
-    "calibration.json": ("calibration.json", lambda path: read_calibration(path, {})),
+    "results.json, for the report": (f"output/{RUN}/results.json", report),
+    "calibration.json": ("calibration.json", lambda path: read_calibration(path, CALIBRATED)),
     "predictions.npz": ("predictions.npz", read_predictions),
+    "TensorBoard's log": ("events.out.tfevents.1", lambda path: drop_events(path.parent, 3, 1)),
     "log": ("log.txt", lambda path: read_logs(path.parent)),
     "feature bank": ("bank.npy", lambda path: read_bank(path, BANK)),
     "split": ("split.json", lambda path: read_split(str(path))),
@@ -124,6 +160,9 @@ READERS = {
     "class names": ("names.txt", lambda path: read_class_names(str(path))),
     "config": ("config.yaml", read_config),
     "owner": (".owner", own),
+    "manifest of the drop-in": ("manifest.json", read_manifest),
+    "PNG": ("x.png", lambda path: read_image(str(path))),
+    "JPEG": ("x.jpg", lambda path: read_image(str(path))),
     "tar": ("x.tar", unpack_to),
     "tar, compressed": ("x.tgz", unpack_to),
     "zip": ("x.zip", unpack_to),
@@ -154,8 +193,13 @@ def good(tmp_path_factory, clip_files):
     config = json.loads(json.dumps(train.setup_cfg(train.parse_arguments(["--trainer", "CDC"]))))
     results = {"config": config, "class_names": ["red", "blue"], "epoch": 1, "figures": {"accuracy": 50.0}}
     results.update(trainer="CDC", dataset="DescribableTextures", seed=1, shots=2, classes="all", images=2)
+    results.update(train_seconds=1.5, test_seconds=0.5, trained_values=512, peak_memory_bytes=1000)
     (folder / "results.json").write_text(json.dumps(results))
-    (folder / "calibration.json").write_text(json.dumps({"format": 1, "temperature": 1.5, "trainer": "CoOp"}))
+    judged = {"wrong": [0, 1], "scores": {"confidence": [0.1, 0.5]}}
+    states = {"figures": {"nll": 1.5}, "best_score": "confidence", "images": judged}
+    fitted = {"values": {"temperature": 1.5}, "at_bound": [], "fitted_on": {"what": "validation", "images": 2}}
+    fitted.update({key: {"before": value, "after": value} for key, value in states.items()})
+    write_calibration(folder, {**CALIBRATED, **fitted})
     (folder / "log.txt").write_text(
         "** Config **\nSEED: 1\nEvaluate on the *test* set\n=> result\n* total: 2\n* correct: 1\n* accuracy: 50.0%\n"
     )
@@ -164,6 +208,21 @@ def good(tmp_path_factory, clip_files):
     (folder / "shot_2-seed_1.pkl").write_bytes(pickle.dumps({"train": [], "val": []}))
     (folder / "names.txt").write_text("red\nblue\n")
     (folder / "config.yaml").write_text("OPTIM:\n  LR: 0.002\n  MAX_EPOCH: 5\nTRAINER:\n  CDC:\n    BETA: 0.5\n")
+    about = {"trainer": "CDC", "config": config, "class_names": ["red", "blue"], "epoch": 1, "figures": {}}
+    write_shared(folder / "prompts.safetensors", checkpoint["state_dict"], {**about, "backbone_sha256": "0" * 64})
+    sizes = {"width": 64, "layers": 2}
+    vision, text = {**sizes, "image_size": 32, "patch_size": 8}, {**sizes, "context_length": 77, "vocab_size": 49408}
+    model = {"embed_dim": 48, "vision_cfg": vision, "text_cfg": {**text, "heads": 1}}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
+    ours = {"files": {"trainers/cdc.py": ["0" * 64]}, "folders": ["trainers/modules"], "line": True}
+    (folder / "manifest.json").write_text(json.dumps(ours))
+    with SummaryWriter(folder) as writer:
+        for step in range(4):
+            writer.add_scalar("train/loss", 0.5, step)
+    (events,) = folder.glob("events*")
+    events.rename(folder / "events.out.tfevents.1")
+    for name in ("x.png", "x.jpg"):
+        Image.effect_noise((40, 30), 50).convert("RGB").save(folder / name)
     with own_folder(folder):
         (folder / "owner").write_bytes((folder / ".owner").read_bytes())
     os.rename(folder / "owner", folder / ".owner")
@@ -172,7 +231,7 @@ def good(tmp_path_factory, clip_files):
         write_archive(folder / name, members)
     for name, key in (("clip.pt", "plain"), ("clip.pt.gz", "gzip"), ("archive.pt", "archive")):
         shutil.copy(clip_files[key], folder / name)
-    return {kind: (folder / name).read_bytes() for kind, (name, _) in READERS.items()}
+    return {kind: (folder / Path(name).name).read_bytes() for kind, (name, _) in READERS.items()}
 
 
 def changed(content: bytes, chance: random.Random) -> bytes:
@@ -245,13 +304,13 @@ def strangers(tmp_path_factory):
 def test_broken_files(kind, good, strangers, tally, full, in_time, tmp_path):
     name, read = READERS[kind]
     path = tmp_path / "there" / name
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     path.write_bytes(good[kind])
-    if kind not in ("owner", "calibration.json"):
+    if kind != "owner":
         read(path)  # a good one
     contents, trap = strangers
     chance = random.Random(kind)
-    broken = (changed(good[kind], chance) for _ in range(300 if full else 5))
+    broken = (changed(good[kind], chance) for _ in range(200 if full else 5))
     refused = 0
     others = [*FOUND.get(kind, []), *(contents if full else chance.sample(contents, 4))]
     for content in in_time(itertools.chain(others, broken)):
@@ -267,5 +326,6 @@ def test_broken_files(kind, good, strangers, tally, full, in_time, tmp_path):
                 Path(kept, name).write_bytes(content)
             pytest.fail(f"{kind}: {type(error).__name__}: {error!s:.200} for {content[:60]!r} ({len(content):,} bytes)")
         assert not trap.exists()
-        tally[f"broken files: {kind}"] += 1
-    assert refused or kind in ("log", "class names")  # of which nearly all texts are some
+        tally["files"][kind] += 1
+    # nearly all texts are some of these; and of TensorBoard's log whatever is whole is kept
+    assert refused or kind in ("log", "class names", "TensorBoard's log")

@@ -248,6 +248,7 @@ def test_one_line_of_diff_and_back(lab, capsys):
     assert contents(lab) == before
     assert git(lab, "status", "--short") == ""
     assert not (lab / "trainers/modules").exists()
+    assert not (lab / "storage").exists()
     assert not (lab / "scripts").exists()
     assert call(lab, "--remove") == 0
     assert "holds nothing of this project" in capsys.readouterr().out
@@ -265,6 +266,8 @@ def test_what_is_copied_is_enough():
             else:
                 assert f"{imported}.py" in copied, (path, module)
         assert not re.search(r"(?m)^(from|import) (compat|tools|trainers|datasets)\b", (ROOT / path).read_text())
+        neutral = re.findall(r"^from storage\.(\w+) import", (ROOT / path).read_text(), flags=re.MULTILINE)
+        assert {f"storage/{name}.py" for name in neutral} <= copied, path
 
 
 def test_changed_file_is_kept(lab, capsys):

@@ -12,8 +12,8 @@ import signal
 import pytest
 import torch
 
-import train
 from helpers import results_of
+from settings.log import print_settings
 from tools.results.runs import read_logs
 from trainers.base import check_scores
 
@@ -171,7 +171,7 @@ def test_class_name_is_no_line_of_a_log(build_run, data, clip_files, tmp_path, c
     (root / "dtd/split_zhou_DescribableTextures.json").write_text(json.dumps(split))
     shots = ("DATASET.NUM_SHOTS", 9, "TEST.PER_CLASS_RESULT", True, "DATASET.ROOT", root, "VERBOSE", True)
     trainer = build_run("ZeroshotCLIP", tmp_path / "run", *shots)
-    train.print_settings(argparse.Namespace(resume=EVIL), trainer.cfg)
+    print_settings(argparse.Namespace(resume=EVIL), trainer.cfg)
     accuracy = trainer.test()
     printed = capsys.readouterr().out
     assert trainer.class_names[0] == EVIL

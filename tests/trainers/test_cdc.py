@@ -217,6 +217,18 @@ def test_wrong_checkpoint_is_told(build, tmp_path, content, message):
             build(tmp_path, "MODEL.INIT_WEIGHTS", path)
 
 
+def test_checkpoint_of_another_kind_of_template_is_told(build, tmp_path):
+    """By the option that makes it another kind, before all the parameters that do not fit."""
+    build(tmp_path).save_model(1, str(tmp_path))
+    path = tmp_path / "prompt_learner/model.pth.tar-2"
+    message = "it was trained with PROMPT text, where this run has independent; .* it has ctx, which is not known"
+    with pytest.raises(ValueError, match=message):
+        build(
+            tmp_path / "other",
+            *("TRAINER.CDC.PROMPT", "independent", "TRAINER.CDC.PROMPT_DEPTH", 2, "MODEL.INIT_WEIGHTS", path),
+        )
+
+
 def test_missing_checkpoint_is_told(build, tmp_path):
     trainer = build(tmp_path)
     trainer.save_model(1, str(tmp_path))
@@ -278,6 +290,22 @@ def test_views_and_text_features_meet_template_by_template(build, tmp_path):
     both = model(views).detach()
     for m in range(2):
         torch.testing.assert_close(both[m], model(views[m]).detach()[m], rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_of_the_last_step_take_no_memory_from_the_next_one(build, tmp_path):
+    trainer = build(tmp_path)
+    loss, kept = trainer.loss, []
+    batch = next(iter(trainer.train_loader_x))
+
+    def looking(batch):
+        kept.append([parameter.grad is not None for parameter in trainer.learner.parameters()])
+        return loss(batch)
+
+    trainer.loss = looking
+    for _ in range(2):
+        trainer.step(batch)
+    assert all(parameter.grad is not None for parameter in trainer.learner.parameters())
+    assert kept == [[False] * len(kept[0])] * 2 != [[], []]
 
 
 def test_decision_by_the_mean_of_the_logits(build, tmp_path):

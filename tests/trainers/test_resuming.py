@@ -9,23 +9,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from helpers import results_of
+from helpers import cut_after, results_of
 
 EVERY_EPOCH = ("TRAIN.CHECKPOINT_FREQ", 1)
-
-
-def cut_after(trainer, epoch):
-    """Train, and stop as a killed run does: in the middle of the epoch after `epoch`."""
-    step = trainer.step
-
-    def stop(batch):
-        if trainer.epoch == epoch and trainer.batch_idx == 1:
-            raise KeyboardInterrupt
-        return step(batch)
-
-    trainer.step = stop
-    with pytest.raises(KeyboardInterrupt):
-        trainer.train()
 
 
 @pytest.mark.parametrize(
@@ -101,6 +87,62 @@ def test_what_changes_no_number_may_differ(build_run, tmp_path):
     assert torch.equal(resumed.learner.ctx, whole.learner.ctx)
 
 
+def test_seconds_are_of_the_whole_training(build_run, tmp_path, monkeypatch):
+    """Those of the epochs that were kept, in all processes; an epoch that was cut and its repetition count once."""
+    now = [1000.0]
+    monkeypatch.setattr("trainers.prompt_trainer.time.time", lambda: now[0])
+
+    def timed(cut=None):
+        run = build_run("CoOp", tmp_path, *EVERY_EPOCH)
+        step = run.step
+
+        def slow(batch):
+            now[0] += 10.0 if run.batch_idx == 0 else 0.0  # each epoch takes as long
+            return step(batch)
+
+        run.step = slow
+        cut_after(run, cut) if cut else run.train()
+        now[0] += 10_000.0
+
+    timed(cut=1)  # in its second epoch
+    timed(cut=2)
+    timed()
+    assert results_of(tmp_path)["train_seconds"] == 30.0
+
+
+def test_clock_that_is_set_back_stops_no_resuming(build_run, tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("trainers.prompt_trainer.time.time", lambda: now[0])
+    run = build_run("CoOp", tmp_path, *EVERY_EPOCH)
+    step = run.step
+
+    def set_back(batch):
+        now[0] -= 500.0
+        return step(batch)
+
+    run.step = set_back
+    cut_after(run, 1)
+    build_run("CoOp", tmp_path, *EVERY_EPOCH).train()
+    assert results_of(tmp_path)["train_seconds"] == 0.0
+
+
+@pytest.mark.parametrize("told", ["no seconds", "nothing"])
+def test_older_checkpoint_leaves_the_seconds_open(build_run, tmp_path, told):
+    cut_after(build_run("CoOp", tmp_path, *EVERY_EPOCH), 2)
+    forget = {"no seconds": lambda c: c["resume"].pop("train_seconds"), "nothing": lambda c: c.pop("resume")}
+    change_checkpoint(tmp_path, forget[told])
+    build_run("CoOp", tmp_path, *EVERY_EPOCH).train()
+    assert results_of(tmp_path)["train_seconds"] is None
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0, "1", True, torch.tensor(1.0)])
+def test_seconds_that_are_none_are_told(build_run, tmp_path, seconds):
+    cut_after(build_run("CoOp", tmp_path, *EVERY_EPOCH), 2)
+    change_checkpoint(tmp_path, lambda checkpoint: checkpoint["resume"].update(train_seconds=seconds))
+    with pytest.raises(ValueError, match="its train_seconds must be a finite number from 0 on, got "):
+        build_run("CoOp", tmp_path, *EVERY_EPOCH).train()
+
+
 def change_checkpoint(folder, change):
     path = folder / "prompt_learner/model.pth.tar-2"
     checkpoint = torch.load(path, weights_only=True)
@@ -145,6 +187,32 @@ def test_each_step_is_logged_once(build_run, tmp_path, final):
     logged = [points(*(tmp_path / name / "tensorboard").iterdir()) for name in ("whole", "cut")]
     assert len(set(logged[0])) == len(logged[0])
     assert sorted(logged[1]) == sorted(logged[0])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+def test_log_that_cannot_be_written_is_one_error_before_the_results(build_run, tmp_path, capfd):
+    """As of other files on a full disk; with more room the same command ends."""
+    run = build_run("CoOp", tmp_path, *EVERY_EPOCH)
+    init_writer = run.init_writer
+
+    def disk_is_full_then(log_dir):
+        init_writer(log_dir)
+        (events,) = Path(log_dir).iterdir()
+        events.unlink()
+        events.symlink_to("/dev/full")  # TensorBoard opens it again to write
+
+    run.init_writer = disk_is_full_then
+    capfd.readouterr()
+    with pytest.raises(OSError, match="No space left") as raised:
+        run.train()
+    assert raised.value.filename == str(tmp_path / "tensorboard")
+    assert "Traceback" not in capfd.readouterr().err
+    assert not (tmp_path / "results.json").exists()
+
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    events.unlink()
+    build_run("CoOp", tmp_path, *EVERY_EPOCH).train()
+    assert results_of(tmp_path)["epoch"] == 3
 
 
 def points(*files):

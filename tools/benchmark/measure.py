@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from storage.files import atomic_write
 from tools.benchmark.page import read_page, render, target_table, unexplained
 from tools.benchmark.subjects import Settings, Subject, serve
 from tools.common.machine import cores, processor
 from tools.common.paths import ROOT
-from trainers.modules.files import atomic_write
 
 SLOW = 20.0  # seconds from which on a step is repeated less often
 

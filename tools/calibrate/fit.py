@@ -22,7 +22,6 @@ from dassl.data.datasets import DatasetBase, Datum, build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import set_random_seed
 from torch import Tensor
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from datasets.fewshot import draw_per_class
@@ -32,6 +31,7 @@ from trainers.invariance import held_out
 from trainers.modules.calibration import Calibration
 from trainers.modules.calibration_file import STATES, write_calibration
 from trainers.modules.predictions import Arrays, Predictions
+from trainers.modules.progress import progress
 from trainers.modules.rejection import best_score
 from trainers.modules.uncertainty import calibration_metrics, error_detection_metrics, uncertainty_scores
 from trainers.prompt_trainer import PromptTrainer
@@ -206,7 +206,7 @@ def compute_outputs(
     loader = load_images(paths, views, batch_size, workers, cfg.SEED)
     trainer.set_model_mode("eval")
     found = []
-    for outcomes, batch in tqdm(loader, disable=None):
+    for outcomes, batch in progress(loader, "calibration"):
         for path, reason in outcomes:
             if reason:
                 raise OSError(f"{path} is an image of the data set, but {reason}")

@@ -17,9 +17,9 @@ from __future__ import annotations
 import os
 import sys
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.pipes import ending_quietly
-from tools.common.safe_text import escaped
 from tools.data.names import config_file
 
 

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from storage.files import put, put_folder
 from tools.data.download import BLOCK, check_space, describe
-from trainers.modules.files import put, put_folder
 
 ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RecursionError)
 LEVELS = 30  # of folders in folders
@@ -104,7 +104,8 @@ def _fill(hidden: str, archive: str, wanted: Mapping[str, str], images: int) -> 
     """Unpack what is wanted into the hidden folder, and return which of it there was."""
     found, seen = set(), set()
     bound = Bound(archive, images)
-    # A name that no member has, as hidden files are not unpacked.
+    # A name that no member has, as hidden files are not unpacked. `put_folder` brings all files to the disk at the end,
+    # where `atomic_write` would do it for each.
     part = os.path.join(hidden, ".member.part")
     with open_archive(archive) as (members, read):
         for member in tqdm(members, unit=" files", desc=os.path.basename(archive), disable=None):

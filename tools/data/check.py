@@ -18,8 +18,8 @@ from tqdm import tqdm
 import datasets  # noqa: F401  registers the data sets
 from datasets.base import GeneratedDataset, SplitDataset
 from datasets.folder import Folder
-from datasets.splits import Split, check_split
-from tools.common.safe_text import escaped
+from datasets.splits import Split, check_split, is_own_making
+from storage.safe_text import escaped
 from tools.data.classes import class_lines
 from tools.data.names import config_file, known_names
 from tools.data.sources import COOP, SOURCES, Counts, Source
@@ -33,6 +33,7 @@ class Report(NamedTuple):
     name: str
     usable: bool
     lines: list[str]
+    as_published: bool = False  # whether its split is the published one, by its counts; not where `quick` was asked for
 
 
 def config_of(name: str, root: str, folder: str = ""):
@@ -112,7 +113,8 @@ def check(
     if classes or reader is Folder:
         lines += class_lines(dataset, cfg.DATASET.NAME)
     broken = broken_images(dataset, name) if images else []
-    return Report(name, not broken, lines + [f"broken    {problem}" for problem in broken])
+    as_published = source is not None and not own_split(dataset) and not unlike_counts(dataset, source)
+    return Report(name, not broken, lines + [f"broken    {problem}" for problem in broken], as_published)
 
 
 def missing_paths(reader: type[SplitDataset], place: str) -> list[str]:
@@ -141,24 +143,41 @@ def where_to_get(name: str, root: str) -> list[str]:
 
 def split_lines(dataset: SplitDataset, source: Source | None) -> list[str]:
     """Lines on how many images and classes a set has, beside the published numbers."""
-    counts = Counts(dataset.num_classes, len(dataset.train_x), len(dataset.val or ()), len(dataset.test or ()))
-    numbers = [f"{count:,} {name}" for name, count in zip(Counts._fields, counts)]
+    numbers = [f"{count:,} {name}" for name, count in zip(Counts._fields, counts_of(dataset))]
     if source is None:
         return [f"split     {', '.join(numbers)}"]
-    if dataset.split_file and not os.path.exists(dataset.split_path):
+    if own := own_split(dataset):
         return [
-            f"split     {', '.join(numbers)}, of the reader's own making: {dataset.split_file} is not there",
+            f"split     {', '.join(numbers)}, of the reader's own making: {own}",
             "          figures on it are not comparable with published ones; get that file by the link in",
             f"          {COOP}#{source.section}",
         ]
-    unlike = [
-        f"{count:,} {name} where {published:,} are published"
-        for name, count, published in zip(Counts._fields, counts, source.published)
-        if published is not None and count != published
-    ]
-    if unlike:
+    if unlike := unlike_counts(dataset, source):
         return [f"split     {', '.join(numbers)}", f"differs   {', '.join(unlike)}: figures are not comparable"]
     return [f"split     {', '.join(numbers)}: as many as published"]
+
+
+def counts_of(dataset: SplitDataset) -> Counts:
+    """How many classes and images a set has."""
+    return Counts(dataset.num_classes, len(dataset.train_x), len(dataset.val or ()), len(dataset.test or ()))
+
+
+def own_split(dataset: SplitDataset) -> str:
+    """How one sees that the split of a public set is of its reader's own making; empty if it is not."""
+    if not dataset.split_file:
+        return ""
+    if not os.path.exists(dataset.split_path):
+        return f"{dataset.split_file} is not there"
+    return f"a run has saved it as {dataset.split_file}" if is_own_making(dataset.split_path) else ""
+
+
+def unlike_counts(dataset: SplitDataset, source: Source) -> list[str]:
+    """The counts that are not the published ones."""
+    return [
+        f"{count:,} {name} where {published:,} are published"
+        for name, count, published in zip(Counts._fields, counts_of(dataset), source.published)
+        if published is not None and count != published
+    ]
 
 
 def broken_images(dataset: SplitDataset, name: str) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from datasets.base import SplitDataset
 from datasets.files import list_visible, shorten
 from datasets.folder import CLASSNAMES_FILE, NO_CLASSES, SPLIT_FILE, has_parts, name_classes
-from trainers.modules.files import atomic_write
+from storage.files import atomic_write
 from trainers.modules.loading import words_read
 from trainers.modules.templates import format_template
 

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from trainers.modules.files import atomic_write, put
+from storage.files import atomic_write, put
 
 TIMEOUT = 30.0  # seconds without an answer, or with less than SLOWEST bytes in each of them
 SLOWEST = 1024  # bytes a second; a server that sends less is as good as one that has stopped

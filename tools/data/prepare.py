@@ -12,11 +12,11 @@ import compat  # noqa: F401  makes `import dassl` work
 from datasets.base import SplitDataset
 from datasets.files import write_json
 from datasets.folder import Folder
+from storage.files import atomic_write
 from tools.data.archives import unpack
 from tools.data.check import Report, check, reader_of
 from tools.data.download import check_md5, download, lock
 from tools.data.sources import COOP, SOURCES, Archive
-from trainers.modules.files import atomic_write
 
 
 def prepare(name: str, root: str, archives: str) -> Report:

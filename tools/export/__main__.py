@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from storage.safe_text import last_line
 from tools.common.commands import argument_parser
-from tools.common.safe_text import last_line
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,15 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
+from storage.safe_text import escaped
 from tools.common.paths import ROOT
-from tools.predict.trained import read_run, restore_cfg
+from tools.predict.trained import fit_to_machine, load_trained, read_run, restore_cfg
+from trainers.modules.calibration_file import calibration_path, read_calibration
 from trainers.modules.checkpoints import read_checkpoint
 from trainers.modules.hub import import_client, split_name
 from trainers.modules.loading import published_name
 from trainers.modules.open_clip_models import split_path
+from trainers.modules.plain_content import is_number
 from trainers.modules.sharing import FILE, write_shared
 from trainers.modules.tensor_file import SUFFIX
 from trainers.prompt_trainer import PromptTrainer
@@ -52,6 +57,8 @@ def export(run: str, output: str = "", epoch: int | None = None, repository: str
     write_shared(path, state_dict, about)
     n_values = sum(value.numel() for value in state_dict.values())
     print(f"{about['trainer']} of epoch {about['epoch']}, {len(about['class_names'])} classes, {n_values:,} values")
+    if "calibration" in about:
+        print(f"With the calibration of the run: {describe_values(about['calibration']['values'])}")
     print(f"Written to {path}, {path.stat().st_size:,} bytes")
     if repository:
         push(path, repository, public)
@@ -94,7 +101,8 @@ def collect(run: str | Path, epoch: int | None = None) -> tuple[dict[str, Tensor
     cfg = restore_cfg(results)
     clean_cfg(cfg, name)  # other trainers' options
     config = without_paths(cfg)
-    figures = results.get("figures", {}) if wanted == results["epoch"] else {}
+    figures = results.get("figures") if wanted == results["epoch"] else {}
+    calibration = own_calibration(run, results, wanted)
     return checkpoint["state_dict"], {
         "trainer": name,
         "config": config,
@@ -103,9 +111,35 @@ def collect(run: str | Path, epoch: int | None = None) -> tuple[dict[str, Tensor
         "trained_on": checkpoint.get("trained_on"),
         "backbone": config["MODEL"]["BACKBONE"]["NAME"],
         "backbone_sha256": checkpoint["backbone_sha256"],
-        "figures": {key: value for key, value in figures.items() if math.isfinite(value)},
+        "figures": {key: value for key, value in figures.items() if is_number(value)}
+        if isinstance(figures, dict)
+        else {},
         **{key: results[key] for key in FACTS if key in results},
+        **({"calibration": calibration} if calibration else {}),
     }
+
+
+def own_calibration(run: str | Path, results: dict[str, Any], epoch: int) -> dict[str, Any] | None:
+    """The run's calibration, if it has one that was fitted to this epoch of it, with whatever options.
+
+    Why one that is there is left out is told. The model is built to compare digests, so its CLIP must be there.
+    """
+    if not calibration_path(run).is_file():
+        return None
+    cfg = restore_cfg(results)
+    try:
+        fit_to_machine(cfg)
+        with redirect_stdout(StringIO()):  # trainers and Dassl tell what they build
+            trainer = load_trained(run, results, cfg, results["class_names"], epoch)
+        return read_calibration(run, {**trainer.model_identity(), "options": {}})
+    except (OSError, ValueError) as error:
+        print(f"Without a calibration: {escaped(str(error))}")
+        return None
+
+
+def describe_values(values: Mapping[str, float]) -> str:
+    """What a calibration has fitted, in words."""
+    return ", ".join(f"{escaped(name)} {value:.4g}" for name, value in values.items())
 
 
 def without_paths(cfg: CfgNode) -> dict[str, Any]:

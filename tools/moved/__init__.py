@@ -1,7 +1,7 @@
 """Old names of commands and modules: each says which name replaces it.
 
-`tools` looks for its modules in this folder last, so `python -m tools.search` runs `moved/search.py`. Every old name
-is a line in `MOVED` and a file of this folder that calls `refuse`.
+`tools` looks for its modules in this folder last, so `python -m tools.runs` runs `moved/runs.py`. Every old name is a
+line in `MOVED` and a file that calls `refuse`: of this folder or, where it was a module of a room, of that room.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ MOVED = {
     "tools.features": "tools.predict.features",
     "tools.pretrain_tiny": "tools.tiny_clip",
     "tools.runs": "tools.results",
-    "tools.search": "tools.sweep.search",
+    "tools.sweep.search": "tools.search",
 }
 
 

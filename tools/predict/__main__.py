@@ -20,10 +20,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from storage.safe_text import last_line
 from tools.common.choices import PREDICTIONS, REJECTED
 from tools.common.commands import add_model_options, argument_parser
 from tools.common.pipes import ending_quietly
-from tools.common.safe_text import last_line
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

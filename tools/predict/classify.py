@@ -19,8 +19,9 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.files import shorten
-from tools.common.safe_text import escaped, safe_cell
+from storage.safe_text import escaped, safe_cell
 from tools.predict.predictor import Prediction, Predictor, Skipped, find_images, read_class_names
+from trainers.modules.progress import progress
 
 
 def to_dict(prediction: Prediction) -> dict[str, Any]:
@@ -181,7 +182,7 @@ def classify(args: argparse.Namespace) -> int:
     outcomes = predictor.predict(found.images, args.top_k, args.batch_size, workers)
     with _open(args.output) as file:
         write = write_csv(file, args.raw) if args.format == "csv" else write_jsonl(file)
-        for outcome in tqdm(outcomes, total=len(found.images), unit="image", disable=None):
+        for outcome in progress(outcomes, "predict", "images", len(found.images)):
             if isinstance(outcome, Skipped):
                 tell(f"skipped {outcome.path}: {outcome.reason}")
                 n_skipped += 1

@@ -18,13 +18,14 @@ from dassl.data.transforms.transforms import build_transform
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms import Normalize
 
-from tools.common.safe_text import escaped
+from storage.files import atomic_write
+from storage.safe_text import escaped
 from tools.predict.predictor import Predictor
 from tools.predict.trained import ImageFiles
 from trainers.base import check_scores
 from trainers.modules.evidence import Opinion
-from trainers.modules.files import atomic_write
 
 ASSETS = Path(__file__).with_name("assets")
 CLASSES = 5  # of which beliefs are shown, before each template's own first class
@@ -123,8 +124,8 @@ def explain(predictor: Predictor, path: str, classes: int = CLASSES) -> Explanat
         judged(fused) if fused else plain,
         fused.conflict[0].item() if fused else None,
         [judged(opinion) for opinion in own],
-        [_picture(view, trainer.cfg.INPUT) for view in views],
-        [_picture(view, trainer.cfg.INPUT) for view in seen],
+        [_picture(view, transform) for view, transform in zip(views, training)],
+        [_picture(view, transform) for view, transform in zip(seen, predictor.views)],
     )
 
 
@@ -165,11 +166,12 @@ def _safe(judgement: Judgement) -> dict[str, Any]:
     }
 
 
-def _picture(view: Tensor, section: Any) -> Image.Image:
-    """A transformed image `(3, S, S)` as one to look at, without CLIP's normalisation if it has that."""
-    if "normalize" in section.TRANSFORMS:
-        mean, std = (torch.tensor(values)[:, None, None] for values in (section.PIXEL_MEAN, section.PIXEL_STD))
-        view = view * std + mean
+def _picture(view: Tensor, transform: Any) -> Image.Image:
+    """A transformed image `(3, S, S)` as one to look at, without the normalisation that its transform ends with."""
+    for step in reversed(getattr(transform, "transforms", ())):
+        if isinstance(step, Normalize):
+            mean, std = (torch.as_tensor(values)[:, None, None] for values in (step.mean, step.std))
+            view = view * std + mean
     pixels = (255 * view).round().clamp(0, 255).byte().permute(1, 2, 0)
     return Image.fromarray(pixels.numpy())
 

@@ -20,14 +20,15 @@ from dassl.data.datasets import DatasetBase, build_dataset
 from dassl.data.transforms.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import set_random_seed
-from tqdm import tqdm
 from yacs.config import CfgNode
 
-import train
+from settings.paths import find_paths
+from settings.reading import merge_checked, merge_file, merge_options
+from storage.files import atomic_write
 from tools.common.choices import SPLITS
 from tools.predict.trained import fit_to_machine, load_images, load_trained, read_run, restore_cfg
 from trainers.base import ClipTrainer, build_without_data
-from trainers.modules.files import atomic_write
+from trainers.modules.progress import progress
 from trainers.prompt_trainer import PromptTrainer
 
 LISTS = {"train": "train_x", "val": "val", "test": "test"}  # of the splits, by Dassl's names
@@ -84,7 +85,7 @@ def encode_images(
     view: Any = build_transform(trainer.cfg, is_train=False)
     loader = load_images(paths, [view], batch_size, workers)
     whole, n_done = np.empty(0, dtype), 0
-    for outcomes, batch in tqdm(loader, disable=None):
+    for outcomes, batch in progress(loader, "features"):
         for path, reason in outcomes:
             if reason:
                 raise OSError(f"{path} is an image of the data set, but {reason}")
@@ -130,8 +131,8 @@ def build_cfg(args: argparse.Namespace, results: dict | None) -> CfgNode:
         if path:
             if not os.path.isfile(path):
                 raise FileNotFoundError(f"no config file {path}")
-            train.merge_checked(path, train.merge_file, cfg, path)
-    train.find_paths(cfg)
+            merge_checked(path, merge_file, cfg, path)
+    find_paths(cfg)
     if results is None:
         cfg.TRAINER.NAME = args.trainer
     if args.root:
@@ -140,7 +141,7 @@ def build_cfg(args: argparse.Namespace, results: dict | None) -> CfgNode:
         cfg.SEED = args.seed
     if args.classes:
         cfg.DATASET.SUBSAMPLE_CLASSES = args.classes
-    train.merge_checked("the command line", train.merge_options, cfg, args.opts)
+    merge_checked("the command line", merge_options, cfg, args.opts)
     fit_to_machine(cfg, args.device, args.backbone, args.precision)
     clean_cfg(cfg, cfg.TRAINER.NAME)
     cfg.freeze()

@@ -28,9 +28,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from storage.safe_text import last_line
 from tools.common.choices import DEVICES, DTYPES, SPLITS, SUBSAMPLES
 from tools.common.commands import argument_parser
-from tools.common.safe_text import last_line
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -157,11 +157,7 @@ class Predictor:
         if score and not rejecting:
             raise ValueError(f"a score is to reject by: give a coverage or a threshold with {score}")
         if calibrated or rejecting:
-            place = Path(run).expanduser()
-            if not place.exists():  # a repository of the Hub
-                raise FileNotFoundError(f"{run} has no calibration, which lies in the folder of a run")
-            place = place.parent if place.is_file() else place  # beside a file of tools.export
-            content = read_calibration(place, self.trainer.model_identity())
+            content = read_calibration(run, self.trainer.model_identity())
             self.fitted_on = content["fitted_on"]
             self.calibration = content["values"] if calibrated else None
             images = content["images"]["after" if calibrated else "before"]

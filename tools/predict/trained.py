@@ -20,17 +20,18 @@ from dassl.config import get_cfg_default
 from dassl.data.transforms.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import read_image
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from yacs.config import CfgNode
 
 import datasets  # noqa: F401  registers the data sets, whose config keys a run's config has
-import train
 import trainers
 from datasets.files import describe_nearest, odd_kind
+from settings.paths import find_paths
+from settings.reading import merge_checked, merge_options, merge_settings
+from storage.safe_text import escaped
 from tools.common.choices import DEVICES
-from tools.common.safe_text import escaped
 from tools.predict.pictures import Picture
 from trainers.base import ClipTrainer, build_without_data
 from trainers.modules.checkpoints import read_checkpoint
@@ -78,7 +79,7 @@ def read_run(run: str | Path) -> dict[str, Any]:
 
 
 def restore_cfg(results: dict[str, Any], settings: Sequence[str] = ()) -> CfgNode:
-    """The config of a run from its results, with the paths that lead into the checkout, as in `train.find_paths`.
+    """The config of a run from its results, with the paths that lead into the checkout, as `find_paths` has them.
 
     Args:
         results: from `read_run`.
@@ -90,16 +91,15 @@ def restore_cfg(results: dict[str, Any], settings: Sequence[str] = ()) -> CfgNod
     cfg = get_cfg_default()
 
     source = "the header of the file" if "format" in results else "results.json"
-    train.merge_checked(
-        f"the config in {source}", lambda config: train.merge_settings(cfg, CfgNode(config)), results["config"]
-    )
+    merge_checked(f"the config in {source}", lambda config: merge_settings(cfg, CfgNode(config)), results["config"])
     own = f"TRAINER.{str(cfg.TRAINER.NAME).upper()}."
     others = [key for key in settings[::2] if not key.startswith(own)]
     if others:
         raise ValueError(f"settings of a trained run must be options of its method, {own}KEY, got {', '.join(others)}")
-    train.merge_checked("the settings", lambda pairs: train.merge_options(cfg, pairs), list(settings))
+    merge_checked("the settings", lambda pairs: merge_options(cfg, pairs), list(settings))
     cfg.MODEL.INIT_WEIGHTS = cfg.TEST.CALIBRATION = ""  # what its training started from, and what its test used
-    train.find_paths(cfg)
+    cfg.REPORT_TO = ""
+    find_paths(cfg)
     return cfg
 
 
@@ -230,7 +230,10 @@ class ImageFiles(Dataset):
 
 def _reason(path: str, error: BaseException) -> str:
     """Why an image cannot be read, in one line; embedded Dassl's error names the path and stands on PIL's own."""
-    error = error.__cause__ or error
+    cause = error.__cause__ or error
+    if isinstance(cause, Image.DecompressionBombError):  # of which PIL does not say what raises its limit
+        return str(error).partition("cannot be read: ")[2] or str(error)
+    error = cause
     if reason := odd_kind(path):
         return reason
     if not os.path.exists(path):

@@ -13,10 +13,11 @@ import importlib
 import sys
 from pathlib import Path
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.layout import PROTOCOLS
 from tools.common.pipes import ending_quietly
-from tools.common.safe_text import escaped
+from tools.results.filters import add_filters, chosen
 
 
 @ending_quietly()
@@ -28,12 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", default="report.html", metavar="FILE.html", help="the page (default: report.html)")
     parser.add_argument("--title", default="CDC and its peers", help="of the page")
     parser.add_argument("--protocol", action="append", default=[], choices=PROTOCOLS, help="only this one (repeatable)")
-    parser.add_argument("--dataset", action="append", default=[], help="only this data set (repeatable)")
-    parser.add_argument("--trainer", action="append", default=[], help="only this trainer (repeatable)")
-    parser.add_argument("--config", action="append", default=[], help="only this config (repeatable)")
-    parser.add_argument("--seed", action="append", default=[], type=int, help="only this seed, missing if not there")
-    parser.add_argument("--source", default="", help="xd, dg: the data set trained on (default: what the logs name)")
-    parser.add_argument("--join-configs", action="store_true", help="all configs of a trainer as one system")
+    add_filters(parser)
     parser.add_argument(
         "--compare", nargs=2, default=[], metavar="SYSTEM", help="show images that these two judge differently"
     )
@@ -51,8 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     import compat  # noqa: F401  makes `import dassl` work
 
     from tools.report.gather import gather
-    from tools.report.page import render_page
-    from trainers.modules.files import atomic_write
+    from tools.report.page import write_page
 
     try:
         report = gather(
@@ -61,20 +56,15 @@ def main(arguments: list[str] | None = None) -> None:
             pictures=args.images,
             data=args.data,
             compare=args.compare,
-            join_configs=args.join_configs,
-            source=args.source,
-            datasets=args.dataset,
-            trainers=args.trainer,
-            configs=args.config,
-            seeds=args.seed,
+            **chosen(args),
         )
-        with atomic_write(Path(args.output)) as part:
-            Path(part).write_text(render_page(report, args.title), encoding="utf-8")
+        write_page(report, args.title, args.output)
     except (OSError, ValueError) as error:
         parser.exit(2, f"tools.report: {escaped(str(error))}\n")
     size = Path(args.output).stat().st_size / 2**20
     tests = sum(detail["runs"] for detail in report.details)
-    print(f"{args.output}: {size:.1f} MiB, {len(report.tables)} tables, {tests} tests with records")
+    tables = f"{len(report.tables)} table{'s' * (len(report.tables) > 1)}"
+    print(f"{args.output}: {size:.1f} MiB, {tables}, {tests} tests with records")
     for note in report.notes:
         print(escaped(note), file=sys.stderr)
 

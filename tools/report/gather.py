@@ -6,7 +6,6 @@ A system is a column group of a table: all runs of a trainer under a config.
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +21,9 @@ from tools.report.logs import read_epochs
 from tools.report.pictures import Gallery
 from tools.results import published
 from tools.results.render import tables_of
-from tools.results.runs import NEAR, Run, find_runs
+from tools.results.runs import NEAR, Run, find_runs, reading_once
 from tools.results.tables import Column, SeedMean, Table, build_table, paper_numbers
+from trainers.modules.plain_content import is_number
 from trainers.modules.predictions import FILE_NAME, read_predictions, split_open_set
 
 TITLES = {
@@ -34,12 +34,14 @@ TITLES = {
     "open_set": "Open set: new classes under the names of base classes",
     "open_set_far": "Open set: other data sets under the names of base classes",
 }
+COSTS = ("train_seconds", "test_seconds", "trained_values", "peak_memory_bytes")  # in `results.json`
 OPEN_SET_FIGURE = "auroc_open"
 # Classes of a test whose accuracy the page can compare; of more, those in which systems differ most
 MOST_CLASSES = 300
 # Keys of a config that say where and on what a run was, not how
 PLACES = (
     "OUTPUT_DIR",
+    "REPORT_TO",
     "SEED",
     "DATASET.ROOT",
     "DATASET.NAME",
@@ -108,7 +110,33 @@ def gather(
         FileNotFoundError: there is no such folder, or no run below it.
         ValueError: as `find_runs` and `build_table`; or there are no such systems.
     """
-    outputs = [Path(output) for output in outputs]
+    with reading_once() as contents:
+        return _gather(
+            [Path(output) for output in outputs],
+            protocols,
+            contents,
+            pictures=pictures,
+            data=data,
+            compare=compare,
+            join_configs=join_configs,
+            source=source,
+            **filters,
+        )
+
+
+def _gather(
+    outputs: list[Path],
+    protocols: Iterable[str],
+    contents: Mapping[Path, dict[str, Any]],
+    *,
+    pictures: int,
+    data: str | Path | None,
+    compare: Sequence[str],
+    join_configs: bool,
+    source: str,
+    **filters: Any,
+) -> Report:
+    """As `gather`; `contents` are those of all `results.json` that were read."""
     report = Report([str(output) for output in outputs])
     every: list[tuple[str, Column, Run]] = []
     for protocol in protocols or PROTOCOLS:
@@ -149,7 +177,6 @@ def gather(
         raise ValueError(f"no system is called {', '.join(unknown)}; there are {', '.join(dict.fromkeys(titles))}")
     if compare and len(set(compare)) != 2:
         raise ValueError(f"two systems can be compared, got {len(set(compare))}")
-    contents = {run.path: _content(run.path) for _, _, run in every if run.path.name == "results.json"}
     _add_tests(report, every, contents, pictures, data, compare)
     _add_epochs(report, every)
     _add_costs(report, every, contents)
@@ -160,12 +187,6 @@ def gather(
 def _is_of(run: Run, column: Column, join_configs: bool) -> bool:
     config = run.config in column.config.split(", ") if join_configs else run.config == column.config
     return run.trainer == column.trainer and config and column.shots in (None, run.shots)
-
-
-def _content(path: Path) -> dict[str, Any]:
-    """A `results.json`, which `find_runs` has checked."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
 
 
 def _add_tests(
@@ -370,11 +391,11 @@ def _add_costs(report: Report, every: list[tuple[str, Column, Run]], contents: M
             groups[protocol, column.title].append(contents[run.path])
     for (protocol, title), found in groups.items():
         row: dict[str, Any] = {"protocol": protocol, "system": title, "results": len(found)}
-        for key in ("train_seconds", "test_seconds"):
-            values = [content[key] for content in found if _is_number(content.get(key))]
+        for key in COSTS:
+            values = [content[key] for content in found if is_number(content.get(key))]
             row[key] = mean(values) if values else None
-        seconds = [(content.get("images"), content.get("test_seconds")) for content in found]
-        rates = [n / s for n, s in seconds if isinstance(n, int) and isinstance(s, (int, float)) and 0 < s < math.inf]
+        seconds: list[tuple[Any, Any]] = [(content.get("images"), content.get("test_seconds")) for content in found]
+        rates = [n / s for n, s in seconds if is_number(n) and is_number(s) and s > 0]
         row["images_per_second"] = mean(rates) if rates else None
         row["devices"] = sorted({str(content.get("device", "")) for content in found} - {""})
         report.costs.append(row)
@@ -414,10 +435,6 @@ def _add_facts(report: Report, every: list[tuple[str, Column, Run]], contents: M
         "differences": differences,
         "within": within,
     }
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -13,36 +13,29 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from storage.files import atomic_write
+from storage.safe_text import escaped
+from tools.common.colours import KINDS, system_styles
 from tools.common.layout import trains_nothing
-from tools.common.safe_text import escaped
 from tools.report.gather import TITLES, Report, cell_numbers, display
 from tools.report.records import LOWEST
-from tools.results.render import cell_text
-from tools.results.tables import Column, SeedMean, Table, direction, shots_of
+from tools.results.render import best_cells, cell_text
+from tools.results.tables import Column, SeedMean, shots_of
 
 ASSETS = Path(__file__).with_name("assets")
 TEMPLATE = "page.html.j2"
 
-# A trainer has the same colour on every page. Okabe and Ito's colours, which the colour-blind tell apart, and darker
-# and lighter ones of the same hues; systems of one trainer differ by symbol and dash.
-COLORS = {
-    "ZeroshotCLIP": "#7f7f7f",
-    "ZeroshotCLIP2": "#a9a9a9",
-    "CoOp": "#56B4E9",
-    "CoCoOp": "#0072B2",
-    "KgCoOp": "#00487a",
-    "MaPLe": "#E69F00",
-    "PromptSRC": "#009E73",
-    "TCP": "#8c6d31",
-    "MMRL": "#CC79A7",
-    "CLIPICM": "#7b5fa8",
-    "CDC": "#D55E00",
-}
-OTHERS = ("#4d9221", "#c51b7d", "#35978f", "#5e4fa2", "#b8860b", "#a50026")
 _ID = re.compile(r'\bid="([\w-]+)"')  # of the template's own elements
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
-DASHES = ("solid", "dash", "dot", "dashdot")
-PATTERNS = ("", "x", ".", "|", "+", "-")
+
+
+def write_page(report: Report, title: str, path: str | Path) -> None:
+    """Write the page to a file; arguments as of `render_page`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with atomic_write(Path(path)) as part:
+        Path(part).write_text(render_page(report, title), encoding="utf-8")
 
 
 def render_page(report: Report, title: str) -> str:
@@ -125,9 +118,8 @@ def _table(report: Report, protocol: str) -> dict[str, Any]:
     rows = [*([table.source] if table.source else []), *(name for name in table.datasets if name != table.source)]
     rows += ["average"] * bool(table.averaged)
     metrics = [(index, column, metric) for index, column in enumerate(table.columns) for metric in column.metrics]
-    lines = []
+    best, lines = best_cells(table), []
     for row in rows:
-        best = _best(table, row)
         cells = []
         for index, column, metric in metrics:
             cell = _cell(column, row, metric)
@@ -135,7 +127,7 @@ def _table(report: Report, protocol: str) -> dict[str, Any]:
             own: dict[str, Any] = {"text": "–", "value": None, "best": False, "paper": "", "is_text": False}
             if cell is not None:
                 own["text"] = cell_text(cell, column, row)
-                own["value"], own["best"] = cell.mean, (index, metric) in best
+                own["value"], own["best"] = cell.mean, (index, row, metric) in best
             if paper is not None:
                 gap = "" if cell is None else f" ({round(cell.mean - paper, 2) + 0:+.2f})"
                 own["paper"] = f"paper {paper:.2f}{gap}"
@@ -151,6 +143,8 @@ def _table(report: Report, protocol: str) -> dict[str, Any]:
     text = f"{shown} and standard deviation over seeds, in percent; the best of each row has a star."
     if table.averaged:
         text += f" The average is over the {len(table.averaged)} data sets that every system has."
+    elif len(rows) > 1 + bool(table.source):
+        text += " There is no average, as fewer than two data sets have results of every system."
     # What the paper lacks matters where it stands beside.
     told = (
         [f"the paper {note}" if note.split()[0] in ("has", "is", "trains") else note for note in notes]
@@ -171,19 +165,6 @@ def _table(report: Report, protocol: str) -> dict[str, Any]:
 
 def _cell(column: Column, row: str, metric: str) -> SeedMean | None:
     return column.averages.get(metric) if row == "average" else column.cells.get((row, metric))
-
-
-def _best(table: Table, row: str) -> set[tuple[int, str]]:
-    """The columns with the best value of a row, by metric; of a metric with one value none."""
-    better = direction(table.figure)
-    found: set[tuple[int, str]] = set()
-    for metric in dict.fromkeys(metric for column in table.columns for metric in column.metrics):
-        cells = [(index, _cell(column, row, metric)) for index, column in enumerate(table.columns)]
-        means = {index: round(cell.mean, 2) for index, cell in cells if cell is not None}
-        if len(means) > 1 and better:
-            top = max(means.values()) if better == "higher" else min(means.values())
-            found |= {(index, metric) for index, value in means.items() if value == top}
-    return found
 
 
 def _plain_table(title: str, headers: Sequence[tuple[str, bool]], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
@@ -210,10 +191,13 @@ def _number(value: float) -> str:
 
 def _cost(report: Report) -> dict[str, Any]:
     headers = [("system", True), ("protocol", True), ("results", False), ("training, seconds", False)]
-    headers += [("test, seconds", False), ("test, images per second", False), ("device", True)]
+    headers += [("test, seconds", False), ("test, images per second", False), ("values trained", False)]
+    headers += [("most memory, MiB", False), ("device", True)]
     rows = []
     for row in report.costs:
-        values = [row[key] for key in ("results", "train_seconds", "test_seconds", "images_per_second")]
+        names = ("results", "train_seconds", "test_seconds", "images_per_second", "trained_values")
+        memory = row["peak_memory_bytes"]
+        values = [*(row[key] for key in names), None if memory is None else memory / 2**20]
         title = TITLES.get(row["protocol"], row["protocol"])
         rows.append([row["system"], title, *values, ", ".join(row["devices"]) or "–"])
     return _plain_table("Cost", headers, rows)
@@ -294,40 +278,39 @@ def _data(report: Report, links: Mapping[str, str]) -> dict[str, Any]:
     datasets = list(
         dict.fromkeys(name for table in report.tables.values() if table.part != "far" for name in table.datasets)
     )
+    galleries, pictures = _pictures_once(report.galleries)
+    systems = [(column.title, column.trainer) for table in report.tables.values() for column in table.columns]
     data = {
         "tables": tables,
         "datasets": datasets,
         "names": {dataset: display(dataset) for dataset in datasets},
         "links": {links[dataset]: dataset for dataset in datasets},
         "titles": TITLES,
-        "styles": _styles(report),
+        "styles": {title: style._asdict() for title, style in system_styles(systems).items()},
+        "kinds": KINDS,
         "details": report.details,
         "classes": report.classes,
         "open_sets": report.open_sets,
         "epochs": report.epochs,
-        "galleries": report.galleries,
+        "galleries": galleries,
+        "pictures": pictures,
         "lowest": LOWEST,
     }
     rounded: dict[str, Any] = _rounded(_safe(data))
     return rounded
 
 
-def _styles(report: Report) -> dict[str, dict[str, str]]:
-    """A colour for each trainer, and a symbol and dash for each system of it."""
-    columns = {column.title: column for table in report.tables.values() for column in table.columns}
-    configs: dict[str, list[str]] = {}
-    others: dict[str, str] = {}
-    styles = {}
-    for title, column in columns.items():
-        own = configs.setdefault(column.trainer, [])
-        own.append(title)
-        color = COLORS.get(column.trainer)
-        if color is None:
-            color = others.setdefault(column.trainer, OTHERS[sum(map(ord, column.trainer)) % len(OTHERS)])
-        index = len(own) - 1
-        kinds = {"symbol": SYMBOLS, "dash": DASHES, "pattern": PATTERNS}
-        styles[title] = {"color": color, **{name: kind[index % len(kind)] for name, kind in kinds.items()}}
-    return styles
+def _pictures_once(galleries: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Galleries whose cards have numbers in place of pictures, and the pictures once: many cards show the same."""
+    numbers: dict[str, int] = {"": 0}
+    found = []
+    for gallery in galleries:
+        rows = []
+        for row in gallery["rows"]:
+            cards = [{**card, "source": numbers.setdefault(card["source"], len(numbers))} for card in row["cards"]]
+            rows.append({**row, "cards": cards})
+        found.append({**gallery, "rows": rows})
+    return found, list(numbers)
 
 
 def _rounded(value: Any) -> Any:

@@ -31,6 +31,7 @@ class Gallery:
         self.notes: list[str] = []
         self._embedded: dict[str, str] = {}
         self._left_out: list[str] = []
+        self._too_many = 0
         self._pairs_apart: list[str] = []
 
     def add(
@@ -94,6 +95,11 @@ class Gallery:
         notes = []
         if self._left_out:
             notes.append(f"{len(self._left_out)} images are not shown, as {self._left_out[0]}")
+        if self._too_many:
+            notes.append(
+                f"{self._too_many} cards have no image, as the page has {MOST} already; "
+                "--dataset and --images take fewer"
+            )
         if self._pairs_apart:
             notes.append(f"the two systems' tests are of different images: {', '.join(self._pairs_apart)}")
         return notes
@@ -126,7 +132,7 @@ class Gallery:
         whole = os.path.join(folder, path)
         if whole not in self._embedded:
             if sum(map(bool, self._embedded.values())) >= MOST:
-                self._left_out.append(f"{whole}: there are {MOST} already")
+                self._too_many += 1
                 return ""
             try:
                 self._embedded[whole] = _thumbnail(folder, path)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.modules.uncertainty import selective_risk, uncertainty_scores
+from trainers.modules.uncertainty import calibration_bins, selective_risk, uncertainty_scores
 
 Records = Mapping[str, NDArray[Any]]
 
@@ -42,14 +42,11 @@ def confusions(runs: Sequence[Records]) -> list[tuple[int, int, float]]:
 
 def reliability(runs: Sequence[Records]) -> list[tuple[int, float, float]]:
     """For each bin of confidence the number of images, their mean confidence and accuracy, in percent; runs pooled."""
-    confidence = np.concatenate([records["confidence"] for records in runs]).astype(np.float64)
+    confidence = np.concatenate([records["confidence"] for records in runs])
     right = np.concatenate([records["prediction"] == records["label"] for records in runs])
-    index = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    number = np.bincount(index, minlength=BINS)
+    number, sure, correct = calibration_bins(confidence, right, BINS)
     several = np.maximum(number, 1)
-    means = 100.0 * np.bincount(index, weights=confidence, minlength=BINS) / several
-    accuracies = 100.0 * np.bincount(index, weights=right, minlength=BINS) / several
-    return list(zip(number.tolist(), means.tolist(), accuracies.tolist()))
+    return list(zip(number.astype(int).tolist(), (100 * sure / several).tolist(), (100 * correct / several).tolist()))
 
 
 def risk_curves(runs: Sequence[Records]) -> dict[str, list[float]]:

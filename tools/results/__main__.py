@@ -2,9 +2,11 @@
 
     python -m tools.results output [--protocol base2new|xd|dg|fewshot|open_set] [--format text|markdown|csv|latex]
     python -m tools.results output --metric ece --metric aurc_uncertainty
+    python -m tools.results output --metric accuracy --metric ece --metric ece_calibrated --summary
     python -m tools.results output --protocol open_set [--metric fpr95_open_entropy] [--metric auroc_open]
 
-Mean and standard deviation (that of a sample, n - 1) over seeds; the harmonic mean (HM) is of the two means. What is
+Mean and standard deviation (that of a sample, n - 1) over seeds; the harmonic mean (HM) is of the two means. Where
+metrics are named, the best of each row is marked by the metric's direction. What is
 missing is named below the table; an average is over the data sets that every column has, and says over how many.
 Folders: `tools/common/layout.py`. What counts as a run's accuracy: `tools/results/runs.py`; with examples:
 docs/tables.md.
@@ -14,11 +16,13 @@ from __future__ import annotations
 
 import sys
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.layout import PROTOCOLS
 from tools.common.pipes import ending_quietly
-from tools.common.safe_text import escaped
+from tools.results.filters import add_filters, chosen
 from tools.results.render import FORMATS, heading, render, tables_of, terminal_width, with_notes
+from tools.results.summary import summary
 
 
 @ending_quietly()
@@ -33,19 +37,16 @@ def main(arguments: list[str] | None = None) -> None:
         "--raw", action="store_true", help="CSV: texts as they are, also formulas and control characters"
     )
     parser.add_argument("--paper", action="store_true", help="the CDC paper's numbers beside, and the differences")
-    parser.add_argument("--dataset", action="append", default=[], help="only this data set (repeatable)")
-    parser.add_argument("--trainer", action="append", default=[], help="only this trainer (repeatable)")
-    parser.add_argument("--config", action="append", default=[], help="only this config (repeatable)")
-    parser.add_argument("--shots", action="append", default=[], type=int, help="only these shots (repeatable)")
-    parser.add_argument("--seed", action="append", default=[], type=int, help="only this seed, missing if not there")
-    parser.add_argument("--source", default="", help="xd, dg: the data set trained on (default: what the logs name)")
-    parser.add_argument("--join-configs", action="store_true", help="all configs of a trainer in one column group")
+    add_filters(parser)
     parser.add_argument(
         "--metric",
         action="append",
         default=[],
         help="any figure of results.json (repeatable, a table for each; default: accuracy, of open_set "
         "auroc_open_confidence); in open_set also without its score, for all scores",
+    )
+    parser.add_argument(
+        "--summary", action="store_true", help="one table of averages: a row for each method, a column for each metric"
     )
     parser.add_argument("--plot", metavar="FILE.png", help="fewshot: curves of accuracy over shots as a picture")
     args = parser.parse_args(arguments)
@@ -54,6 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise ValueError("--plot draws few-shot curves: give --protocol fewshot with it")
         if args.plot and args.metric not in ([], ["accuracy"]):
             raise ValueError("--plot draws the accuracy: give no other --metric with it")
+        if args.summary and (args.format == "csv" or args.paper or args.plot):
+            raise ValueError("--summary is a table of its own: give no --format csv, --paper or --plot with it")
         shown = [
             table
             for figure in args.metric or [""]
@@ -61,16 +64,14 @@ def main(arguments: list[str] | None = None) -> None:
                 args.output,
                 args.protocol,
                 figure=figure,
-                join_configs=args.join_configs,
-                datasets=args.dataset,
-                trainers=args.trainer,
-                configs=args.config,
-                shots=args.shots,
-                seeds=args.seed,
-                source=args.source,
+                **chosen(args),
             )
         ]
-        texts = [render(table, args.format, args.paper, args.raw, terminal_width()) for table in shown]
+        mark = bool(args.metric) or args.protocol == "open_set"
+        if args.summary:
+            print(summary(shown, args.format, mark))
+            return
+        texts = [render(table, args.format, args.paper, args.raw, terminal_width(), mark) for table in shown]
         if args.plot:
             from tools.results.curves import draw_curves  # matplotlib takes a second to load
 
@@ -84,9 +85,9 @@ def main(arguments: list[str] | None = None) -> None:
             print("\n".join(notes), file=sys.stderr)
         return
     parts = [with_notes(text, notes, args.format) for text, notes in texts]
-    if args.metric or args.protocol == "open_set":
-        mark = "% " if args.format == "latex" else ""
-        parts = [f"{mark}{heading(table)}\n\n{part}" for table, part in zip(shown, parts)]
+    if mark:
+        comment = "% " if args.format == "latex" else ""
+        parts = [f"{comment}{heading(table)}\n\n{part}" for table, part in zip(shown, parts)]
     print("\n\n".join(parts))
 
 

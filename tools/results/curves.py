@@ -1,13 +1,16 @@
-"""Few-shot curves: accuracy over the number of training images a class, a panel for each data set and the average."""
+"""Few-shot curves: accuracy over the number of training images per class, a panel for each data set and the average."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
+from tools.common.colours import LINES, MARKERS, Style, system_styles
 from tools.results.published import display_name
 from tools.results.tables import Table, shots_of
 
@@ -53,7 +56,8 @@ def draw_curves(table: Table, path: str | Path) -> None:
 def _draw_panel(axis: Axes, table: Table, panel: str) -> dict:
     """One data set's curves, or those of the average; returns what the legend shows, by title."""
     handles, ticks = {}, {0}
-    for index, column in enumerate(table.columns):
+    styles = system_styles((column.title, column.trainer) for column in table.columns)
+    for column in table.columns:
         points = []
         for metric in column.metrics:
             figure = column.averages.get(metric) if panel == "average" else column.cells.get((panel, metric))
@@ -64,25 +68,54 @@ def _draw_panel(axis: Axes, table: Table, panel: str) -> dict:
             continue
         shots, means, deviations = zip(*points)
         zero_shot = shots == (0,)
+        style = styles[column.title]
         if zero_shot:
-            axis.axhline(means[0], color=f"C{index}", linestyle="dotted", linewidth=1)
-        handles[column.title] = axis.errorbar(
-            shots,
-            means,
-            deviations,
-            color=f"C{index}",
-            marker="*" if zero_shot else "o",
-            markersize=9 if zero_shot else 4,
-            linewidth=1.5,
-            elinewidth=1,
-            capsize=2,
-        )
+            axis.axhline(means[0], color=style.color, linestyle="dotted", linewidth=1)
+        handles[column.title] = draw_line(axis, shots, means, deviations, style, symbol="star" if zero_shot else "")
     title = f"Average of {len(table.averaged)}" if panel == "average" else display_name(panel)
     axis.set_title(title, fontweight="bold" if panel == "average" else None)
     axis.set_xticks(sorted(ticks))
-    axis.set_xlabel("training images a class")
+    axis.set_xlabel("training images per class")
     axis.set_ylabel("accuracy (%)")
-    axis.set_facecolor("#EBEBEB")
-    axis.grid(color="white")
-    axis.set_axisbelow(True)
+    put_grid(axis)
     return handles
+
+
+def draw_line(
+    axis: Axes,
+    x: Sequence[float],
+    means: Sequence[float],
+    deviations: Sequence[float],
+    style: Style,
+    label: str = "",
+    symbol: str = "",
+) -> ErrorbarContainer:
+    """A line through means, with bars of standard deviations.
+
+    Args:
+        axis: that it is drawn into.
+        x, means, deviations: of its points.
+        style: of the system.
+        label: for the legend.
+        symbol: in place of the style's; a star is large.
+    """
+    symbol = symbol or style.symbol
+    return axis.errorbar(
+        x,
+        means,
+        deviations,
+        color=style.color,
+        linestyle=LINES[style.dash],
+        marker=MARKERS[symbol],
+        markersize=9 if symbol == "star" else 4,
+        linewidth=1.5,
+        elinewidth=1,
+        capsize=2,
+        label=label or None,
+    )
+
+
+def put_grid(axis: Axes) -> None:
+    """The ground of all curves."""
+    axis.grid(color="0.9")
+    axis.set_axisbelow(True)

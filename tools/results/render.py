@@ -12,14 +12,15 @@ from typing import Any
 
 from tabulate import tabulate
 
+from storage.safe_text import escaped, safe_cell
 from tools.common.layout import PROTOCOLS
-from tools.common.safe_text import escaped, safe_cell
 from tools.results import published
 from tools.results.runs import NEAR, find_runs
 from tools.results.tables import (
     Column,
     SeedMean,
     Table,
+    best_of,
     build_table,
     direction,
     open_set_part,
@@ -32,10 +33,18 @@ from tools.results.tables import (
 DEFAULT_FIGURES = {"open_set": "auroc_open_confidence"}
 FORMATS = ("text", "markdown", "csv", "latex")
 NOTHING = "–"
+MARK_NAMES = {"text": "*", "markdown": "bold", "latex": "bold"}
+# What stands around a cell that is marked; in LaTeX characters that no name has, until the others are escaped
+MARKS = {"text": ("", " *"), "markdown": ("**", "**"), "latex": ("\x02", "\x03")}
 
 
 def render(
-    table: Table, output_format: str = "text", paper: bool = False, raw: bool = False, width: int | None = None
+    table: Table,
+    output_format: str = "text",
+    paper: bool = False,
+    raw: bool = False,
+    width: int | None = None,
+    mark: bool = False,
 ) -> tuple[str, list[str]]:
     """A table as text, and the notes that belong below it; names, which are those of folders, as they can be printed.
 
@@ -45,6 +54,7 @@ def render(
         paper: whether the paper's numbers stand beside, and the differences from them.
         raw: whether texts in CSV stay as they are, also where a spreadsheet takes them for formulas.
         width: characters of a line; where a table as text would be wider, each method has a row of its own. None: any.
+        mark: whether the best of each row is marked, by an asterisk or in bold type; not in CSV.
 
     Raises:
         ValueError: no such format, or the paper has no table of this protocol.
@@ -54,7 +64,9 @@ def render(
     numbers, paper_notes = paper_numbers(table) if paper else ({}, [])
     better = direction(table.figure)
     notes = [f"{table.figure}: {better} is better"] if better and table.figure != "accuracy" else []
-    notes += [_legend(column) for column in table.columns]
+    best = best_cells(table) if mark and output_format != "csv" else set()
+    notes += [f"{MARK_NAMES[output_format]}: the best of its row{_for_each(table)}"] if best else []
+    notes += [legend(column) for column in table.columns]
     rows = [dataset for dataset in table.datasets if dataset != table.source]
     if table.averaged and len(table.averaged) < len(rows):
         without = ", ".join(published.display_name(name) for name in rows if name not in table.averaged)
@@ -72,7 +84,42 @@ def render(
     notes = [escaped(note) for note in notes]
     if output_format == "csv":
         return _csv(table, numbers, paper, raw), notes
-    return _grid(table, numbers, output_format, width), notes
+    return _grid(table, numbers, output_format, width, best), notes
+
+
+def best_cells(table: Table) -> set[tuple[int, str, str]]:
+    """The best cells of each row: number of the column group, row, metric.
+
+    Scores of an open set stand for the same and are compared with each other, other metrics are not.
+    """
+    best: set[tuple[int, str, str]] = set()
+    all_metrics = list(dict.fromkeys(metric for column in table.columns for metric in column.metrics))
+    for metrics in [all_metrics] if table.protocol == "open_set" else [[metric] for metric in all_metrics]:
+        for row in _rows(table):
+            keys = [(n, row, metric) for n, column in enumerate(table.columns) for metric in metrics]
+            cells = [_cell(table.columns[n], row, metric) for n, _, metric in keys]
+            flags = best_of([cell and cell.mean for cell in cells], table.figure)
+            best.update(key for key, flag in zip(keys, flags) if flag)
+    return best
+
+
+def _for_each(table: Table) -> str:
+    """Of what the best are, where a row has several kinds of results."""
+    metrics = dict.fromkeys(metric for column in table.columns for metric in column.metrics)
+    return "" if table.protocol == "open_set" or len(metrics) == 1 else f", for each of {', '.join(metrics)}"
+
+
+def marked(text: str, output_format: str) -> str:
+    """A cell that is the best."""
+    before, after = MARKS[output_format]
+    return before + text + after
+
+
+def latex(lines: list[list[str]], headers: list[str]) -> str:
+    """A booktabs table as it is to be in a document."""
+    text = tabulate(lines, headers, tablefmt="latex_booktabs", disable_numparse=True)
+    before, after = MARKS["latex"]
+    return text.replace("±", r"$\pm$").replace(NOTHING, "--").replace(before, r"\textbf{").replace(after, "}")
 
 
 def terminal_width() -> int | None:
@@ -86,7 +133,8 @@ def heading(table: Table) -> str:
     return f"{table.figure}{whose.get(table.part, '')}"
 
 
-def _legend(column: Column) -> str:
+def legend(column: Column) -> str:
+    """What the runs of a column group are."""
     config = f"config{'s' * (', ' in column.config)} {column.config}"
     shots = "" if column.shots is None else f", {shots_name(column.shots)}"
     return f"{column.title}: {config}{shots}, {seeds_name(column.seeds)}"
@@ -103,7 +151,7 @@ def _cell(column: Column, row: str, metric: str) -> SeedMean | None:
     return column.averages.get(metric) if row == "average" else column.cells.get((row, metric))
 
 
-def _grid(table: Table, numbers: dict, output_format: str, width: int | None = None) -> str:
+def _grid(table: Table, numbers: dict, output_format: str, width: int | None, best: set[tuple[int, str, str]]) -> str:
     """The table with data sets as rows, a column group a trainer, and the paper's where it has numbers.
 
     As text that would be wider than `width` it has a row for each data set and group.
@@ -118,7 +166,11 @@ def _grid(table: Table, numbers: dict, output_format: str, width: int | None = N
         groups += [(f"{title}, paper", column.metrics), (f"{title} - paper", column.metrics)] * beside
         for row, line in zip(rows, lines):
             cells = [_cell(column, row, metric) for metric in column.metrics]
-            line += [cell_text(cell, column, row) for cell in cells]
+            texts = [cell_text(cell, column, row) for cell in cells]
+            line += [
+                marked(text, output_format) if (index, row, metric) in best else text
+                for text, metric in zip(texts, column.metrics)
+            ]
             if beside:
                 theirs = [numbers.get((index, row, metric)) for metric in column.metrics]
                 line += [NOTHING if number is None else f"{number:.2f}" for number in theirs]
@@ -177,8 +229,7 @@ def _latex(lines: list[list[str]], groups: list[tuple[str, tuple[str, ...]]]) ->
     """A booktabs table, with the titles of the column groups in a row of their own."""
     single = all(metrics == ("Accuracy",) for _, metrics in groups)
     headers = [title if single else metric for title, metrics in groups for metric in metrics]
-    text = tabulate(lines, ["data set", *headers], tablefmt="latex_booktabs", disable_numparse=True)
-    text = text.replace("±", r"$\pm$").replace(NOTHING, "--")
+    text = latex(lines, ["data set", *headers])
     if single:
         return text
     titles, rules, first = [], [], 2

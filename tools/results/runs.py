@@ -16,9 +16,12 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -70,7 +73,7 @@ class Run:
     Attributes:
         protocol: base2new, xd, dg, fewshot or open_set, as was asked for.
         dataset: what it was tested on, by the name of its config file.
-        shots: training images a class; 0 for zero-shot CLIP, -1 for all.
+        shots: training images per class; 0 for zero-shot CLIP, -1 for all.
         trainer: by its folder.
         config: by its folder; with folders below it, joined by "/".
         seed: 0 where the folder names none.
@@ -372,7 +375,35 @@ def read_results(path: Path) -> Result:
     return Result(path, accuracy, metrics, "", content.get("seed"), content.get("classes"), backbone)
 
 
-def _content(path: Path) -> dict:
+_kept: ContextVar[dict[Path, dict[str, Any]] | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def reading_once() -> Iterator[Mapping[Path, dict[str, Any]]]:
+    """The context in which each `results.json` is read once, however often `find_runs` meets it.
+
+    Yields:
+        What the files hold by their paths, as far as they were read; nothing of it may be changed.
+    """
+    contents: dict[Path, dict[str, Any]] = {}
+    token = _kept.set(contents)
+    try:
+        yield contents
+    finally:
+        _kept.reset(token)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What a `results.json` holds; errors as of `_read_content`."""
+    kept = _kept.get()
+    if kept is None:
+        return _read_content(path)
+    if path not in kept:
+        kept[path] = _read_content(path)
+    return kept[path]
+
+
+def _read_content(path: Path) -> dict[str, Any]:
     """What a `results.json` holds.
 
     Raises:

@@ -40,7 +40,7 @@ class Column(NamedTuple):
     Attributes:
         trainer: name of the trainer.
         config: name of the config; of several that are joined, the names with ", " between.
-        shots: training images a class; in the few-shot protocol None, as each stands in a column of its own.
+        shots: training images per class; in the few-shot protocol None, as each stands in a column of its own.
         title: the trainer, with config and shots where it has several of these.
         seeds: the seeds that each of its cells is to have.
         metrics: names of its columns.
@@ -90,6 +90,20 @@ def direction(figure: str) -> str:
     if figure.startswith(_HIGHER) or figure.endswith("_accuracy"):
         return "higher"
     return "lower" if figure.startswith(_LOWER) else ""
+
+
+def best_of(values: Iterable[float | None], figure: str) -> list[bool]:
+    """Which of the values are the best by a figure's direction, as they are printed, with two decimals.
+
+    None is where it has no direction, or where nothing is worse. None of the values stands for one that is not there.
+    """
+    shown = [None if value is None else round(value, 2) for value in values]
+    there = {value for value in shown if value is not None}
+    better = direction(figure)
+    if len(there) < 2 or not better:
+        return [False] * len(shown)
+    best = max(there) if better == "higher" else min(there)
+    return [value == best for value in shown]
 
 
 def open_set_part(runs: Iterable[Run], part: str, figure: str) -> list[Run]:
@@ -334,14 +348,16 @@ def seeds_name(seeds: Iterable[int]) -> str:
 def _average(columns: list[Column], datasets: list[str]) -> list[str]:
     """Fill the averages over the data sets that every column has, and return these; none of fewer than two.
 
-    An average has a standard deviation, that of the seeds' averages, where all its means are over the same seeds.
+    A column without any result has no say in this. An average has a standard deviation, that of the seeds' averages,
+    where all its means are over the same seeds.
     """
+    columns = [column for column in columns if column.cells]
     averaged = [
         dataset
         for dataset in datasets
         if all((dataset, metric) in column.cells for column in columns for metric in column.metrics)
     ]
-    if len(averaged) < 2:
+    if len(averaged) < 2 or not columns:
         return []
     for column in columns:
         averages = {}

@@ -4,19 +4,24 @@
     make study QUICK=1          # or python -m tools.study --quick: each part once, briefly, into output/study_quick
 
 Runs lie below `--output` in the layout of the scripts, for `tools.results` and `tools.predict` too. The page and its
-figures are then made from their `results.json` files alone. Runs that are finished are not run again. They go side by
-side where Ray is installed, as with `python -m tools.sweep`.
+figures are then made from their `results.json` files alone, and `report.html` beside the runs shows them all. Runs that
+are finished are not run again. They go side by side where Ray is installed, as with `python -m tools.sweep`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
-from tools.common.safe_text import escaped
+
+if TYPE_CHECKING:
+    from tools.study.plan import Plan
 
 
 def main() -> None:
@@ -61,6 +66,24 @@ def main() -> None:
         parser.exit(2, f"tools.study: {escaped(str(error))}\n")
     kind = " (a trial, whose figures mean nothing)" if plan.is_trial else ""
     print(f"{page} is written{kind}; it took {(time.time() - started) / 60:.0f} minutes")
+    print(_report(plan, output, args.data))
+
+
+def _report(plan: Plan, output: Path, data: Path) -> str:
+    """Write the report of all runs, and say where it is or why there is none."""
+    missing = [name for name in ("jinja2", "plotly") if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"there is no report, as {' and '.join(missing)} are missing: pip install -e '.[report]'"
+    from tools.report.gather import gather
+    from tools.report.page import write_page
+
+    path = output / "report.html"
+    title = "A trial of the study: its figures mean nothing" if plan.is_trial else "The study"
+    try:
+        write_page(gather([output], data=data), title, path)
+    except (OSError, ValueError) as error:
+        return f"there is no report: {escaped(str(error))}"
+    return f"{path} shows all runs ({path.stat().st_size / 2**20:.1f} MiB)"
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from tools.common.blocks import fill, skeleton
+from tools.common.colours import Style, trainer_colours
 from tools.common.machine import cores, processor
 from tools.common.paths import ROOT
+from tools.results.curves import draw_line, put_grid
 from tools.results.published import display_name
 from tools.results.runs import read_results
 from tools.results.tables import harmonic_mean
@@ -39,7 +41,8 @@ from tools.study.methods import (
 from tools.study.plan import Plan
 
 PAGE = ROOT / "docs" / "study.md"
-SEARCHES = PAGE.parent / "search"  # tables as `tools.sweep.search --save` writes them
+SEARCHES = PAGE.parent / "search"  # tables as `tools.search --save` writes them
+DASHES = {"base": "solid", "new": "dash"}
 BySeed = dict[int, float]
 TRIAL = (
     "> **A trial: the figures on this page mean nothing.** Each part of the study was run once and briefly, to show "
@@ -227,19 +230,20 @@ def draw_numbers(plan: Plan, path: Path) -> None:
     """Accuracy over the number of templates, and what training costs."""
     figure = Figure(figsize=(8, 3.2))
     left, right = figure.subplots(1, 2)
-    for part, colour in (("base", "C0"), ("new", "C1")):
+    color = trainer_colours(["CDC"])["CDC"]
+    for part, dash in DASHES.items():
         values = [half(plan, templates(n), plan.ablated, part) for n in plan.numbers]
-        _curve(left, plan.numbers, values, colour, part)
+        _curve(left, plan.numbers, values, Style(color, dash=dash), part)
     left.set_ylabel("accuracy (%)")
     left.legend()
     seconds = [training_seconds(plan, templates(number)) for number in plan.numbers]
-    _curve(right, plan.numbers, seconds, "C2", "seconds")
+    _curve(right, plan.numbers, seconds, Style(color), "seconds")
     right.set_ylabel("seconds of training")
     right.set_ylim(bottom=0)
     for axis in (left, right):
         axis.set_xlabel("templates")
         axis.set_xticks(plan.numbers)
-        _style(axis)
+        put_grid(axis)
     figure.tight_layout()
     _save(plan, figure, path)
 
@@ -253,35 +257,31 @@ def _save(plan: Plan, figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _curve(axis: Axes, x: Iterable[int], values: list[BySeed], colour: str, label: str, style: str = "-") -> None:
+def _curve(axis: Axes, x: Sequence[float], values: list[BySeed], style: Style, label: str) -> None:
     means = [mean(by_seed.values()) for by_seed in values]
     spread = [stdev(by_seed.values()) if len(by_seed) > 1 else 0.0 for by_seed in values]
-    axis.errorbar(
-        list(x), means, spread, color=colour, linestyle=style, marker="o", markersize=4, capsize=2, label=label
-    )
-
-
-def _style(axis: Axes) -> None:
-    axis.grid(color="0.9")
-    axis.set_axisbelow(True)
+    draw_line(axis, x, means, spread, style, label)
 
 
 def draw_epochs(plan: Plan, path: Path) -> None:
     """Accuracy over the epochs, a panel for each data set."""
     figure = Figure(figsize=(4 * len(plan.curve_sets), 3.6))
+    colors = trainer_colours(method.trainer for method in (*CURVES, ZERO_SHOT))
     for axis, dataset in zip(figure.subplots(1, len(plan.curve_sets), squeeze=False)[0], plan.curve_sets):
-        for part, style in (("base", "-"), ("new", "--")):
-            for index, method in enumerate(CURVES):
+        for part, dash in DASHES.items():
+            for method in CURVES:
                 values = [
                     half(plan, at_epoch(method, epoch), [dataset], part, kind="test") for epoch in plan.curve_epochs
                 ]
-                _curve(axis, plan.curve_epochs, values, f"C{index}", f"{method.title}, {part}", style)
+                style = Style(colors[method.trainer], dash=dash)
+                _curve(axis, plan.curve_epochs, values, style, f"{method.title}, {part}")
             zero_shot = half(plan, ZERO_SHOT, [dataset], part)
-            axis.axhline(mean(zero_shot.values()), color="0.4", linestyle=":", linewidth=1 if part == "base" else 2)
+            level, width = mean(zero_shot.values()), 1 if part == "base" else 2
+            axis.axhline(level, color=colors[ZERO_SHOT.trainer], linestyle=":", linewidth=width)
         axis.set_title(display_name(dataset))
         axis.set_xlabel("epoch")
         axis.set_ylabel("accuracy (%)")
-        _style(axis)
+        put_grid(axis)
     n_columns = 2 * min(len(plan.curve_sets), 2)
     figure.tight_layout(rect=(0, 0.36 / n_columns, 1, 1))
     figure.legend(

@@ -43,7 +43,7 @@ class Plan:
         curve_sets: of the sets those on which accuracy is followed over the epochs.
         numbers: of templates.
         curve_epochs: at which the curves have points.
-        shots: training images a class.
+        shots: training images per class.
         overrides: settings for all runs, to make them brief.
     """
 

@@ -11,9 +11,12 @@ PROTOCOL is one of
     open_set    train on base classes; test on them, on new ones and on other data sets (FAR) as unknown
 
 Runs are those of scripts/cdc/*.sh, with their folders and numbers, and their environment variables hold here (DATA,
-OUTPUT, CFG, TAG, PYTHON, CALIBRATED, FAR). First it is told which runs have finished, which will go on and which are
-new. Those left are run, tests after their training, the longest first, and a table of all follows. A run that fails
-does not stop the others; it is told with its log, and the exit status is 1. After Ctrl-C the same command goes on.
+OUTPUT, CFG, TAG, PYTHON, CALIBRATED, FAR, REPORT_TO). First it is told which runs have finished, which will go on and
+which are new. Those left are run, tests after their training, the longest first, and a table of all follows. A run that
+fails does not stop the others; it is told with its log, and the exit status is 1. After Ctrl-C the same command goes
+on.
+
+--calibrated fits the calibrations that tests need, each after its training. CALIBRATED=1 takes those that are there.
 
 Runs go side by side where Ray is installed (pip install -e '.[cluster]'), else one after the other. Several machines:
 docs/cluster.md.
@@ -27,9 +30,9 @@ import os
 import re
 import sys
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.pipes import ending_quietly
-from tools.common.safe_text import escaped
 
 NAMES = ("base2new", "xd", "dg", "fewshot", "open_set")
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+")
@@ -70,12 +73,25 @@ def main() -> None:
         help="training images per class, -1 for all (default: SHOTS, or 16; in fewshot 1 2 4 8 16)",
     )
     parser.add_argument("--source", metavar="DATASET", help="of xd (default: imagenet; shapes for generated sets)")
+    parser.add_argument(
+        "--calibrated",
+        action="store_true",
+        help="calibrate each run by tools.calibrate, and have its tests say also what predictions are worth then",
+    )
+    parser.add_argument(
+        "--hold-out",
+        type=int,
+        metavar="N",
+        help="with --calibrated: fit on N training images per class that the run was not trained on, as ImageNet needs",
+    )
     parser.add_argument("--dry-run", action="store_true", help="run nothing, only tell what would be run")
     add_options(parser)
     arguments, settings = split_settings(sys.argv[1:])
     args = parser.parse_args(arguments)
     if any(setting.startswith("--") for setting in settings):
         parser.error(f"options stand before KEY VALUE pairs, got {' '.join(settings)}")
+    if args.hold_out is not None and args.hold_out < 1:
+        parser.error(f"--hold-out must be at least 1 image per class, got {args.hold_out}")
     if args.source and args.protocol != "xd":
         parser.error("--source is of xd; in dg the sources are --datasets")
 

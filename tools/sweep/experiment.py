@@ -1,4 +1,4 @@
-"""Runs of `train.py` within a process that makes many, for `tools.sweep.search` and `tools.study`.
+"""Runs of `train.py` within a process that makes many, for `tools.search` and `tools.study`.
 
 To import PyTorch takes longer than a small run.
 """
@@ -23,6 +23,9 @@ from dassl.utils import set_random_seed
 from yacs.config import CfgNode
 
 import train
+from settings.log import print_settings
+from settings.paths import find_paths
+from settings.reading import rename_keys
 from tools.common.paths import ROOT
 from tools.results.runs import read_results
 from tools.sweep.engine import LOGS, Failure, Run, clear_logs
@@ -30,7 +33,10 @@ from tools.sweep.sweep import do_runs
 from tools.sweep.work import perform
 
 # Settings that say where things lie, and change no result; a calibration adds figures of its own
-WHERE = ("DATASET.ROOT", "DATASET.IMAGES_OUTSIDE", "OUTPUT_DIR", "TEST.CALIBRATION", "TRAINER.CDC.FEATURE_BANK_DIR")
+WHERE = (
+    *("DATASET.ROOT", "DATASET.IMAGES_OUTSIDE", "OUTPUT_DIR", "REPORT_TO", "TEST.CALIBRATION"),
+    "TRAINER.CDC.FEATURE_BANK_DIR",
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class Experiment:
         tested: folder of the run whose model is tested; None to train, or to test what needs no training.
         epochs: of that run, to be tested; its last one if empty.
         train: whether to train at all.
+        until: the epoch after which training stops, to go on later; None for the last one.
     """
 
     trainer: str
@@ -60,6 +67,7 @@ class Experiment:
     tested: Path | None = None
     epochs: tuple[int, ...] = ()
     train: bool = True
+    until: int | None = None
 
     @property
     def folders(self) -> list[Path]:
@@ -93,7 +101,7 @@ def execute(experiment: Experiment, data: Path) -> None:
         OSError, ValueError: as `train.py` meets them.
         ValueError: it was run with other settings before.
     """
-    args, cfg = _configure(experiment, data)
+    args, cfg = configure(experiment, data)
     if experiment.finished:
         _check_settings(experiment, cfg)
         return
@@ -172,11 +180,12 @@ def _check_settings(experiment: Experiment, cfg: CfgNode) -> None:
     """Refuse results that were made with other settings than these."""
     for folder in experiment.folders:
         found = CfgNode(json.loads((folder / "results.json").read_text())["config"])
-        train.rename_keys(cfg, found)
-        train.find_paths(found)
+        rename_keys(cfg, found)
+        find_paths(found)
         now = _flat(json.loads(json.dumps(cfg)))
         # Keys that are newer than the results had what their defaults are now.
-        before = {**{key: value for key, value in _flat(get_cfg_default()).items() if key in now}, **_flat(found)}
+        defaults = _flat(json.loads(json.dumps(get_cfg_default())))
+        before = {**{key: value for key, value in defaults.items() if key in now}, **_flat(found)}
         other = sorted(key for key in before.keys() | now.keys() if not _same(before.get(key), now.get(key)))
         if set(other) - set(WHERE):
             names = ", ".join(key for key in other if key not in WHERE)
@@ -198,8 +207,12 @@ def _flat(config: Mapping, prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def _configure(experiment: Experiment, data: Path) -> tuple[argparse.Namespace, CfgNode]:
-    """Arguments and config that train.py would have."""
+def configure(experiment: Experiment, data: Path) -> tuple[argparse.Namespace, CfgNode]:
+    """Arguments and config that train.py would have.
+
+    Raises:
+        FileNotFoundError, ValueError: as `train.setup_cfg`.
+    """
     given = {
         "DATASET.NUM_SHOTS": 16,
         "DATALOADER.NUM_WORKERS": 0,
@@ -218,9 +231,11 @@ def _configure(experiment: Experiment, data: Path) -> tuple[argparse.Namespace, 
 
 def _run(experiment: Experiment, args: argparse.Namespace, cfg: CfgNode) -> None:
     set_random_seed(cfg.SEED)
-    train.print_settings(args, cfg)
+    print_settings(args, cfg)
     trainer = build_trainer(cfg)
     if experiment.train and experiment.tested is None:
+        if experiment.until is not None:  # what depends on the length of a training takes it from the config
+            trainer.max_epoch = min(experiment.until, trainer.max_epoch)
         trainer.train()
         return
     for epoch, folder in zip(experiment.epochs or (cfg.OPTIM.MAX_EPOCH,), experiment.folders):

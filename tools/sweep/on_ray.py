@@ -14,8 +14,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported:
 import ray
 from ray.exceptions import RayError, TaskCancelledError
 
+from storage.safe_text import escaped, last_line
 from tools.common.paths import ROOT
-from tools.common.safe_text import escaped, last_line
 from tools.sweep.work import LONGEST, Ending, Outcome, Run
 
 RETRIES = 5  # of a run whose worker or node has died
@@ -80,7 +80,11 @@ class RayEngine:
             ray.shutdown()
             raise
         self.shares_gpus = 0 < gpus_per_run < 1
-        self._remote = ray.remote(max_retries=RETRIES)(_task(str(ROOT)))
+        remote = ray.remote(max_retries=RETRIES)(_task(str(ROOT)))
+        needs = {alone: 1.0 if alone else gpus_per_run for alone in (False, True)}
+        # One name for all: Ray's client keeps some 2 KiB for each other name that a task has had.
+        common: dict[str, Any] = {"num_cpus": cpus_per_run, "name": "tools.sweep"}
+        self._tasks = {alone: remote.options(num_gpus=gpus, **common) for alone, gpus in needs.items()}
         self._runs: dict[Any, Run] = {}
 
     @property
@@ -95,9 +99,7 @@ class RayEngine:
         return 2 * self.slots  # one that waits for each that runs, so that no place stays empty
 
     def submit(self, run: Run, alone: bool) -> None:
-        gpus = 1.0 if alone else self._needs["GPU"]
-        task = self._remote.options(num_cpus=self._needs["CPU"], num_gpus=gpus, name=run.name)
-        self._runs[task.remote(pickle.dumps((run.task, run.log)))] = run
+        self._runs[self._tasks[alone].remote(pickle.dumps((run.task, run.log)))] = run
 
     def wait(self, tick: Callable[[], None]) -> list[tuple[Run, Outcome]]:
         references = list(self._runs)

@@ -28,6 +28,8 @@ SHOTS = (1, 2, 4, 8, 16)  # of few-shot curves
 FAR = ("dtd", "eurosat", "oxford_flowers")  # of open_set_test.sh
 FAR_GENERATED = ("digits", "symbols", "textures")
 SCRIPTS = ROOT / "scripts" / "cdc"
+# Variables that runs on all machines have as they are; not wandb's key, which each machine has from `wandb login`
+HANDED_ON = ("TAG", "REPORT_TO", "WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_MODE", "WANDB_PROJECT")
 ASK = Path(__file__).with_name("ask_scripts.sh")
 
 
@@ -186,9 +188,11 @@ class _Cell:
         """A place of the cell's own data set."""
         return self.place(kind, self.dataset, self.dataset)
 
-    def step(self, script: str, kind: str, trained: Place | None = None, **options: Any) -> Step:
+    def step(
+        self, script: str, kind: str, trained: Place | None = None, calibrated: Place | None = None, **options: Any
+    ) -> Step:
         """A step on the cell's own data set."""
-        return Step(script, self.dataset, self.own(kind), self.config(self.dataset), trained, **options)
+        return Step(script, self.dataset, self.own(kind), self.config(self.dataset), trained, calibrated, **options)
 
     def calibrated(self, place: Place) -> Place | None:
         """The place whose calibration is taken, if any is wanted."""
@@ -249,8 +253,11 @@ def _open_set(cell: _Cell) -> Iterator[Step]:
         far = [name for name in far if name != cell.dataset]
     else:
         far = given.split()
+    calibrated = cell.calibrated(trained or cell.own("test_base"))
+    if calibrated and not trained:  # what it is fitted on is the test on base classes
+        yield cell.step("base2new_test.sh", "test_base", calibrated=calibrated, variables=(("SUB", "base"),))
     variables = (("FAR", " ".join(far)),)
-    yield cell.step("open_set_test.sh", "open_set", trained, far=tuple(far), variables=variables)
+    yield cell.step("open_set_test.sh", "open_set", trained, calibrated, far=tuple(far), variables=variables)
 
 
 @dataclass(frozen=True)
@@ -296,7 +303,7 @@ def command_of(step: Step, wanted: Wanted, answers: Answers) -> tuple[tuple[str,
     """The script's call: arguments, and the environment variables that it depends on."""
     place = step.place
     environment = {
-        **{name: value for name, value in (wanted.environment or {}).items() if name == "TAG"},
+        **{name: value for name, value in (wanted.environment or {}).items() if name in HANDED_ON},
         **({"PYTHON": answers.python} if answers.python else {}),
         **({"CALIBRATED": "1"} if step.calibrated else {}),
         "DATA": str(answers.data),
@@ -307,6 +314,18 @@ def command_of(step: Step, wanted: Wanted, answers: Answers) -> tuple[tuple[str,
         **dict(step.variables),
     }
     return ("bash", str(SCRIPTS / step.script), step.dataset, str(place.seed), *wanted.settings), environment
+
+
+def calibration_of(place: Place, options: Sequence[str], answers: Answers) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The call of `tools.calibrate` for a run, likewise, by the Python of whoever does it.
+
+    Args:
+        place: of the run.
+        options: of `tools.calibrate`.
+        answers: what the scripts say.
+    """
+    call = ("bash", "-c", 'exec "$PYTHON" -m tools.calibrate "$@"', "calibrate", str(answers.output / place.folder))
+    return (*call, "--root", str(answers.data), *options), {"PYTHON": answers.python} if answers.python else {}
 
 
 def _check_names(wanted: Wanted) -> None:

@@ -18,6 +18,7 @@ from tools.sweep.protocols import Step
 FINISHED, GOES_ON, NEW = "finished", "will go on", "new"
 EPOCH = re.compile(r"model\.pth\.tar-(\d+)")
 UNKNOWN = (10, 1000)  # classes and test images of a set that nothing is known of, as the generated ones
+START = 10.0  # seconds of a run's program that no result tells: PyTorch, CLIP and the data set are loaded
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,18 @@ def look(steps: Iterable[Step], output: Path) -> dict[Path, str]:
             tested = model.finished and _tested(step, output, model.changed)
             states[folder] = FINISHED if tested else NEW
     return states
+
+
+def to_calibrate(steps: Iterable[Step], output: Path) -> set[Place]:
+    """The places whose calibration tests take, and that have none, or one that is older than the model."""
+    places = set()
+    for step in steps:
+        if step.calibrated:
+            model = _trained(output / step.calibrated.folder).changed
+            fitted = _changed(output / step.calibrated.folder / "calibration.json")
+            if fitted is None or fitted < model:
+                places.add(step.calibrated)
+    return places
 
 
 def _tested(step: Step, output: Path, model: int) -> bool:
@@ -103,7 +116,7 @@ def _trained(folder: Path) -> Trained:
 
 
 def expected(steps: Iterable[Step], states: Mapping[Path, str], output: Path) -> dict[Path, float | None]:
-    """Seconds that each run that is left may take, by its folder, as finished runs took them.
+    """Seconds that each run that is left may take, by its folder, as finished runs took them, and `START`.
 
     Those of the same trainer, config, shots and part on the same data set count, whatever their seed; else those on
     other data sets, by the number of images. None where nothing of that kind has finished.
@@ -121,7 +134,8 @@ def expected(steps: Iterable[Step], states: Mapping[Path, str], output: Path) ->
     for step in steps:
         if states[step.place.folder] != FINISHED:
             own, others = same.get((*_kind(step), step.place.dataset)), alike.get(_kind(step))
-            found[step.place.folder] = mean(own) if own else mean(others) * size(step) if others else None
+            seconds = mean(own) if own else mean(others) * size(step) if others else None
+            found[step.place.folder] = None if seconds is None else START + seconds
     return found
 
 
@@ -135,7 +149,7 @@ def _seconds(path: Path) -> float | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return float(content["test_seconds"]) + float(content["train_seconds"] or 0.0)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

@@ -7,15 +7,16 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from storage.safe_text import escaped
+from tools.common.layout import Place
 from tools.common.paths import ROOT
-from tools.common.safe_text import escaped
 from tools.results import text_table
 from tools.sweep.engine import INSTALL, LOGS, Failure, OneByOne, Run, carry_out, choose_engine, clear_logs
-from tools.sweep.protocols import PROTOCOLS, Answers, Step, Wanted, command_of, plan_steps
-from tools.sweep.state import FINISHED, GOES_ON, NEW, expected, look, weights
+from tools.sweep.protocols import PROTOCOLS, Answers, Step, Wanted, calibration_of, command_of, plan_steps
+from tools.sweep.state import FINISHED, GOES_ON, NEW, START, expected, look, to_calibrate, weights
 from tools.sweep.view import duration, view_of
 from tools.sweep.work import Command
 
@@ -31,6 +32,7 @@ class Plan:
         answers: what the scripts say of them.
         states: of each run, by its folder below the output folder.
         seconds: that each run may take that is left, likewise; None where nothing tells.
+        calibrate: options of `tools.calibrate`, where calibrations that tests need are fitted, too; else None.
     """
 
     protocol: str
@@ -39,32 +41,73 @@ class Plan:
     answers: Answers
     states: Mapping[Path, str]
     seconds: Mapping[Path, float | None]
+    calibrate: Sequence[str] | None = None
+
+    @property
+    def left(self) -> list[Step]:
+        """The steps that have not finished."""
+        return [step for step in self.steps if self.states[step.place.folder] != FINISHED]
+
+    @property
+    def uncalibrated(self) -> set[Place]:
+        """The places whose calibrations are to be fitted."""
+        return set() if self.calibrate is None else to_calibrate(self.left, self.answers.output)
 
     def runs(self) -> list[Run]:
         """Those that are left, for the engine."""
-        output = self.answers.output
-        left = [step for step in self.steps if self.states[step.place.folder] != FINISHED]
+        left, uncalibrated = self.left, self.uncalibrated
         names = {step.place.folder: step.name for step in left}
         heavy = weights(left, self.seconds)
-        runs = []
+        runs, fitted = [], {}
         for step in left:
-            folder = step.place.folder
-            log = output / LOGS / folder.parent / f"{folder.name}.log"
+            place, weight = step.place, heavy[step.place.folder]
             needs = (names[step.trained.folder],) if step.trained and step.trained.folder in names else ()
+            if step.calibrated in uncalibrated:
+                if step.calibrated not in fitted:
+                    before = self._before_calibration(step, needs, weight)
+                    fitted[step.calibrated] = self._calibration(step.calibrated, before, needs, weight)
+                    runs += [*before, fitted[step.calibrated]]
+                needs = (*needs, fitted[step.calibrated].name)
             task = Command(*command_of(step, self.wanted, self.answers))
-            runs.append(Run(step.name, task, log, needs, heavy[folder], self.seconds[folder]))
+            runs.append(Run(step.name, task, self._log(place), needs, weight, self.seconds[place.folder]))
         return runs
 
+    def _before_calibration(self, step: Step, needs: tuple[str, ...], weight: float) -> list[Run]:
+        """Where nothing is trained, the test whose validation images a calibration is fitted on, unless it is there."""
+        place = step.calibrated
+        if place is None or step.trained or (self.answers.output / place.folder / "results.json").is_file():
+            return []
+        test = next(other for other in self.steps if other.place == place)
+        test = replace(test, calibrated=None)
+        task = Command(*command_of(test, self.wanted, self.answers))
+        return [Run(f"{test.name} before calibration", task, self._log(place, "-before"), needs, weight)]
 
-def make_plan(protocol: str, wanted: Wanted) -> Plan:
+    def _calibration(self, place: Place, before: Sequence[Run], needs: tuple[str, ...], weight: float) -> Run:
+        task = Command(*calibration_of(place, self.calibrate or (), self.answers))
+        name = f"{place.trainer}/{place.config} {place.dataset} seed {place.seed}: calibration of {place.kind}"
+        needs = (*needs, *(run.name for run in before))
+        return Run(name, task, self._log(place, "-calibration"), needs, weight)
+
+    def _log(self, place: Place, mark: str = "") -> Path:
+        """The log of a run, or of what belongs to it."""
+        folder = place.folder
+        return self.answers.output / LOGS / folder.parent / f"{folder.name}{mark}.log"
+
+
+def make_plan(protocol: str, wanted: Wanted, calibrate: Sequence[str] | None = None) -> Plan:
     """Plan a protocol's runs, and look which of them have finished.
+
+    Args:
+        protocol: a key of `PROTOCOLS`.
+        wanted: what is asked for.
+        calibrate: as of `Plan`.
 
     Raises:
         ValueError: as `plan_steps`.
     """
     steps, answers = plan_steps(protocol, wanted)
     states = look(steps, answers.output)
-    return Plan(protocol, wanted, steps, answers, states, expected(steps, states, answers.output))
+    return Plan(protocol, wanted, steps, answers, states, expected(steps, states, answers.output), calibrate)
 
 
 def sweep(args: argparse.Namespace, settings: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -83,6 +126,14 @@ def sweep(args: argparse.Namespace, settings: Sequence[str], environment: Mappin
         KeyboardInterrupt: Ctrl-C.
     """
     kind = PROTOCOLS[args.protocol]
+    calibrate = None
+    if args.calibrated:
+        if args.protocol == "fewshot":
+            raise ValueError("--calibrated is of tests, and fewshot has none beside those that end its trainings")
+        environment = {**environment, "CALIBRATED": "1"}
+        calibrate = [] if args.hold_out is None else ["--hold-out", str(args.hold_out)]
+    elif args.hold_out is not None:
+        raise ValueError("--hold-out says what --calibrated is fitted on: give both")
     given = environment.get("SHOTS", "").split()
     wanted = Wanted(
         trainers=args.trainers,
@@ -93,7 +144,7 @@ def sweep(args: argparse.Namespace, settings: Sequence[str], environment: Mappin
         source=args.source,
         environment=environment,
     )
-    plan = make_plan(args.protocol, wanted)
+    plan = make_plan(args.protocol, wanted, calibrate)
     for line in (*say_states(plan), say_time(plan.seconds.values())):
         print(escaped(line), flush=True)
     if args.dry_run:
@@ -190,6 +241,8 @@ def say_states(plan: Plan) -> list[str]:
         for (trainer, config, dataset), parts in cells.items():
             runs = "; ".join(f"{part} of seed {' '.join(seeds)}" for part, seeds in parts.items())
             lines.append(f"{state}: {trainer}/{config} {dataset}: {runs}")
+    if plan.uncalibrated:
+        lines.append(f"calibrations that are fitted besides: {len(plan.uncalibrated)}")
     return lines
 
 
@@ -203,7 +256,10 @@ def say_time(seconds: Iterable[float | None]) -> str:
     if not known:
         return "no run of these kinds has finished yet, so nothing tells how long they will take"
     rest = f"; nothing tells of {unknown} further runs" if unknown else ""
-    return f"left: about {duration(sum(known))} of training and tests, as finished runs took{rest}"
+    return (
+        f"left: about {duration(sum(known))}, as training and tests of finished runs took, with {START:g} s for the "
+        f"start of each program{rest}"
+    )
 
 
 def _numbers(given: Iterable[str]) -> tuple[int, ...]:

@@ -154,12 +154,17 @@ class Trial:
             time.sleep(0.1)
         raise TimeoutError(f"there was no {what} in {PATIENCE:g} s; {self.output}.log says more")
 
-    def in_the_middle(self, raylet: int | None = None) -> tuple[int, str] | None:
-        """A training that has done a part of its epochs, and its process; of a node, if its raylet is given."""
+    def in_the_middle(self, raylet: int | None = None) -> tuple[int, str, str] | None:
+        """The process of a training that has done a part of its epochs, its folder, and how far it is in words.
+
+        Of one on a node, if the node's raylet is given. The log must be its own: while a run is started again, that of
+        its dead program is there.
+        """
         for process, folder in programs(self.output):
-            share = progress_of(tail(Path(folder, "log.txt")))
-            if share and 0.1 < share < 0.5 and (raylet is None or raylet in _ancestors(process)):
-                return process, folder
+            log = f"{folder}/log.txt"
+            share = progress_of(tail(Path(log))) if log in _open_files(process) else None
+            if share and 0.1 < share < 0.9 and (raylet is None or raylet in _ancestors(process)):
+                return process, folder, f"at {share:.0%} of its steps"
         return None
 
     def run(self) -> list[str]:
@@ -177,25 +182,25 @@ class Trial:
             driver = self.sweep(self.output, "--address", cluster.address)
             self.say("a cluster of two nodes, and the sweep on it")
 
-            process, folder = self.wait_for("training", self.in_the_middle)
+            process, folder, far = self.wait_for("training", self.in_the_middle)
             worker = next(number for number in _ancestors(process) if "ray::" in " ".join(_arguments(number)))
             os.kill(worker, signal.SIGKILL)
-            self.say(f"killed the worker of {self.name(folder)}")
+            self.say(f"killed the worker of {self.name(folder)}, {far}")
             self.wait_for("end of its program", lambda: process not in dict(programs(self.output)))
             self.say("its program has ended, too")
 
             raylet = nodes[1].all_processes["raylet"][0].process.pid
-            _, folder = self.wait_for("training on the second node", lambda: self.in_the_middle(raylet))
+            _, folder, far = self.wait_for("training on the second node", lambda: self.in_the_middle(raylet))
             cluster.remove_node(nodes[1], allow_graceful=False)
-            self.say(f"killed the node of {self.name(folder)}")
+            self.say(f"killed the node of {self.name(folder)}, {far}")
             cluster.add_node(num_cpus=1)
             self.say("added another node")
             time.sleep(5)
 
-            process, folder = self.wait_for("training", self.in_the_middle)
+            _, folder, far = self.wait_for("training", self.in_the_middle)
             driver.kill()
             driver.wait()
-            self.say(f"killed the driver while it had {self.name(folder)} run")
+            self.say(f"killed the driver while it had {self.name(folder)} run, {far}")
             self.wait_for("end of its programs", lambda: not programs(self.output))
             self.say("no program of it runs any more; the same command once more")
             driver = self.sweep(self.output, "--address", cluster.address)

@@ -13,10 +13,11 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from tools.common.safe_text import escaped
+from storage.safe_text import escaped
 from tools.sweep.work import Run, tail
 
 EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\]")
+PACE = re.compile(r"epoch \[.*\btime [\d.]+ \(([\d.]+)\).*\beta ((?:\d+ days?, )?\d+:\d\d:\d\d)")
 LOOKS = 2.0  # seconds between two looks at the logs of runs
 OVERVIEWS = 600.0  # seconds between two lines of all that runs, where there is no terminal
 
@@ -28,6 +29,12 @@ def progress_of(text: str) -> float | None:
         return None
     epoch, epochs, batch, batches = map(int, found[-1])
     return max(epoch - 1 + batch / max(batches, 1), 0.0) / max(epochs, 1)
+
+
+def pace_of(text: str) -> str:
+    """How fast a training is and how long its rest takes, by the last line of its log that says so; else empty."""
+    found = PACE.findall(text)
+    return f"{float(found[-1][0]):.3g} s per batch, {found[-1][1]} left" if found else ""
 
 
 def duration(seconds: float) -> str:
@@ -84,6 +91,7 @@ class Watched:
         self.run = run
         self.where = ""
         self.share: float | None = None
+        self.pace = ""
         self._seen: tuple[int, int] | None = None
 
     def look(self) -> bool:
@@ -98,7 +106,9 @@ class Watched:
             return bool(self.where)
         if self._seen != (found.st_size, found.st_mtime_ns):
             self._seen = (found.st_size, found.st_mtime_ns)
-            self.share = progress_of(tail(path)) or self.share
+            text = tail(path)
+            self.share = progress_of(text) or self.share
+            self.pace = pace_of(text) or self.pace
         return bool(self.where)
 
     def __str__(self) -> str:
@@ -115,7 +125,7 @@ class View:
         self.forecast = Forecast(runs)
         self._watched: dict[str, Watched] = {}
         self._looked = 0.0
-        self._told = time.monotonic()
+        self._told = self._started = time.monotonic()
 
     def tell(self, line: str) -> None:
         """Print a line."""
@@ -151,7 +161,7 @@ class View:
         if running and time.monotonic() - self._told >= OVERVIEWS:
             self._told = time.monotonic()
             parts = [f"{w.run.name}" + ("" if w.share is None else f" {w.share:.0%}") for w in running]
-            self.tell(f"running: {'; '.join(parts)}")
+            self.tell(f"[{self.ended}/{self.total}{self._rate()}{self._left()}] running: {'; '.join(parts)}")
 
     def finished(self, run: Run, seconds: float) -> None:
         """Tell that a run has finished."""
@@ -177,6 +187,11 @@ class View:
         self._watched.pop(run.name, None)
         self.forecast.ended(run, seconds)
 
+    def _rate(self) -> str:
+        """How many runs end in an hour, since the start."""
+        rate = 3600 * self.ended / max(time.monotonic() - self._started, 1e-3)
+        return f", {rate:,.0f} runs per hour" if rate >= 10 else f", {rate:.1f} runs per hour" if rate else ""
+
     def _left(self) -> str:
         seconds = self.forecast.seconds
         return f", about {duration(seconds)} left" if seconds else ""
@@ -200,7 +215,7 @@ class Bars(View):
     def show(self, running: list[Watched]) -> None:
         rows = max(min(len(running), shutil.get_terminal_size().lines - 3), 0)
         while len(self._bars) < rows:
-            form = "  {desc} {percentage:3.0f}%|{bar:20}|"
+            form = "  {desc} {percentage:3.0f}%|{bar:20}|{postfix}"
             position = len(self._bars) + 1
             self._bars.append(tqdm(total=1.0, file=self.stream, bar_format=form, position=position, leave=False))
         while len(self._bars) > rows:
@@ -208,9 +223,11 @@ class Bars(View):
         for bar, watched in zip(self._bars, running):
             bar.n = watched.share or 0.0
             bar.set_description_str(str(watched), refresh=False)
+            bar.set_postfix_str(watched.pace, refresh=False)
             bar.refresh()
         more = len(running) - rows
-        self._all.set_postfix_str((f"{more} more running" if more else "") + self._left(), refresh=True)
+        shown = (f"{more} more running" if more else "") + self._rate() + self._left()
+        self._all.set_postfix_str(shown.removeprefix(", "), refresh=True)
 
     def finished(self, run: Run, seconds: float) -> None:
         self._end(run, seconds)

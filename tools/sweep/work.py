@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from storage.safe_text import escaped, last_line
 from tools.common.paths import ROOT
-from tools.common.safe_text import escaped, last_line
 from tools.common.scripts import SCRIPT_VARIABLES
 
 # Environment variables of the machine that would make a script do something else than planned
@@ -30,7 +30,7 @@ OUT_OF_MEMORY = re.compile(
     r"(CUDA|HIP|MPS)( backend)?( error:)? out of memory|OutOfMemoryError|CU(BLAS|DNN)_STATUS_ALLOC_FAILED",
     re.IGNORECASE,
 )
-IN_USE = re.compile(r" is in use by ")  # as trainers.modules.ownership tells it
+IN_USE = re.compile(r" is in use by ")  # as storage.ownership tells it
 
 # Ends a group of processes, whose number it reads, if the program that writes to it goes away before it says more. It
 # is no child of that program, as Ray kills the children of a worker that it ends, and they alone.

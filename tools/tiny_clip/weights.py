@@ -16,9 +16,9 @@ from trainers.modules import loading  # noqa: F401  (imports `clip` without its 
 import torch
 from clip.model import CLIP, build_model
 
+from storage.files import atomic_write
 from tools.tiny_clip.model import ARCHITECTURE
 from tools.tiny_clip.vocabulary import CLIP_TOKENS, Vocabulary
-from trainers.modules.files import atomic_write
 from trainers.modules.weights import read_state_dict
 
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.pipes import ending_quietly
-from tools.common.safe_text import escaped
 
 
 @ending_quietly()

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from tools.common.safe_text import escaped
+from storage.safe_text import escaped
 from trainers.modules.predictions import split_open_set
 from trainers.modules.uncertainty import (
     calibration_metrics,
@@ -41,7 +41,7 @@ def text_of(records: Mapping[str, NDArray[Any]], bins: int = 15) -> str:
     line += f"Brier {calibration['brier']:.1f}%"
 
     found = error_detection_metrics(known)
-    columns = {"errors\nAUROC": "auroc_error", "\nAURC": "aurc", "accuracy\nat 80%": "acc80"}
+    columns = {"errors\nAUROC": "auroc_error", "\nAURC": "aurc", "\nE-AURC": "eaurc", "accuracy\nat 80%": "acc80"}
     headers, rows = ["score", *columns], [[score] for score in uncertainty_scores(known)]
     for row in rows:
         row += [_cell(found.get(f"{figure}_{row[0]}")) for figure in columns.values()]

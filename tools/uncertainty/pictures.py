@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from tools.common.safe_text import escaped
+from storage.safe_text import escaped
+from tools.common import colours
 from trainers.modules.predictions import split_open_set
 from trainers.modules.uncertainty import (
     aurc,
@@ -55,10 +56,10 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "right": Kind("right", BLUE, "-"),
-    "wrong": Kind("wrong", ORANGE, (0, (5, 1))),
-    "near": Kind("new classes", PURPLE, (0, (3, 1, 1, 1))),
-    "far": Kind("other data sets", BLACK, (0, (1, 1))),
+    "right": Kind("right", colours.KINDS["right"], "-"),
+    "wrong": Kind("wrong", colours.KINDS["wrong"], (0, (5, 1))),
+    "near": Kind("new classes", colours.KINDS["near"], (0, (3, 1, 1, 1))),
+    "far": Kind("other data sets", colours.KINDS["far"], (0, (1, 1))),
 }
 
 

@@ -24,8 +24,9 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from storage.safe_text import escaped
+
 from .inert_pickle import NAME_LENGTH, Foreign, Storage, StoredTensor, Unreadable, read_pickle
-from .safe_text import escaped
 
 RECORDS = 65_536  # in a zip file
 DIRECTORY_BYTES = 16 << 20  # of its list of records

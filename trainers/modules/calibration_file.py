@@ -1,17 +1,22 @@
 """A run's `calibration.json`: numbers that were fitted, on what, for which parameters, and what they bring there.
 
+A file of `sharing` can hold the same, as `calibration` in its header.
+
 Legend: N images that it was fitted on.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .files import atomic_write
+from storage.files import atomic_write
+
+from .inert_pickle import Unreadable
+from .plain_content import content_problem, is_number
+from .sharing import find_shared, read_shared
 
 FILE_NAME = "calibration.json"
 FORMAT = 1  # counts up when older versions cannot read the newer files
@@ -67,7 +72,8 @@ def read_calibration(place: str | Path, model: Mapping[str, Any]) -> dict[str, A
     """What the file holds, see `write_calibration`, if it was fitted to this model.
 
     Args:
-        place: the file, or the folder of the run.
+        place: the file, the folder of the run, or what `find_shared` takes; there the file in the same folder is taken
+            if the shared one holds none.
         model: trainer, epoch, trained_sha256, backbone_sha256 and options of the model that it is for.
 
     Raises:
@@ -75,20 +81,42 @@ def read_calibration(place: str | Path, model: Mapping[str, Any]) -> dict[str, A
         ValueError: it is broken, of a newer version, or fitted to another model, as one that was trained further since.
     """
     path = calibration_path(place)
-    again = f"`python -m tools.calibrate {path.parent if path.name == FILE_NAME else path}`"
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no calibration {path}; {again} makes one")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not a whole calibration: {error}") from error
+    again = f"`python -m tools.calibrate {path.parent if path.name == FILE_NAME else path}` makes"
+    shared = None if path.name == FILE_NAME and path.is_file() else find_shared(place)
+    if shared:
+        path, beside = shared, shared.with_name(FILE_NAME)
+        again = "`python -m tools.calibrate` and then `python -m tools.export` of the run that it is from make"
+        content = _shared_content(shared)
+        if content is None and beside.is_file():
+            return read_calibration(beside, model)
+        if content is None:
+            raise FileNotFoundError(f"there is no calibration in {shared}; {again} a file with one")
+    elif path.is_file():
+        content = _content(path)
+    else:
+        raise FileNotFoundError(f"there is no calibration {path}; {again} one")
     problem = _problem(content)
     if problem:
         raise ValueError(f"{path} is not a whole calibration: {problem}")
     problem = _other_model(content, model)
     if problem:
-        raise ValueError(f"{path} {problem}; {again} makes a new one")
+        raise ValueError(f"{path} {problem}; {again} a new one")
     return dict(content)
+
+
+def _content(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a whole calibration: {error}") from error
+
+
+def _shared_content(path: Path) -> Any:
+    """What a shared file holds of a calibration; None for nothing."""
+    try:
+        return read_shared(path)[1].get("calibration")
+    except Unreadable as error:
+        raise ValueError(f"{path} is not a whole file of trained prompts: {error}") from error
 
 
 def _other_model(content: Mapping[str, Any], model: Mapping[str, Any]) -> str:
@@ -128,19 +156,12 @@ def _compact(value: object) -> str:
 
 def _problem(content: object) -> str:
     """What is wrong with the content of a file; "" if nothing is."""
-    if not isinstance(content, dict) or type(content.get("format")) is not int:
-        return "it has no number of its format"
-    if content["format"] > FORMAT:
-        return f"it was written by a newer version (format {content['format']}, here {FORMAT})"
-    missing = [key for key in KEYS if key not in content]
-    if missing:
-        return f"it lacks {', '.join(missing)}"
-    wrong = [key for key, kind in KEYS.items() if type(content[key]) is not kind]
-    if wrong:
-        return f"{', '.join(wrong)} must be of the kinds {', '.join(KEYS[key].__name__ for key in wrong)}"
+    problem = content_problem(content, FORMAT, KEYS)
+    if problem or not isinstance(content, dict):
+        return problem
     values = content["values"].values()
-    if not values or not all(_is_number(value) for value in values) or not content["values"].get("scale", 1) > 0:
-        return f"its values must be finite numbers, got {content['values']}"
+    if not values or not all(is_number(value) for value in values) or not content["values"].get("scale", 1) > 0:
+        return f"its values must be finite numbers, got {content['values']!r:.200}"
     if not content["values"].get("temperature", 1) > 0:
         return f"its temperature must be above 0, got {content['values']['temperature']}"
     for state in STATES:
@@ -158,10 +179,10 @@ def _images_problem(images: object, best: object) -> str:
     if not isinstance(wrong, list) or not wrong or any(type(flag) is not int or flag not in (0, 1) for flag in wrong):
         return "it does not say with 0 and 1 which images are wrong"
     for name, values in scores.items():
-        if not isinstance(values, list) or len(values) != len(wrong) or not all(map(_is_number, values)):
+        if not isinstance(values, list) or len(values) != len(wrong) or not all(map(is_number, values)):
             return f"its score {name} must be {len(wrong)} finite numbers"
-    return "" if best in scores else f"its best score {best!r} is none of {', '.join(scores) or 'none'}"
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    return (
+        ""
+        if isinstance(best, str) and best in scores
+        else f"its best score {best!r:.200} is none of {', '.join(scores) or 'none'}"
+    )

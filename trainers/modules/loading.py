@@ -6,6 +6,7 @@ Works with OpenAI's package and its copies on PyPI, with CoOp's (`build_model(st
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import inspect
@@ -31,7 +32,22 @@ with clip_importable():
     from clip.simple_tokenizer import SimpleTokenizer
 
 CACHE = "~/.cache/clip"
+# OpenAI's models: each one's file and the SHA-256 of that, which is part of its published address. Copies of the
+# `clip` package know some of them, and may be changed.
+PUBLISHED = {
+    "RN50": ("RN50.pt", "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"),
+    "RN101": ("RN101.pt", "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599"),
+    "RN50x4": ("RN50x4.pt", "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd"),
+    "RN50x16": ("RN50x16.pt", "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa"),
+    "RN50x64": ("RN50x64.pt", "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c"),
+    "ViT-B/32": ("ViT-B-32.pt", "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"),
+    "ViT-B/16": ("ViT-B-16.pt", "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"),
+    "ViT-L/14": ("ViT-L-14.pt", "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"),
+    "ViT-L/14@336px": ("ViT-L-14-336px.pt", "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"),
+}
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "amp": torch.float32, "fp32": torch.float32}
+
+_kept: dict[tuple[str, str, str, str | None], CLIP] | None = None  # those that have been read, in `clips_kept`
 
 
 class OtherWeights(ValueError):
@@ -49,8 +65,9 @@ def load_clip(name: str, precision: str = "fp32", cache: str = CACHE, sha256: st
 
     Args:
         name: one of OpenAI's names ("ViT-B/16", "RN50", ...), whose file is looked for in `cache` and else downloaded
-            there by the `clip` package, which checks its SHA-256; or the path of a file: a TorchScript archive, a
-            state dict, a state dict compressed with gzip (".gz"), or a safetensors file; or one of `open_clip_models`.
+            there by the `clip` package, and whose SHA-256 must be that of `PUBLISHED`; or the path of a file: a
+            TorchScript archive, a state dict, a state dict compressed with gzip (".gz"), or a safetensors file; or one
+            of `open_clip_models`.
         precision: a key of `PRECISIONS`: what convolutions, linear layers and projections compute in.
         cache: folder of OpenAI's files.
         sha256: the `weights_digest` that the weights must have, checked before a model is made of them; None for any.
@@ -62,12 +79,33 @@ def load_clip(name: str, precision: str = "fp32", cache: str = CACHE, sha256: st
 
     Raises:
         FileNotFoundError: the name is neither known nor a file, or the file cannot be downloaded.
-        ValueError: the file is not a CLIP, `precision` is unknown, or open_clip's model is of a kind that is not
-            supported.
+        ValueError: the file is not a CLIP, or not the one of OpenAI's that was asked for by name; `precision` is
+            unknown; or open_clip's model is of a kind that is not supported.
         OtherWeights: the weights are not those of `sha256`.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if _kept is None:
+        return _load(name, precision, cache, sha256)
+    key = (name, precision, cache, sha256)
+    if key not in _kept:
+        _kept[key] = _load(name, precision, cache, sha256)
+    return copy.deepcopy(_kept[key])
+
+
+@contextmanager
+def clips_kept() -> Iterator[None]:
+    """The context in which `load_clip` reads each CLIP once and gives copies, for who builds many trainers."""
+    global _kept
+    before, _kept = _kept, {} if _kept is None else _kept
+    try:
+        yield
+    finally:
+        _kept = before
+
+
+def _load(name: str, precision: str, cache: str, sha256: str | None) -> CLIP:
+    """As `load_clip`, of a precision that there is."""
     if name.startswith(OPEN_CLIP_PREFIXES):
         return _load_open_clip(name, precision, sha256)
     path = find_file(name, cache)
@@ -163,7 +201,7 @@ def find_file(name: str, cache: str = CACHE) -> Path:
     """The file behind a backbone's name or path; see `load_clip`.
 
     Raises:
-        FileNotFoundError: as `load_clip`.
+        FileNotFoundError, ValueError: as `load_clip`.
     """
     if os.path.isfile(os.path.expanduser(name)):
         return Path(name).expanduser()
@@ -177,24 +215,41 @@ def find_file(name: str, cache: str = CACHE) -> Path:
         )
     url = clip._MODELS[name]
     try:
-        return Path(clip._download(url, folder))
+        path = Path(clip._download(url, folder))
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise FileNotFoundError(
             f"CLIP {name}: {os.path.join(folder, os.path.basename(url))} is missing or not OpenAI's file, and the "
             f"download failed ({error}); put the file there, or give a file's path as MODEL.BACKBONE.NAME"
         ) from error
+    if name in PUBLISHED and _file_digest(path) != PUBLISHED[name][1]:
+        raise ValueError(
+            f"CLIP {name}: {path}, from {url}, is not OpenAI's file: its SHA-256 is not {PUBLISHED[name][1]}; other "
+            "weights are given by the path of their file as MODEL.BACKBONE.NAME"
+        )
+    return path
 
 
 def published_name(file: str) -> str | None:
     """OpenAI's name of the model that a file of this name holds; None where it is none of OpenAI's."""
-    names = {os.path.basename(url): name for name, url in clip._MODELS.items()}
-    return names.get(file)
+    return {own: name for name, (own, _) in PUBLISHED.items()}.get(file)
+
+
+def published_model(path: Path) -> str | None:
+    """OpenAI's name of the model whose file this is by its SHA-256, however it is called; None for other files."""
+    digest = _file_digest(path)
+    return next((name for name, (_, sha256) in PUBLISHED.items() if sha256 == digest), None)
+
+
+def published_address(name: str) -> str | None:
+    """Where OpenAI's file of a model of this name is downloaded from; None where it is no name of OpenAI's."""
+    address: str | None = clip._MODELS.get(name)
+    return address
 
 
 def is_published(path: Path) -> bool | None:
     """Whether a file that is named as one of OpenAI's is that file, by its SHA-256; None for other names."""
-    published: dict[str, str] = {os.path.basename(url): url.split("/")[-2] for url in clip._MODELS.values()}
-    return _file_digest(path) == published[path.name] if path.name in published else None
+    name = published_name(path.name)
+    return _file_digest(path) == PUBLISHED[name][1] if name else None
 
 
 def _file_digest(path: Path) -> str:
@@ -217,7 +272,7 @@ def assumptions(name: str, model: CLIP) -> str:
     path = Path(name).expanduser()
     if name.startswith(OPEN_CLIP_PREFIXES) or not path.is_file():
         return ""
-    if _file_digest(path) in {url.split("/")[-2] for url in clip._MODELS.values()}:
+    if published_model(path):
         return ""
     towers = {"text encoder": model.transformer, "image encoder": getattr(model.visual, "transformer", None)}
     heads = [f"{tower.resblocks[0].attn.num_heads} in the {part}" for part, tower in towers.items() if tower]

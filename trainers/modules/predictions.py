@@ -19,7 +19,7 @@ from numpy.lib.format import write_array
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .files import atomic_write
+from storage.files import atomic_write
 
 FILE_NAME = "predictions.npz"
 CALIBRATED_FILE_NAME = "predictions_calibrated.npz"  # the same, after calibration

@@ -16,19 +16,20 @@ from torch import Tensor
 from .archives import printable
 from .hub import PREFIX, hub_file
 from .inert_pickle import Unreadable
+from .plain_content import content_problem
 from .tensor_file import SUFFIX, is_tensor_file, read_tensor_file, write_tensor_file
 
 HEADER = "cdc"
 FORMAT = 1  # counts up when older versions cannot read the newer files
 FILE = "model.safetensors"  # in a repository of the Hub
 MOST_CHARACTERS = 10_000_000  # of the header; a thousand classes take some 50,000
-KINDS: dict[str, tuple[type, str]] = {
-    "trainer": (str, "a text"),
-    "config": (dict, "an object"),
-    "class_names": (list, "a list"),
-    "epoch": (int, "a number"),
-    "backbone_sha256": (str, "a text"),
-    "figures": (dict, "an object"),
+KINDS: dict[str, type] = {
+    "trainer": str,
+    "config": dict,
+    "class_names": list,
+    "epoch": int,
+    "backbone_sha256": str,
+    "figures": dict,
 }
 
 
@@ -76,17 +77,12 @@ def read_shared(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _problem(about: object) -> str:
     """What is wrong with a header; "" if nothing is."""
-    if not isinstance(about, dict) or type(about.get("format")) is not int:
-        return "its header has no number of its format"
-    if about["format"] > FORMAT:
-        return f"it was written by a newer version (format {about['format']}, here {FORMAT})"
-    missing = [key for key in KINDS if key not in about]
-    if missing:
-        return f"its header lacks {', '.join(missing)}"
-    wrong = [f"{key} must be {what}" for key, (kind, what) in KINDS.items() if type(about[key]) is not kind]
-    if not wrong and not all(isinstance(name, str) and name.strip() for name in about["class_names"]):
-        wrong = ["class_names must be texts that are not empty"]
-    return f"in its header {', '.join(wrong)}" if wrong else ""
+    problem = content_problem(about, FORMAT, KINDS, "header")
+    if problem or not isinstance(about, dict):
+        return problem
+    if not all(isinstance(name, str) and name.strip() for name in about["class_names"]):
+        return "in its header class_names must be texts that are not empty"
+    return ""
 
 
 def find_shared(place: str | Path) -> Path | None:
@@ -126,13 +122,23 @@ def explain(problems: Sequence[str], about: Mapping[str, Any], trainer: str, opt
     given = trainers.get(trainer.upper()) if isinstance(trainers, dict) else None
     if not problems or not isinstance(given, dict):
         return list(problems)
-    # Parameters that do not fit come of other options, which say more than names and shapes.
-    own, there = _leaves(options), _leaves(given)
+    return other_options(_leaves(given), options) + list(problems)
+
+
+def other_options(there: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
+    """How a training's options differ from a run's, a sentence each without its subject.
+
+    Where parameters do not fit, this says more than their names and shapes.
+
+    Args:
+        there: the training's, by key: `INVARIANT_MAP.K`.
+        options: the run's. Lists, PREC and what the training does not tell are left out.
+    """
     return [
         f"was trained with {key} {printable(str(there[key]))}, where this run has {value}"
-        for key, value in own.items()
+        for key, value in _leaves(options).items()
         if key != "PREC" and key in there and there[key] != value
-    ] + list(problems)
+    ]
 
 
 def _leaves(options: Mapping[str, Any], prefix: str = "") -> dict[str, str | float]:

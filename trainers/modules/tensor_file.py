@@ -13,8 +13,9 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from storage.files import atomic_write
+
 from .archives import printable
-from .files import atomic_write
 from .inert_pickle import NAME_LENGTH, Storage, StoredTensor, Unreadable
 
 SUFFIX = ".safetensors"

@@ -1,15 +1,53 @@
-"""TensorBoard's log of a run that was cut: what was logged after the last checkpoint is taken out of its files."""
+"""TensorBoard's log: what a run that was cut has logged after its last checkpoint, and a log that cannot be written."""
 
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from .files import atomic_write
+from storage.files import atomic_write
 
 # A record is its length (8 bytes), a checksum of that (4), the event, and a checksum of that (4).
 _HEAD, _TAIL = 12, 4
+_WRITER = "tensorboard."  # the package of TensorBoard's own thread, which writes the log
+
+
+@contextmanager
+def writer_tells_once() -> Iterator[None]:
+    """The context in which an OSError of TensorBoard's own thread is told where something is logged, and there alone.
+
+    TensorBoard raises it again in whichever thread logs next. Python's traceback of it is left out.
+    """
+    before = threading.excepthook
+
+    def hook(uncaught: threading.ExceptHookArgs) -> None:
+        of_writer = type(uncaught.thread).__module__.startswith(_WRITER)
+        if not (of_writer and issubclass(uncaught.exc_type, OSError)):
+            before(uncaught)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+@contextmanager
+def naming(folder: str | Path) -> Iterator[None]:
+    """The context in which an OSError that names no file names this folder of event files.
+
+    Raises:
+        OSError: with the name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 def drop_events(folder: str | Path, first_step: int, first_epoch: int) -> None:
@@ -21,6 +59,8 @@ def drop_events(folder: str | Path, first_step: int, first_epoch: int) -> None:
         first_epoch: of `val/...`, whose values have the number of the epoch. All others are of the test at the end.
     """
     for path in sorted(Path(folder).glob("events.out.tfevents.*")):
+        if not path.is_file():
+            continue
         content = path.read_bytes()
         kept = b"".join(
             record for record in _records(content) if not _is_dropped(record[_HEAD:-_TAIL], first_step, first_epoch)

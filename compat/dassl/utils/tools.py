@@ -10,9 +10,10 @@ import random
 import stat
 import urllib.request
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from difflib import SequenceMatcher
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import PIL
@@ -71,6 +72,22 @@ def write_json(obj: Any, fpath: str) -> None:
         json.dump(obj, file, indent=4, separators=(",", ": "))
 
 
+@contextmanager
+def replacing(fpath: str) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes the place of ``fpath`` once it is complete and on the disk, or not at all."""
+    beside = osp.join(osp.dirname(fpath), f".{osp.basename(fpath)}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, fpath)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.remove(beside)
+        raise
+
+
 def set_random_seed(seed: int) -> None:
     """Seed Python, NumPy and PyTorch (CPU and every GPU).
 
@@ -87,19 +104,13 @@ def download_url(url: str, dst: str) -> None:
     """Download ``url`` to the file ``dst``, with a progress bar; ``dst`` appears only when it is complete."""
     print(f'* url="{url}"')
     print(f'* destination="{dst}"')
-    partial = dst + ".part"
-    try:
-        with tqdm(unit="B", unit_scale=True, desc=osp.basename(dst)) as bar:
+    with replacing(dst) as file, tqdm(unit="B", unit_scale=True, desc=osp.basename(dst)) as bar:
 
-            def report(count: int, block_size: int, total_size: int) -> None:
-                bar.total = total_size if total_size > 0 else None
-                bar.update(count * block_size - bar.n)
+        def report(count: int, block_size: int, total_size: int) -> None:
+            bar.total = total_size if total_size > 0 else None
+            bar.update(count * block_size - bar.n)
 
-            urllib.request.urlretrieve(url, partial, report)
-        os.replace(partial, dst)
-    finally:
-        if osp.exists(partial):
-            os.remove(partial)
+        urllib.request.urlretrieve(url, file.name, report)
 
 
 # `read_image` refuses what Pillow warns of.

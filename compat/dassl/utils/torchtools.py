@@ -7,20 +7,19 @@ beside their place and then renamed, so a full disk or a kill leaves the older f
 
 from __future__ import annotations
 
-import os
 import os.path as osp
 import shutil
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import nn
 
-from .tools import mkdir_if_missing
+from .tools import mkdir_if_missing, replacing
 
 __all__ = [
     "count_num_param",
@@ -44,22 +43,6 @@ _STORED_OBJECTS = (
     "torch.optim.sgd.SGD",
     "dassl.optim.radam.RAdam",
 )
-
-
-@contextmanager
-def replacing(fpath: str) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes the place of ``fpath`` once it is complete and on the disk, or not at all."""
-    beside = osp.join(osp.dirname(fpath), f".{osp.basename(fpath)}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, fpath)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.remove(beside)
-        raise
 
 
 def _without_module(state_dict: dict[str, Any]) -> OrderedDict[str, Any]:

@@ -18,7 +18,7 @@ from helpers import ROOT
 from server import Server
 from tools.data import names as module
 from tools.data.__main__ import main
-from tools.data.check import check, public_names, reader_of
+from tools.data.check import check, config_of, public_names, reader_of
 from tools.data.prepare import held, prepare
 from tools.data.sources import FILE, SOURCES, Counts, read_sources
 from trees import tree, write_archive
@@ -184,7 +184,22 @@ def test_counts_are_held_to_the_published_ones(tmp_path, monkeypatch):
     assert report.usable
     assert "differs   2 classes where 47 are published, 4 train where 2,820 are" in told(report)
     monkeypatch.setitem(SOURCES, "dtd", SOURCES["dtd"]._replace(published=Counts(2, 4, 2, 4)))
-    assert "split     2 classes, 4 train, 2 val, 4 test: as many as published" in check("dtd", str(tmp_path)).lines
+    assert not report.as_published
+    report = check("dtd", str(tmp_path))
+    assert report.as_published
+    assert "split     2 classes, 4 train, 2 val, 4 test: as many as published" in report.lines
+
+
+def test_split_that_a_run_has_saved_is_not_the_published_one(tmp_path, monkeypatch):
+    """Its counts may be: the published ones were made by the same shares."""
+    write_dtd(tmp_path)
+    monkeypatch.setitem(SOURCES, "dtd", SOURCES["dtd"]._replace(published=Counts(2, 10, 4, 6)))
+    reader_of("dtd")(config_of("dtd", str(tmp_path)))
+    report = check("dtd", str(tmp_path))
+    assert f"2 classes, 10 train, 4 val, 6 test, of the reader's own making: a run has saved it as {SPLIT_FILE}" in (
+        told(report)
+    )
+    assert not report.as_published
 
 
 def test_split_file_is_verified(tmp_path):

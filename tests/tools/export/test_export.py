@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from helpers import ROOT, results_of
+from tools.calibrate.__main__ import main as calibrate
 from tools.export import share
 from tools.export.__main__ import main
 from tools.predict import Predictor
@@ -303,6 +304,15 @@ def test_a_header_that_lacks_something_is_not_written(tmp_path):
 # ------------------------------------------------------------------------------------------------ runs that have none
 
 
+@pytest.mark.parametrize("figures", [{"accuracy": 10**400, "ece": 1.0, "nll": "low"}, ["accuracy"], None])
+def test_figures_that_are_no_numbers_are_left_out(run_of, tmp_path, figures):
+    run = tmp_path / "run"
+    shutil.copytree(run_of("CoOp"), run)
+    (run / "results.json").write_text(json.dumps({**results_of(run), "figures": figures}))
+    _, about = share.collect(run)
+    assert about["figures"] == ({"ece": 1.0} if isinstance(figures, dict) else {})
+
+
 def test_runs_that_cannot_be_exported(run_of, build_run, tmp_path, capsys):
     """One line each, and no file."""
 
@@ -408,3 +418,83 @@ def test_public_is_of_a_repository(capsys):
     with pytest.raises(SystemExit):
         main(["run", "--public"])
     assert "--public is of a repository" in capsys.readouterr().err
+
+
+@pytest.fixture
+def calibrated(run_of, data, tmp_path):
+    """A copy of a run, calibrated."""
+
+    def make(name):
+        run = tmp_path / "run"
+        shutil.copytree(run_of(name), run)
+        assert calibrate([str(run), "--root", str(data)]) == 0
+        return run
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["CDC coupled", "CoOp", "PromptSRC"])
+def test_calibration_goes_with_the_file(calibrated, pictures, tmp_path, capsys, clip_files, name):
+    """And does there what it does in the run: probabilities, thresholds, and what these keep of validation images."""
+    run, path = calibrated(name), tmp_path / "shared" / "prompts.safetensors"
+    assert main([str(run), "--output", str(path)]) == 0
+    assert "With the calibration of the run: " in capsys.readouterr().out
+    assert str(tmp_path) not in json.dumps(read_shared(path)[1]["calibration"])
+    for options in ({"calibrated": True}, {"coverage": 0.5}, {"calibrated": True, "reject_above": 0.4}):
+        own, shared = Predictor(run, **options), Predictor(path, backbone=str(clip_files["plain"]), **options)
+        assert (shared.calibration, shared.rejection) == (own.calibration, own.rejection)
+        assert shared(pictures) == own(pictures)
+    assert shared(pictures) != Predictor(path, backbone=str(clip_files["plain"]))(pictures)
+    arguments = ["--model-dir", str(path.parent), "--backbone", str(clip_files["plain"]), "--coverage", "0.5"]
+    assert predict([*arguments, str(pictures[0])]) == 0
+
+
+def test_calibration_of_a_file_serves_a_test(calibrated, build_run, tmp_path):
+    run, path = calibrated("CoOp"), tmp_path / "coop.safetensors"
+    share.export(str(run), str(path))
+    found = []
+    for place in (run, path):
+        tester = build_run("CoOp", tmp_path / "test", "TEST.CALIBRATION", str(place))
+        tester.load_model(str(path))
+        tester.test()
+        found.append(results_of(tmp_path / "test")["figures"]["nll_calibrated"])
+    assert found[0] == found[1]
+
+
+def test_calibration_that_is_not_of_what_is_exported_is_left_out(calibrated, tmp_path, clip_files, capsys):
+    """It is of another epoch, or of parameters that were trained further since."""
+    run, path = calibrated("CoOp"), tmp_path / "coop.safetensors"
+    share.export(str(run), str(path), epoch=1)
+    assert "Without a calibration: " in (told := capsys.readouterr().out)
+    assert "was fitted to epoch 2, and this is epoch 1" in told
+    assert "calibration" not in read_shared(path)[1]
+    with pytest.raises(FileNotFoundError, match=r"no calibration in .*coop\.safetensors; .*tools\.export"):
+        Predictor(path, backbone=str(clip_files["plain"]), calibrated=True)
+    content = json.loads((run / "calibration.json").read_text())
+    (run / "calibration.json").write_text(json.dumps({**content, "trained_sha256": "0" * 64}))
+    share.export(str(run), str(path))
+    assert "was fitted to another training than this one" in capsys.readouterr().out
+    assert "calibration" not in read_shared(path)[1]
+
+
+def test_calibration_of_another_training_is_refused(calibrated, tmp_path, clip_files):
+    run, path = calibrated("CoOp"), tmp_path / "coop.safetensors"
+    share.export(str(run), str(path))
+    content = read_shared(path)[1]["calibration"]
+    for change, match in (
+        ({"trained_sha256": "0" * 64}, "was fitted to another training than this one; .*tools.export` of the run"),
+        ({"values": {}}, "is not a whole calibration: its values must be finite numbers"),
+        ({"format": 2}, "is not a whole calibration: it was written by a newer version"),
+    ):
+        other = changed(path, tmp_path / "other.safetensors", calibration={**content, **change})
+        with pytest.raises(ValueError, match=match):
+            Predictor(other, backbone=str(clip_files["plain"]), calibrated=True)
+        Predictor(other, backbone=str(clip_files["plain"]))
+
+
+def test_calibration_beside_a_file_without_one_serves_it(calibrated, run_of, tmp_path, clip_files):
+    run, path = calibrated("CoOp"), tmp_path / "shared" / "coop.safetensors"
+    share.export(str(run_of("CoOp")), str(path))
+    shutil.copy(run / "calibration.json", path.parent)
+    shared = Predictor(path, backbone=str(clip_files["plain"]), calibrated=True)
+    assert shared.calibration == Predictor(run, calibrated=True).calibration

@@ -9,12 +9,13 @@ import pytest
 import torch
 from dassl.utils import read_image
 from PIL import Image
+from torchvision.transforms import Compose, Normalize, ToTensor
 
 pytest.importorskip("jinja2", reason="the page needs jinja2: pip install -e '.[report]'")
 
 from tools.predict import Predictor
 from tools.predict.__main__ import main
-from tools.predict.explain import explain, write_page
+from tools.predict.explain import _picture, explain, write_page
 
 COUPLED = ("TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.EVIDENCE_SCALE", 10.0, "TRAINER.CDC.PROMPT_DEPTH", 2)
 VIEWS = ("TRAINER.CDC.AUGMENTATIONS", [["normalize"], ["random_resized_crop", "normalize"]])
@@ -68,6 +69,14 @@ def test_views_are_those_of_training_and_the_same_every_time(run_of):
     near = read_image(image).resize(plain.size, Image.Resampling.BICUBIC)
     difference = torch.tensor(list(plain.tobytes())).float() - torch.tensor(list(near.tobytes())).float()
     assert difference.abs().max() <= 2
+
+
+def test_each_view_is_shown_without_its_own_normalisation():
+    """A template's augmentation may have one where the config's own transforms have none, and the other way round."""
+    image = Image.new("RGB", (4, 4), (200, 30, 90))
+    steps = [ToTensor(), Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))]
+    for transform in (Compose(steps[:1]), Compose(steps)):
+        assert _picture(transform(image), transform).getpixel((0, 0)) == (200, 30, 90)
 
 
 def test_a_method_without_opinions_has_probabilities(run_of):

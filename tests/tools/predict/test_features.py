@@ -9,25 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import helpers
 from helpers import ROOT, SIZE, results_of
 from tools.predict.feature_file import build_cfg, describe, encode_images, list_images
 from tools.predict.features import main, parse_arguments
 
-WORDS = ("TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.EVIDENCE_SCALE", 10.0)
-VIEWS = (*WORDS, "TRAINER.CDC.AUGMENTATIONS", [["normalize"], ["normalize"]])
-# Trainer, config, options
-RUNS = {
-    "CDC": ("CDC", "tiny_text", (*VIEWS, "TRAINER.CDC.CTX_INIT", ["a photo of a", "one picture of a"])),
-    "CDC coupled": ("CDC", "tiny", (*VIEWS, "TRAINER.CDC.PROMPT_DEPTH", 2)),
-    "CoOp": ("CoOp", "tiny", ()),
-    "CoCoOp": ("CoCoOp", "tiny", ()),
-    "KgCoOp": ("KgCoOp", "tiny", ()),
-    "MaPLe": ("MaPLe", "tiny", ("TRAINER.MAPLE.PROMPT_DEPTH", 2)),
-    "TCP": ("TCP", "tiny", ("TRAINER.TCP.LAYER", 2)),
-    "PromptSRC": ("PromptSRC", "tiny", ("TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 2)),
-    "MMRL": ("MMRL", "tiny", ("TRAINER.MMRL.REP_LAYERS", [2])),
-    "CLIPICM": ("CLIPICM", "tiny", ("TRAINER.CLIPICM.K", 20)),
-}
+# Runs whose image features are those of plain test images
+KINDS = ("CDC", "CDC coupled", "CoOp", "CoCoOp", "KgCoOp", "MaPLe", "TCP", "PromptSRC", "MMRL")
+RUNS = {name: helpers.RUNS[name] for name in KINDS}
+RUNS["CLIPICM"] = ("CLIPICM", "tiny", ("TRAINER.CLIPICM.K", 20))
 N_TEMPLATES = {"CDC": 2, "CDC coupled": 2}
 
 

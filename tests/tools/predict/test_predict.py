@@ -255,6 +255,19 @@ def test_random_views_are_the_same_in_every_call(run_of, build_run, pictures, tm
     assert any(abs(a.uncertainty - b.uncertainty) > 1e-4 for a, b in zip(first, other))
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # which read_image's module keeps quiet
+@pytest.mark.parametrize("limit", [1000, 1500], ids=["far too many", "too many"])
+def test_image_of_too_many_pixels_tells_what_raises_the_limit(tmp_path, monkeypatch, limit):
+    """Also where Pillow itself refuses it, which names no variable."""
+    Image.new("RGB", (50, 50)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # which the variable changes
+    monkeypatch.setenv("MAX_IMAGE_PIXELS", str(limit))
+    (_, reason, _) = trained.ImageFiles([str(tmp_path / "large.png")], [])[0]
+    assert re.fullmatch(
+        r"it has (2,500|more than 2,000) pixels, .*; the environment variable MAX_IMAGE_PIXELS .*", reason
+    )
+
+
 def test_python_call_tells_of_a_broken_image(run_of, pictures):
     predictor = Predictor(run_of("CoOp").folder)
     with pytest.raises(OSError, match=r"cut\.jpg: .*truncated"):

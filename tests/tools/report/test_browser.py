@@ -5,6 +5,7 @@ Screenshots are kept in the folder that SCREENSHOTS names, if it is set.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from made_runs import arrays, base_to_new, two_systems, write_run
+from made_runs import EPOCHS, arrays, base_to_new, two_systems, write_run
 from tools.report.__main__ import main
 
 pytest.importorskip("jinja2", reason="the report needs jinja2: pip install -e '.[report]'")
@@ -34,10 +35,32 @@ def browser():
         own.close()
 
 
+PUBLISHED_LOG = """\
+** Config **
+  SUBSAMPLE_CLASSES: {part}
+SEED: 1
+{epochs}Finish training
+Do evaluation on test set
+=> result
+* total: 1,000
+* correct: 800
+* accuracy: 80.00%
+* error: 20.00%
+* macro_f1: 79.10%
+"""
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     two_systems(folder / "output", folder / "data")
+    for dataset, part in itertools.product(
+        ("dtd", "eurosat", "svhn<b>"), ("base", "new")
+    ):  # as MaPLe's code leaves runs
+        kind = "train_base" if part == "base" else "test_new"
+        run = folder / f"output/base2new/{kind}/{dataset}/shots_16/MaPLe/vit_b16/seed1"
+        run.mkdir(parents=True)
+        (run / "log.txt").write_text(PUBLISHED_LOG.format(part=part, epochs=EPOCHS if part == "base" else ""))
     names = [HOSTILE, "\u202eright to left", "long " * 60]
     records = arrays([1, 1, 1, 2], [0, 0, 1, 2], templates=[[1, 1], [0, 1], [1, 1], [2, 2]])
     base_to_new(folder / "output", "svhn<b>", "CDC", "vit_b16", 1, records, records, names=names)
@@ -101,6 +124,33 @@ def test_it_opens_without_errors_and_fits_the_width(opened, width, scheme):
         folder = Path(os.environ["SCREENSHOTS"])
         folder.mkdir(parents=True, exist_ok=True)
         page.view.screenshot(path=folder / f"report_{width}_{scheme}.png", full_page=True)
+
+
+def test_runs_of_published_code_stand_in_tables_and_curves(opened):
+    page = opened()
+    page.show_all()
+    head = page.view.locator("#table-base2new thead tr").first.locator("th").all_inner_texts()
+    row = page.view.locator("#table-base2new tr[data-dataset=dtd] td").all_inner_texts()
+    place = 1 + 3 * (head.index("MaPLe") - 1)
+    assert [text.split()[0] for text in row[place : place + 3]] == ["80.00"] * 3
+    names = page.view.evaluate("document.querySelector('[data-chart=epochs]').data.map((trace) => trace.name)")
+    assert "MaPLe" in names
+
+
+@pytest.mark.skipif(not os.environ.get("REPORT"), reason="REPORT names no page")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1600])
+def test_the_page_that_is_named_opens_without_errors(browser, width, scheme):
+    """As .ci/run does it with the report of the quick study."""
+    path = Path(os.environ["REPORT"]).absolute()
+    page = Page(browser, path, width, scheme)
+    page.show_all()
+    assert page.errors == []
+    assert [url for url in page.requests if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
+    assert page.view.evaluate("document.documentElement.scrollWidth") <= width
+    if os.environ.get("SCREENSHOTS"):
+        page.view.screenshot(path=Path(os.environ["SCREENSHOTS"]) / f"named_{width}_{scheme}.png", full_page=True)
+    page.view.close()
 
 
 def test_text_from_outside_is_shown_as_text(opened):
@@ -235,6 +285,26 @@ def test_the_gain_over_what_trains_nothing_is_of_all_seeds(page):
     assert page.view.input_value("#base") == "ZeroshotCLIP"
     gains = {trace["name"]: trace["y"][0] for trace in drawn(page, "gain")}
     assert gains == {"CoOp, base": 25.0, "CoOp, new": 25.0}
+
+
+def test_gains_stand_in_the_order_of_the_table(browser, tmp_path):
+    records = arrays([0, 1, 1, 2], [0, 0, 1, 2])
+    for dataset, trainer in (
+        ("dtd", "MaPLe"),
+        ("eurosat", "MaPLe"),
+        ("eurosat", "CoOp"),
+        ("dtd", "CDC"),
+        ("eurosat", "CDC"),
+    ):
+        base_to_new(tmp_path / "output", dataset, trainer, "v", 1, records, records)
+    main([str(tmp_path / "output"), "--output", str(tmp_path / "report.html")])
+    own = Page(browser, tmp_path / "report.html", 1600)
+    own.view.select_option("#base", "MaPLe")
+    own.show_all()
+    own.wait("document.querySelector('[data-chart=gain]').data[0].name === 'CoOp, base'")
+    assert own.view.locator("[data-chart=gain] .xtick text").all_text_contents() == ["DTD", "EuroSAT"]
+    assert own.errors == []
+    own.view.close()
 
 
 def test_all_charts_are_there_for_the_printer(browser, mixed):

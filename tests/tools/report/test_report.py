@@ -17,6 +17,7 @@ from made_runs import NAMES, arrays, base_to_new, two_systems, write_run
 from tools.report.__main__ import main
 from tools.report.gather import gather
 from tools.report.page import render_page
+from tools.results import runs
 
 
 def embedded(page: str) -> dict:
@@ -73,7 +74,8 @@ def test_epochs_come_from_the_logs(page):
 
 
 def test_images_are_small_embedded_pictures_with_each_templates_opinion(page):
-    gallery = next(own for own in embedded(page)["galleries"] if own["dataset"] == "dtd" and own["part"] == "new")
+    data = embedded(page)
+    gallery = next(own for own in data["galleries"] if own["dataset"] == "dtd" and own["part"] == "new")
     rows = {row["title"]: row["cards"] for row in gallery["rows"]}
     assert set(rows) == {
         "CoOp: most certain mistakes",
@@ -83,7 +85,8 @@ def test_images_are_small_embedded_pictures_with_each_templates_opinion(page):
     }
     (card,) = rows["judged differently by CoOp and CDC"]
     assert card["label"] == "red fish"
-    assert card["source"].startswith("data:image/webp;base64,")
+    assert data["pictures"][card["source"]].startswith("data:image/webp;base64,")
+    assert len(set(data["pictures"])) == len(data["pictures"]) == 1 + 4  # no picture, and the images there are
     assert [(own["system"], own["right"]) for own in card["verdicts"]] == [("CoOp", False), ("CDC", True)]
     assert [own["prediction"] for own in card["templates"]] == ["red fish", "blue fish"]
 
@@ -201,6 +204,30 @@ def test_images_outside_the_data_folder_are_not_embedded(tmp_path):
     assert any("it lies outside the folder of the images" in note for note in report.notes)
 
 
+def test_images_beyond_the_most_are_told_without_the_name_of_one(tmp_path, monkeypatch):
+    two_systems(tmp_path / "output", tmp_path / "data")
+    monkeypatch.setattr("tools.report.pictures.MOST", 2)
+    notes = gather([tmp_path / "output"]).notes
+    (note,) = [note for note in notes if "image" in note]
+    assert re.fullmatch(r"\d+ cards have no image, as the page has 2 already; --dataset and --images take fewer", note)
+
+
+def test_page_without_an_average_says_so(tmp_path):
+    records = arrays([0, 0], [0, 0])
+    base_to_new(tmp_path, "dtd", "CoOp", "v", 1, records, records)
+    base_to_new(tmp_path, "eurosat", "CDC", "v", 1, records, records)
+    sentence = "There is no average, as fewer than two data sets have results of every system."
+    assert sentence in render_page(gather([tmp_path]), "A title")
+    assert sentence not in render_page(gather([tmp_path], datasets=["dtd"]), "A title")
+
+
+def test_no_star_where_all_are_equal(tmp_path):
+    records = arrays([0, 0], [0, 0])
+    for trainer in ("CoOp", "CDC"):
+        base_to_new(tmp_path, "dtd", trainer, "v", 1, records, records)
+    assert 'class="best"' not in without_scripts(render_page(gather([tmp_path]), "A title"))
+
+
 def test_of_many_classes_those_stay_in_which_systems_differ_most(tmp_path):
     names = [f"class {index}" for index in range(21_000)]
     label = [5, 20_999]
@@ -242,7 +269,7 @@ Do evaluation on test set
 
 def test_the_command_writes_one_file(output, tmp_path, capsys):
     main([str(output), "--output", str(tmp_path / "report.html"), "--images", "0"])
-    assert "1 tables, 16 tests with records" in capsys.readouterr().out
+    assert "1 table, 16 tests with records" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
@@ -317,11 +344,12 @@ def test_an_unfinished_test_on_an_open_set_does_not_keep_the_rest_from_the_page(
 def test_strange_values_in_a_result_are_no_costs_and_no_settings(tmp_path):
     records = arrays([0, 1], [0, 0])
     strange = {"test_seconds": float("nan"), "train_seconds": "long", "versions": ["2.0"], "config": [1]}
+    strange["peak_memory_bytes"] = 10**400
     for part, classes in (("train_base", "base"), ("test_new", "new")):
         folder = tmp_path / "base2new" / part / "dtd" / "shots_16" / "CoOp" / "vit_b16" / "seed1"
         write_run(folder, records, classes=classes, **strange)
     report = gather([tmp_path])
-    assert (report.costs[0]["test_seconds"], report.costs[0]["train_seconds"]) == (None, None)
+    assert [report.costs[0][key] for key in ("test_seconds", "train_seconds", "peak_memory_bytes")] == [None] * 3
     assert report.facts["versions"] == {}
     render_page(report, "t")
 
@@ -352,3 +380,37 @@ def test_images_of_unknown_classes_are_no_mistakes_of_a_test_in_another_protocol
     records["out"], records["origin"] = np.array([False, True]), np.array(["base", "near"])
     base_to_new(tmp_path, "dtd", "CoOp", "vit_b16", 1, records, records, accuracy=100.0)
     assert [own["classes"][0] for own in gather([tmp_path]).details] == [100.0, 100.0]
+
+
+def test_cost_has_what_results_tell_of_memory_and_of_what_is_trained(tmp_path):
+    records = arrays([0, 1], [0, 0])
+    costs = {"train_seconds": 3.0, "trained_values": 8192, "peak_memory_bytes": 3 * 2**20}
+    base_to_new(tmp_path, "dtd", "CoOp", "vit_b16", 1, records, records, **costs)
+    base_to_new(tmp_path, "dtd", "CDC", "vit_b16", 1, records, records)  # of an older version
+    report = gather([tmp_path])
+    assert [own["trained_values"] for own in report.costs] == [8192, None]
+    table = without_scripts(render_page(report, "t")).split('id="table-cost"')[1].split("</table>")[0]
+    first, second = re.findall("<tr .*?</tr>", table, re.DOTALL)
+    assert re.findall(">([^<>]+)</td>", first)[-6:] == ["3", "2", "2", "8,192", "3", "cpu"]
+    assert re.findall(">([^<>]+)</td>", second)[-6:] == ["–", "2", "2", "–", "–", "cpu"]
+
+
+def test_each_results_file_is_read_once(output, monkeypatch):
+    read = []
+    honest = runs._read_content
+    monkeypatch.setattr(runs, "_read_content", lambda path: read.append(path) or honest(path))
+    gather([output])
+    assert len(set(read)) == len(read) == len([*output.rglob("results.json")])
+    runs.find_runs(output, "base2new")
+    assert len(read) == 2 * len(set(read))  # later calls look again
+
+
+def test_it_chooses_runs_as_the_tables_do(output, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    main([str(output), "--output", str(page), "--dataset", "dtd", "--shots", "16", "--seed", "1", "--trainer", "CoOp"])
+    found = embedded(page.read_text(encoding="utf-8"))
+    assert found["datasets"] == ["dtd"]
+    assert [column["title"] for column in found["tables"]["base2new"]["columns"]] == ["CoOp"]
+    with pytest.raises(SystemExit):
+        main([str(output), "--output", str(page), "--shots", "4"])
+    assert "there is no run below" in capsys.readouterr().err

@@ -19,9 +19,10 @@ import pytest
 import torch
 from dassl.config import get_cfg_default
 from dassl.evaluation import build_evaluator
-from PIL import Image
+from PIL import Image, ImageColor
 
 from helpers import GOLDEN, ROOT
+from tools.common.colours import TRAINERS
 from tools.data.check import public_names
 from tools.results import published, render, table_of, tables, text_table
 from tools.results.__main__ import main
@@ -503,6 +504,75 @@ def test_open_set_of_a_command(tmp_path, capsys):
     ]
 
 
+def test_best_of_each_row_is_marked_where_metrics_are_named(tmp_path, capsys):
+    """By the metric's direction, each half by itself, as it is printed; without metrics the table is as it was."""
+    with_ece(tmp_path, 1, 10.0, 14.0, aurc_x=5.001, uncertainty=1.0)
+    with_ece(tmp_path, 1, 12.0, 8.0, trainer="CoOp", aurc_x=5.004, uncertainty=2.0)
+    main([str(tmp_path), "--metric", "ece"])
+    text = capsys.readouterr().out
+    assert text.splitlines()[5].split() == ["shapes", "12.00", "8.00", "*", "10.00", "*", "14.00"]
+    assert "*: the best of its row, for each of Base, New" in text
+    main([str(tmp_path), "--metric", "aurc_x"])
+    assert "*" not in capsys.readouterr().out  # the same, as it is printed
+    main([str(tmp_path), "--metric", "uncertainty"])
+    assert "*" not in capsys.readouterr().out  # of which neither more nor less is better
+    main([str(tmp_path), "--trainer", "CDC", "--metric", "ece"])
+    assert "*" not in capsys.readouterr().out  # with nothing to compare it with
+    main([str(tmp_path)])
+    assert "*" not in capsys.readouterr().out
+    main([str(tmp_path), "--metric", "ece", "--format", "csv"])
+    assert "*" not in capsys.readouterr().out
+    main([str(tmp_path), "--metric", "ece", "--format", "markdown"])
+    assert "| **8.00**" in (text := capsys.readouterr().out)
+    assert "- bold: the best of its row" in text
+    main([str(tmp_path), "--metric", "ece", "--format", "latex"])
+    assert r"& \textbf{8.00}" in capsys.readouterr().out
+
+
+def test_best_of_an_open_set_is_that_of_all_scores(tmp_path, capsys):
+    open_set(tmp_path, "CoOp", 1, {"near": 76.0, "digits": 70.0})
+    open_set(tmp_path, "CDC", 1, {"near": 75.0, "digits": 75.0}, scores=("confidence", "entropy", "uncertainty"))
+    main([str(tmp_path), "--protocol", "open_set", "--metric", "auroc_open"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("shapes")]
+    assert lines == [
+        ["shapes", "76.00", "77.00", "*", "75.00", "76.00", "77.00", "*"],
+        ["shapes", "/", "digits", "70.00", "71.00", "75.00", "76.00", "77.00", "*"],
+    ]
+
+
+def test_summary_has_a_row_per_method_and_averages(tmp_path, capsys):
+    for dataset, more in (("shapes", 0.0), ("digits", 2.0)):
+        for seed in (1, 2):
+            for trainer, ece in (("CoOp", 6.0), ("CDC", 10.0)):
+                for part, value in (("train_base", ece + more + seed), ("test_new", 12.0 - ece)):
+                    figures = {"accuracy": 80.0, "ece": value, **({"doubt": 1.0} if trainer == "CDC" else {})}
+                    base2new(tmp_path, part, trainer, seed, 80.0, dataset=dataset, figures=figures)
+    arguments = [str(tmp_path), "--metric", "ece", "--metric", "doubt", "--summary"]
+    main(arguments)
+    header, _, coop, cdc, _, *notes = capsys.readouterr().out.splitlines()
+    assert re.split("  +", header) == ["method", "ece Base", "ece New", "doubt Base", "doubt New"]
+    assert re.split("  +", coop) == ["CoOp", "8.50 ± 0.71 *", "6.00 ± 0.00", "–", "–"]
+    assert re.split("  +", cdc) == ["CDC", "12.50 ± 0.71", "2.00 ± 0.00 *", "1.00 ± 0.00", "1.00 ± 0.00"]
+    assert notes == [
+        "*: the best of its column",
+        "CoOp: config tiny, 16 shots, seeds 1, 2",
+        "CDC: config tiny, 16 shots, seeds 1, 2",
+        "ece: lower is better",
+        "ece: average of 2 data sets, digits, shapes",
+        "doubt: average of 2 data sets, digits, shapes",
+        "missing: doubt: CoOp: no run has doubt",
+    ]
+    main([*arguments, "--format", "markdown", "--dataset", "shapes", "--seed", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in lines[2].split("|")[1:4]] == ["CoOp", "**7.00**", "6.00"]
+    assert "- ece: on shapes" in lines
+    main([*arguments, "--format", "latex"])
+    assert r"\textbf{8.50 $\pm$ 0.71}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*arguments, "--format", "csv"])
+    assert "--summary is a table of its own" in capsys.readouterr().err
+
+
 def test_open_set_run_without_its_figures_is_named(tmp_path):
     open_set(tmp_path, "CDC", 1, {"near": 75.0})
     open_set(tmp_path, "CDC", 2, {})
@@ -564,6 +634,16 @@ def test_no_average_of_columns_without_common_data_sets(tmp_path):
     assert "missing: A: no run on Food101, UCF101" in text
     assert "missing: B: no run on DTD, EuroSAT" in text
     assert "average of" not in text
+
+
+def test_column_without_a_result_takes_the_average_from_no_other(tmp_path):
+    for dataset in ("dtd", "eurosat"):
+        both(tmp_path, "CDC", 1, 80.0, 60.0, dataset=dataset)
+        base2new(tmp_path, "train_base", "MaPLe", 1, 99.0, dataset=dataset)
+    table = table_of(tmp_path)
+    assert [column.averages.keys() for column in table.columns] == [set(), {"Base", "New", "HM"}]
+    assert table.averaged == ["dtd", "eurosat"]
+    assert "missing: MaPLe, DTD, seed 1: no new result" in text_table(tmp_path)
 
 
 def test_average_of_different_seeds_has_no_deviation(tmp_path):
@@ -779,8 +859,9 @@ def test_curves(tmp_path, capsys):
     with Image.open(picture) as image:
         assert image.width > image.height > 300
         colours = {colour: n for n, colour in image.convert("RGB").getcolors(image.width * image.height)}
-    assert colours[31, 119, 180] > 500, "the star and its line"
-    assert colours[255, 127, 14] > 500, "the curve"
+    star, curve = (colours.get(ImageColor.getrgb(TRAINERS[trainer]), 0) for trainer in ("ZeroshotCLIP", "CDC"))
+    assert star > 1500, "the star and its line, which have 700 each; edges of letters are of that grey too"
+    assert curve > 500, "the curve"
     for arguments, problem in (
         ([*command, "curves.txt"], r"a picture's name must end in one of .*\.png.*, got curves\.txt"),
         ([str(tmp_path / "o"), "--plot", str(picture)], r"--plot draws few-shot curves"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import re
 from dataclasses import replace
@@ -124,7 +125,7 @@ def test_untrained_run_is_tested_alone(tmp_path, digits, monkeypatch):
 
     options = results["config"]["TRAINER"]["CDC"]  # nor if they are of an older version
     found = options.pop("INVARIANT_MAP")
-    del options["SELF_REGULATION"], results["config"]["TASK"]
+    del options["SELF_REGULATION"], results["config"]["TASK"], results["config"]["TEST"]["FAR_SETS"]
     options.update({{"ENABLED": "INVARIANT"}.get(name, name): value for name, value in found.items()})
     (run.folder / "results.json").write_text(json.dumps(results))
     execute(run, digits)
@@ -270,7 +271,14 @@ def test_command_writes_the_page_of_finished_runs(finished, tmp_path, monkeypatc
     ]
     monkeypatch.setattr("sys.argv", ["study", *arguments, "--page-only"])
     main()
-    assert capsys.readouterr().out.startswith(f"{tmp_path / 'page.md'} is written")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"{tmp_path / 'page.md'} is written")
+    report = tmp_path / "runs/report.html"
+    if importlib.util.find_spec("plotly") and importlib.util.find_spec("jinja2"):
+        assert said[1].startswith(f"{report} shows all runs (")
+        assert "<title>A trial of the study: its figures mean nothing</title>" in report.read_text(encoding="utf-8")
+    else:
+        assert said[1].startswith("there is no report, as ")
     write_page(finished, tmp_path / "expected.md")
     assert rows_of(tmp_path / "page.md", "CDC, text-only") == rows_of(tmp_path / "expected.md", "CDC, text-only") != []
 

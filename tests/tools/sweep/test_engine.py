@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers import ROOT
+from helpers import ROOT, kill_once, runs_still, wait_for
 from tools.sweep import engine, work
 from tools.sweep.engine import Failure, OneByOne, Run, carry_out, choose_engine, clear_logs
-from tools.sweep.view import Bars, Forecast, View, duration, progress_of, view_of
+from tools.sweep.view import Bars, Forecast, View, duration, pace_of, progress_of, view_of
 from tools.sweep.work import Command, Ending, Outcome, perform
 
 
@@ -248,22 +248,6 @@ def test_long_error_is_cut(tmp_path):
     assert len(outcome.error) == work.LONGEST
 
 
-def running(process):
-    """Whether a process runs and is no zombie."""
-    done = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False)
-    return done.stdout.strip()[:1] not in ("", "Z")
-
-
-def wait_for(found, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        result = found()
-        if result:
-            return result
-        time.sleep(0.05)
-    raise TimeoutError
-
-
 def read_number(path):
     return int(path.read_text()) if path.is_file() and path.read_text().endswith("\n") else 0
 
@@ -276,14 +260,14 @@ def test_interrupt_ends_a_program_and_what_it_started(tmp_path):
     ).start()
     with pytest.raises(KeyboardInterrupt):
         perform(bash(text), tmp_path / "log")
-    wait_for(lambda: not running(read_number(child)))
+    wait_for(lambda: not runs_still(read_number(child)))
     assert (tmp_path / "told").read_text() == "told\n"  # by SIGTERM, so that a training can write what it has
 
 
 def test_what_is_left_running_does_not_outlive_a_program(tmp_path):
     child = tmp_path / "child"
     assert perform(bash(f"sleep 1000 & echo $! > {child}"), tmp_path / "log").ending is Ending.FINISHED
-    wait_for(lambda: not running(read_number(child)))
+    wait_for(lambda: not runs_still(read_number(child)))
 
 
 def test_killed_process_takes_its_program_with_it(tmp_path):
@@ -292,13 +276,7 @@ def test_killed_process_takes_its_program_with_it(tmp_path):
         "import sys; from pathlib import Path; from tools.sweep.work import Command, perform;"
         f"perform(Command(('bash', '-c', 'sleep 1000 & echo $! > {child}; wait')), Path('{tmp_path}/log'))"
     )
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as worker:
-        try:
-            number = wait_for(lambda: read_number(child))
-            assert running(number)
-        finally:
-            worker.kill()
-    wait_for(lambda: not running(number))
+    kill_once(code, lambda: [read_number(child)] if read_number(child) else [])
 
 
 # ---- what is shown
@@ -336,7 +314,9 @@ def test_forecast_follows_what_runs_did_take():
 
 
 def write_log(path, share):
-    path.write_text(f"on node7, GPU 3\nepoch [{share}/10] batch [4/4]\n")
+    path.write_text(
+        f"on node7, GPU 3\nepoch [{share}/10] batch [4/4] time 0.310 (0.250) data 0.0 (0.0) loss 1 (1) eta 1:00:05\n"
+    )
 
 
 class Terminal(io.StringIO):
@@ -347,16 +327,27 @@ class Terminal(io.StringIO):
 def test_view_tells_what_started_where_and_how_far_it_is(tmp_path, monkeypatch):
     clock = iter(range(0, 100000, 700))
     monkeypatch.setattr("tools.sweep.view.time.monotonic", lambda: next(clock))
-    runs = [Run(name, _nothing, tmp_path / name) for name in "ab"]
+    runs = [Run(name, _nothing, tmp_path / name) for name in "abc"]
     stream = io.StringIO()
     view = view_of(runs, stream)
+    view.finished(runs.pop(), 300.0)
     write_log(runs[0].log, 3)
     view.update(runs)
     write_log(runs[0].log, 5)
     view.update(runs)
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "started a on node7, GPU 3"  # b waits for a place
-    assert lines[-1] == "running: a 50%"
+    assert lines[1] == "started a on node7, GPU 3"  # b waits for a place
+    assert re.fullmatch(r"\[1/3, [\d.]+ runs per hour, about 0:10:00 left\] running: a 50%", lines[-1])
+
+
+def test_pace_of_logs_of_newer_and_older_versions_of_dassl():
+    assert pace_of("epoch [1/2] batch [1/8] time 9 (1.50) data 0 (0) loss 1 (1) lr 1e-3 eta 1 day, 2:00:00\n") == (
+        "1.5 s per batch, 1 day, 2:00:00 left"
+    )
+    assert pace_of("epoch [2/2][2/2]\ttime 0.100 (0.200)\teta 0:00:07\tloss 1.0 (1.5)\n") == (
+        "0.2 s per batch, 0:00:07 left"
+    )
+    assert pace_of("no epoch") == ""
 
 
 def test_bars_on_a_terminal(tmp_path, monkeypatch):
@@ -375,6 +366,8 @@ def test_bars_on_a_terminal(tmp_path, monkeypatch):
     view.close()
     text = stream.getvalue()
     assert "a on node7, GPU 3  50%" in text
+    assert "|, 0.25 s per batch, 1:00:05 left" in text
+    assert re.search(r"2/4 runs, .* since the start, [\d,]+ runs per hour, about 0:00:02 left", text)
     assert "1 more running" in text  # than the terminal has lines for
     assert "failed d: no data; log: somewhere\n" in text
     assert "2/4 runs" in text

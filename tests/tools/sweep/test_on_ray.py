@@ -6,14 +6,11 @@ import io
 import os
 import pickle
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from helpers import ROOT
+from helpers import kill_once, runs_still, wait_for
 from tools.sweep.engine import Run, carry_out, choose_engine
 from tools.sweep.view import View
 from tools.sweep.work import Command, Ending
@@ -39,10 +36,19 @@ class Cluster:
         node = self._cluster.add_node(num_cpus=1, num_gpus=gpus, object_store_memory=STORE)
         self._gpus[node] = gpus
 
-    def kill_node_of(self, worker):
-        """Kill the node that started a process, and add another one."""
+    def _node_of(self, worker):
         raylet = parent(worker)
         (node,) = [node for node in self._gpus if node.all_processes["raylet"][0].process.pid == raylet]
+        return node
+
+    def has_driver(self, worker):
+        """Whether the node that started a process is the one that this process is connected to, and dies with."""
+        driver = ray._private.worker.global_worker.node
+        return self._node_of(worker).raylet_socket_name == driver.raylet_socket_name
+
+    def kill_node_of(self, worker):
+        """Kill the node that started a process, and add another one."""
+        node = self._node_of(worker)
         self._cluster.remove_node(node, allow_graceful=False)
         self.add(self._gpus.pop(node))
 
@@ -52,14 +58,6 @@ class Cluster:
 
 def parent(process):
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def runs_still(process):
-    """Whether a process runs and is no zombie."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 @pytest.fixture(scope="module")
@@ -96,16 +94,6 @@ def lines(path):
     return path.read_text().split() if path.exists() else []
 
 
-def wait_for(found, seconds=90):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        result = found()
-        if result:
-            return result
-        time.sleep(0.1)
-    raise TimeoutError
-
-
 def do(runs, engine):
     stream = io.StringIO()
     return carry_out(runs, engine, View(runs, stream)), stream.getvalue()
@@ -139,15 +127,29 @@ def test_run_whose_worker_is_killed_is_done_again(engine, tmp_path):
 
 
 def test_run_of_a_node_that_is_killed_is_done_on_another(cluster, engine, tmp_path):
-    waits = f"[[ $(wc -l < {tmp_path}/started) -gt 1 ]] || {{ sleep 1000 & echo $! $PPID > {tmp_path}/numbers; wait; }}"
-    engine.submit(bash(tmp_path, "a", waits), alone=False)
-    number, worker = wait_for(lambda: lines(tmp_path / "numbers"))
-    cluster.kill_node_of(worker)
-    wait_for(lambda: not runs_still(number))
-    ((run, outcome),) = wait_for(lambda: engine.wait(lambda: None))
-    assert (run.name, outcome.ending) == ("a", Ending.FINISHED)
-    assert lines(tmp_path / "started") == ["a", "a"]
-    assert lines(tmp_path / "ended") == ["a"]
+    for name in "ab":
+        again = f"[[ $(grep -c {name} {tmp_path}/started) -gt 1 ]]"
+        waits = f"{again} || {{ sleep 1000 & echo {name} $! $PPID >> {tmp_path}/numbers; wait; }}"
+        engine.submit(bash(tmp_path, name, waits), alone=False)
+    numbers = wait_for(lambda: len(lines(tmp_path / "numbers")) == 6 and lines(tmp_path / "numbers"))
+    by_name = {name: (number, worker) for name, number, worker in zip(numbers[::3], numbers[1::3], numbers[2::3])}
+    killed, other = sorted(by_name, key=lambda name: cluster.has_driver(by_name[name][1]))
+    cluster.kill_node_of(by_name[killed][1])
+    wait_for(lambda: not runs_still(by_name[killed][0]))
+    os.kill(int(by_name[other][0]), signal.SIGTERM)
+    outcomes = {}
+    while len(outcomes) < 2:
+        done = wait_for(lambda: engine.wait(lambda: None))
+        outcomes.update({run.name: outcome.ending for run, outcome in done})
+    assert outcomes == dict.fromkeys("ab", Ending.FINISHED)
+    assert sorted(lines(tmp_path / "started")) == sorted([killed, killed, other])
+    assert sorted(lines(tmp_path / "ended")) == ["a", "b"]
+
+
+def test_all_tasks_have_one_name_as_ray_keeps_each(engine, tmp_path):
+    note = f"tr '\\0' ' ' < /proc/$PPID/cmdline >> {tmp_path}/names"
+    assert do([bash(tmp_path, name, note) for name in "abc"], engine)[0] == []
+    assert set(lines(tmp_path / "names")) == {"ray::tools.sweep"}
 
 
 def test_run_without_gpu_memory_has_its_gpu_alone(on_ray, tmp_path):
@@ -185,12 +187,7 @@ def test_driver_that_is_killed_leaves_nothing_running(cluster, tmp_path):
         f"runs = [pickle.loads(Path('{run}').read_bytes())];"
         f"carry_out(runs, RayEngine('{cluster.address}', 0, 1), View(runs))"
     )
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as driver:
-        try:
-            number = wait_for(lambda: lines(tmp_path / "numbers"))[0]
-        finally:
-            driver.kill()
-    wait_for(lambda: not runs_still(number))
+    kill_once(code, lambda: lines(tmp_path / "numbers")[:1])
     assert lines(tmp_path / "ended") == []
 
 

@@ -16,7 +16,7 @@ from tools.common.layout import Place, trains_nothing
 from tools.results.runs import VARIANTS
 from tools.sweep.__main__ import NAMES
 from tools.sweep.protocols import PROTOCOLS, SETS, SHOTS, Wanted, command_of, plan_steps
-from tools.sweep.state import FINISHED, GOES_ON, NEW, expected, look, size, weights
+from tools.sweep.state import FINISHED, GOES_ON, NEW, START, expected, look, size, weights
 from tools.sweep.sweep import Plan, make_plan, say_states, say_time
 
 PYTHON = """#!/usr/bin/env bash
@@ -156,7 +156,7 @@ def test_another_source_has_folders_of_its_own(wanted):
     [
         {"settings": ("OPTIM.LR", "0.1", "INPUT.TRANSFORMS", "['a b']")},
         {"settings": ("OPTIM.LR", "0.1"), "TAG": "short"},
-        {"settings": ("OPTIM.LR", "0.1"), "TAG": ""},
+        {"settings": ("TRAIN.PRINT_FREQ", "1"), "TAG": ""},
         {"trainers": ("CDC/vit_b16_text",)},
         {"trainers": ("CDC/vit_b16_coupled",)},
         {"CFG": "vit_b16_text"},
@@ -197,6 +197,11 @@ def test_config_is_part_of_a_plan_side_by_side(wanted):
         ("base2new", {"settings": ("OPTIM.LR",)}, "settings must come as pairs of KEY VALUE"),
         ("base2new", {"settings": ("SEED", "3")}, "give the seed"),
         ("base2new", {"TAG": "a/b"}, "TAG must consist of"),
+        (
+            "base2new",
+            {"TAG": "", "settings": ("OPTIM.LR", "0.1")},
+            "TAG= would put a run with OPTIM.LR into the folder",
+        ),
         ("base2new", {"DATA": "/no/such/folder"}, "there is no data folder /no/such/folder"),
     ],
 )
@@ -282,6 +287,55 @@ def test_calibrated_tests_need_their_calibration(wanted, protocol, trainer):
     assert not finished()
 
 
+def runs_of_plan(protocol, wish, calibrate=()):
+    plan = make_plan(protocol, wish, calibrate)
+    return plan, {run.name: run for run in plan.runs()}
+
+
+def test_calibrations_are_fitted_after_training_and_before_the_tests(wanted):
+    plan, runs = runs_of_plan("base2new", wanted(("CDC",), CALIBRATED="1"), ("--hold-out", "4"))
+    train, *tests = (f"CDC/vit_b16 dtd seed 1: {part}" for part in ("train_base", "test_base", "test_new"))
+    fitted = "CDC/vit_b16 dtd seed 1: calibration of train_base"
+    assert set(runs) == {train, fitted, *tests}
+    assert runs[fitted].needs == (train,)
+    assert [runs[test].needs for test in tests] == [(train, fitted)] * 2
+    output = plan.answers.output
+    folder = output / "base2new/train_base/dtd/shots_16/CDC/vit_b16/seed1"
+    given = (str(folder), "--root", str(plan.answers.data), "--hold-out", "4")
+    assert runs[fitted].task.arguments[-5:] == given
+    assert runs[fitted].log != runs[train].log
+    assert "calibrations that are fitted besides: 1" in say_states(plan)
+
+    leave_training(output, Place("train_base", "dtd", 16, "CDC", "vit_b16", 1))
+    assert runs_of_plan("base2new", wanted(("CDC",), CALIBRATED="1"))[1][fitted].needs == ()
+    (folder / "calibration.json").touch()
+    assert set(runs_of_plan("base2new", wanted(("CDC",), CALIBRATED="1"))[1]) == set(tests)
+    os.utime(folder / "calibration.json", ns=(1, 1))  # of an older model
+    assert fitted in runs_of_plan("base2new", wanted(("CDC",), CALIBRATED="1"))[1]
+    # CALIBRATED=1 alone takes what is there
+    assert set(runs_of_plan("base2new", wanted(("CDC",), CALIBRATED="1"), None)[1]) == set(tests)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "first", "last"),
+    [("base2new", "test_base", "test_new"), ("open_set", "test_base", "open_set"), ("xd", "test", "test")],
+)
+def test_what_trains_nothing_is_tested_before_its_calibration(wanted, protocol, first, last):
+    plan, runs = runs_of_plan(protocol, wanted(("ZeroshotCLIP",), CALIBRATED="1"))
+    source = "imagenet" if protocol == "xd" else "dtd"
+    own, other = (f"ZeroshotCLIP/vit_b16 {name} seed 1" for name in (source, "dtd"))
+    before = f"{own}: {first} before calibration"
+    (fitted,) = (name for name in runs if ": calibration of " in name)
+    assert set(runs) == {before, fitted, f"{own}: {first}", f"{other}: {last}"}
+    assert runs[fitted].needs == (before,)
+    assert runs[f"{own}: {first}"].needs == runs[f"{other}: {last}"].needs == (fitted,)
+    assert "CALIBRATED" not in runs[before].task.environment
+    assert runs[f"{other}: {last}"].task.environment["CALIBRATED"] == "1"
+    (place,) = plan.uncalibrated
+    write_results(plan.answers.output / place.folder)
+    assert before not in runs_of_plan(protocol, wanted(("ZeroshotCLIP",), CALIBRATED="1"))[1]
+
+
 def test_open_set_is_finished_with_all_its_far_sets(wanted):
     wish = wanted(("CDC",), ("digits",))
     steps, answers = plan_steps("open_set", wish)
@@ -313,9 +367,9 @@ def test_expected_time_is_that_of_the_same_run_with_another_seed_or_of_other_set
     states = look(steps, answers.output)
     seconds = expected(steps, states, answers.output)
     assert finished.place.folder not in seconds
-    assert seconds[by["dtd", 2, "train_base"].place.folder] == 100.0
+    assert seconds[by["dtd", 2, "train_base"].place.folder] == START + 100.0
     other = by["imagenet", 1, "train_base"]
-    assert seconds[other.place.folder] == pytest.approx(100.0 * size(other) / size(finished))
+    assert seconds[other.place.folder] == pytest.approx(START + 100.0 * size(other) / size(finished))
     assert seconds[by["dtd", 1, "test_new"].place.folder] is None
     heavy = weights(steps, seconds)
     first = max(heavy, key=lambda folder: heavy[folder])
@@ -339,7 +393,8 @@ def test_words_of_a_plan(wanted):
     assert say_time([]) == "nothing is left to run"
     assert "nothing tells how long" in say_time([None])
     assert say_time([3600.0, 61.0, None]) == (
-        "left: about 1:01:01 of training and tests, as finished runs took; nothing tells of 1 further runs"
+        "left: about 1:01:01, as training and tests of finished runs took, with 10 s for the start of each program; "
+        "nothing tells of 1 further runs"
     )
 
 

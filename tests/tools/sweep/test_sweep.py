@@ -90,7 +90,7 @@ def test_dry_run_tells_and_runs_nothing(checkout):
 def test_time_is_told_from_finished_runs(checkout):
     sweep(checkout, *ARGUMENTS)
     done = sweep(checkout, *ARGUMENTS, 2, "--dry-run")
-    assert "left: about 0:08:00 of training and tests" in done.stdout
+    assert "left: about 0:09:20, as training and tests of finished runs took" in done.stdout
 
 
 def test_failed_run_is_told_with_its_log_and_exit_status(checkout):
@@ -153,6 +153,9 @@ def test_other_protocols(checkout, protocol, arguments, runs):
         (("dg", "--source", "dtd"), "--source is of xd"),
         (("base2new", "OPTIM.LR", "0.1", "--dry-run"), "options stand before KEY VALUE pairs"),
         (("base2new", "--datasets", "dtd", "--one-by-one", "--address", "auto"), "give one of them"),
+        (("fewshot", "--calibrated"), "--calibrated is of tests, and fewshot has none"),
+        (("base2new", "--hold-out", "4"), "--hold-out says what --calibrated is fitted on: give both"),
+        (("base2new", "--calibrated", "--hold-out", "0"), "--hold-out must be at least 1 image per class, got 0"),
         (("nosuch",), "invalid choice"),
     ],
 )

@@ -131,7 +131,8 @@ def test_text_has_the_figures_of_each_score():
     errors, digits = error_detection_metrics(records), open_set_metrics(records, others["digits"])
     cells = {line.split()[0]: line.split()[1:] for line in lines[5:]}
     assert list(cells) == ["confidence", "entropy", "uncertainty"]
-    wanted = [errors["auroc_error_confidence"], errors["aurc_confidence"], errors["acc80_confidence"]]
+    wanted = [errors["auroc_error_confidence"], errors["aurc_confidence"], errors["eaurc_confidence"]]
+    wanted += [errors["acc80_confidence"]]
     wanted += [83.3333333, 100.0, digits["auroc_open_confidence"], digits["fpr95_open_confidence"]]
     assert cells["confidence"] == [f"{number:.1f}" for number in wanted]
 
@@ -139,7 +140,7 @@ def test_text_has_the_figures_of_each_score():
 def test_text_of_a_run_without_mistakes():
     lines = text_of(records_of(CONFIDENCE, np.ones(5, dtype=bool)), bins=3).splitlines()
     assert "(3 bins)" in lines[0]
-    assert lines[-1].split() == ["entropy", "–", "0.0", "100.0"]
+    assert lines[-1].split() == ["entropy", "–", "0.0", "0.0", "100.0"]
 
 
 def run_in(folder, records, **content):

@@ -89,7 +89,7 @@ def test_other_models_are_refused(tmp_path, change, message):
     ("content", "message"),
     [
         (changed("values", to=None), "it lacks values"),
-        (changed("epoch", to="5"), "epoch must be of the kinds int"),
+        (changed("epoch", to="5"), "its epoch must be a number"),
         (changed("values", to={}), "values must be finite"),
         (changed("values", to={"temperature": 0.0}), "temperature must be above 0"),
         (changed("values", to={"scale": -1.0, "shift": 0.0}), "values must be"),
@@ -101,6 +101,9 @@ def test_other_models_are_refused(tmp_path, change, message):
         (changed("images", "after", "scores", "entropy", to=[1, 2]), "score entropy must be 3 finite numbers after"),
         (changed("images", "after", "scores", "entropy", to=[1, 2, "3"]), "score entropy must be 3 finite numbers"),
         (changed("best_score", "after", to="conflict"), "best score 'conflict' is none of confidence, entropy"),
+        (changed("best_score", "after", to={}), "best score {} is none of confidence, entropy"),
+        (changed("values", to={"temperature": 10**400}), "values must be finite"),
+        (changed("images", "after", "scores", "entropy", to=[1, 2, 10**400]), "score entropy must be 3 finite numbers"),
     ],
 )
 def test_broken_files_are_refused(tmp_path, content, message):

@@ -243,13 +243,11 @@ def test_file_named_as_one_of_openais(monkeypatch, clip_files, tmp_path, capsys)
     assert loading.is_published(path) is None
     loading.load_clip(str(path))
     assert capsys.readouterr().out == ""
-    monkeypatch.setitem(
-        clip._MODELS, "small", f"https://nowhere.invalid/{hashlib.sha256(content).hexdigest()}/small.pt"
-    )
+    monkeypatch.setitem(loading.PUBLISHED, "small", ("small.pt", hashlib.sha256(content).hexdigest()))
     assert loading.is_published(path) is True
     loading.load_clip(str(path))
     assert capsys.readouterr().out == ""
-    monkeypatch.setitem(clip._MODELS, "small", f"https://nowhere.invalid/{'0' * 64}/small.pt")
+    monkeypatch.setitem(loading.PUBLISHED, "small", ("small.pt", "0" * 64))
     loading.load_clip(str(path))
     assert capsys.readouterr().out == (
         f"Note: {path} is named as one of OpenAI's files, and is not that file: its SHA-256 is another\n"
@@ -257,6 +255,28 @@ def test_file_named_as_one_of_openais(monkeypatch, clip_files, tmp_path, capsys)
     path.write_bytes(content[:-1000])
     with pytest.raises(ValueError, match=r"cut off.* \(it is not OpenAI's small\.pt, whose SHA-256 is another\)"):
         loading.load_clip(str(path))
+
+
+def test_published_digests_are_those_in_the_packages_addresses():
+    """In whichever copy of the package is installed."""
+    for name, url in clip._MODELS.items():
+        *_, sha256, file = url.split("/")
+        assert loading.PUBLISHED[name] == (file, sha256)
+    assert len({sha256 for _, sha256 in loading.PUBLISHED.values()}) == 9
+    assert loading.published_name("ViT-L-14-336px.pt") == "ViT-L/14@336px"
+
+
+def test_package_that_checks_nothing_gets_no_other_file_in(monkeypatch, clip_files, tmp_path):
+    """As a copy with other addresses, or without the check; with the right file all is well."""
+    file = tmp_path / "ViT-B-16.pt"
+    file.write_bytes(clip_files["plain"].read_bytes())
+    monkeypatch.setattr(clip, "_download", lambda url, root: str(file))
+    with pytest.raises(
+        ValueError, match=r"CLIP ViT-B/16: .*ViT-B-16.pt, from http.* is not OpenAI's file: .* 5806e77c"
+    ):
+        loading.load_clip("ViT-B/16")
+    monkeypatch.setitem(loading.PUBLISHED, "ViT-B/16", (file.name, hashlib.sha256(file.read_bytes()).hexdigest()))
+    assert loading.load_clip("ViT-B/16").visual.input_resolution == SIZE
 
 
 def test_what_weights_do_not_tell_is_told(monkeypatch, clip_files, tmp_path):
@@ -270,7 +290,7 @@ def test_what_weights_do_not_tell_is_told(monkeypatch, clip_files, tmp_path):
     resnet = random_clip(vision_layers=(1, 1, 1, 1), vision_width=2, vision_patch_size=None)
     assert "(1 in the text encoder)" in loading.assumptions(path, resnet)
     digest = hashlib.sha256(clip_files["plain"].read_bytes()).hexdigest()
-    monkeypatch.setitem(clip._MODELS, "small", f"https://nowhere.invalid/{digest}/another_name.pt")
+    monkeypatch.setitem(loading.PUBLISHED, "small", ("another_name.pt", digest))
     assert loading.assumptions(path, resnet) == ""
     for name in ("ViT-B/16", "open_clip:ViT-B-16/openai", "local-dir:folder"):
         assert loading.assumptions(name, resnet) == ""

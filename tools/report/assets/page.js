@@ -36,9 +36,6 @@
   const partTitle = (own) => (own.shots ? `${own.part}, ${shotsTitle(own.shots)}` : own.part);
   options(get("dataset"), datasets.map((name) => [name, data.names[name] || name]));
   options(get("base"), systems.map((title) => [title, title]));
-  options(get("system"), systems.map((title) => [title, title]), systems[systems.length - 1]);
-  options(get("one"), systems.map((title) => [title, title]), systems[0]);
-  options(get("other"), systems.map((title) => [title, title]), systems[systems.length - 1]);
   const meters = unique(data.epochs.flatMap((own) => Object.keys(own.meters)));
   options(get("meter"), meters.map((name) => [name, name]), meters.includes("acc") ? "acc" : undefined);
   const scores = unique(data.details.flatMap((detail) => Object.keys(detail.risk)));
@@ -50,6 +47,17 @@
     const parts = Object.entries(Object.fromEntries(there.map((own) => [partOf(own), partTitle(own)])));
     const names = parts.map(([name]) => name);
     options(get("part"), parts, names.includes(value("part")) || !names.includes("new") ? undefined : "new");
+  }
+  // Only systems that were tested on the chosen classes can be chosen; a choice lasts as long as it is one of them.
+  function showSystems() {
+    const there = chosen().map((own) => own.system), open = data.open_sets.filter((own) => own.dataset === value("dataset"));
+    const titles = systems.filter((title) => there.includes(title));
+    const choose = (id, names, first) =>
+      options(get(id), names.map((title) => [title, title]), names.includes(value(id)) ? undefined : first);
+    choose("one", titles, titles[0]);
+    choose("other", titles, titles[titles.length - 1]);
+    const drawn = systems.filter((title) => there.includes(title) || open.some((own) => own.system === title));
+    choose("system", drawn, drawn[drawn.length - 1]);
   }
   const here = (own) => own.dataset === value("dataset") && partOf(own) === value("part");
   const chosen = () => {
@@ -131,13 +139,14 @@
       const table = data.tables[node.dataset.protocol], base = table.columns.find((column) => column.title === value("base"));
       if (!base) return null;
       const metric = table.columns[0].metrics.includes("New") ? ["Base", "New"] : ["Accuracy"];
-      const rows = table.datasets.filter((name) => name !== table.source);
+      const rows = [...table.datasets.filter((name) => name !== table.source), ...(table.averaged.length ? ["average"] : [])];
+      const title = (row) => plain(row === "average" ? "average" : data.names[row] || row);
       const traces = [];
       for (const column of table.columns) {
         if (column === base) continue;
         for (const [index, name] of metric.entries()) {
           const ys = [], deviations = [], xs = [];
-          for (const row of [...rows, ...(table.averaged.length ? ["average"] : [])]) {
+          for (const row of rows) {
             const own = cell(column, row, name), theirs = cell(base, row, name);
             if (!own || !theirs) continue;
             // What trains nothing is the same under every seed.
@@ -146,7 +155,7 @@
             const gains = seeds.map((seed) => at(column, own, seed) - at(base, theirs, seed));
             const average = gains.length ? gains.reduce((a, b) => a + b) / gains.length : own.mean - theirs.mean;
             const variance = gains.reduce((sum, gain) => sum + (gain - average) ** 2, 0) / Math.max(1, gains.length - 1);
-            xs.push(plain(row === "average" ? "average" : data.names[row] || row));
+            xs.push(title(row));
             ys.push(average);
             deviations.push(gains.length > 1 ? Math.sqrt(variance) : 0);
           }
@@ -157,7 +166,10 @@
           });
         }
       }
-      return [traces, layout({ barmode: "group", yaxis: { title: { text: "points" } } })];
+      // In the order of the table, though the first system lacks a row.
+      const order = rows.map(title).filter((name) => traces.some((trace) => trace.x.includes(name)));
+      const xaxis = { type: "category", categoryorder: "array", categoryarray: order };
+      return [traces, layout({ barmode: "group", xaxis, yaxis: { title: { text: "points" } } })];
     },
 
     shots() {
@@ -253,7 +265,7 @@
       return [[{
         type: "heatmap", z: own.templates.agreement, x: names, y: names, colorscale: "Cividis", texttemplate: "%{z:.1f}",
         hovertemplate: "%{x} and %{y}: the same class on %{z:.1f}% of the images<extra></extra>",
-      }], layout({ title: { text: `agreement (%), ${plain(own.system)}` }, yaxis: { autorange: "reversed" } })];
+      }], layout({ title: { text: `agreement (%), ${short(own.system, 24)}`, font: { size: 13 } }, yaxis: { autorange: "reversed" } })];
     },
   };
 
@@ -265,12 +277,18 @@
     if (!own || !own.histograms[name]) return null;
     const shown = own.histograms[name], bars = shown.right.length;
     const x = shown.right.map((_, index) => place(index + 0.5, bars));
-    const colors = { right: "#0072B2", wrong: "#D55E00", out: "#666666" };
     const traces = Object.keys(shown).map((kind) => ({
       type: "bar", x, y: shown[kind], name: kind === "out" ? "of no known class" : kind, opacity: 0.75,
-      marker: { color: colors[kind], pattern: { shape: kind === "wrong" ? "/" : "", fillmode: "overlay" } },
+      marker: { color: data.kinds[kind], pattern: { shape: kind === "wrong" ? "/" : "", fillmode: "overlay" } },
     }));
     return [traces, layout({ barmode: "overlay", bargap: 0.02, xaxis: { title: { text: title } }, yaxis: { title: { text: "% of each kind" } } })];
+  }
+
+  // What a long legend needs beyond three lines, so that it leaves the chart its room.
+  function legendHeight(traces, width) {
+    const names = traces.filter((trace) => trace.showlegend !== false && trace.type !== "heatmap").map((trace) => trace.name || "");
+    const across = Math.max(1, Math.floor(width / (60 + 7 * Math.max(0, ...names.map((name) => name.length)))));
+    return Math.min(360, 19 * Math.max(0, Math.ceil(names.length / across) - 3));
   }
 
   function draw(node) {
@@ -283,8 +301,9 @@
       node.replaceChildren(element("p", { className: "empty", textContent: "There is nothing of this kind for this data set." }));
       return;
     }
-    if (!node.data) { node.replaceChildren(); node.style.height = ""; }
-    if (found[1].height) node.style.height = `${found[1].height}px`;
+    if (!node.data) node.replaceChildren();
+    node.style.height = found[1].height ? `${found[1].height}px` : "";
+    if (!found[1].height) node.style.height = `${node.clientHeight + legendHeight(found[0], node.clientWidth)}px`;
     Plotly.react(node, found[0], found[1], { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
   }
   const nodes = [...document.querySelectorAll("[data-chart]")], seen = new Set();
@@ -321,7 +340,8 @@
     },
   };
   function card(own) {
-    const picture = own.source ? element("img", { src: own.source, alt: `test image of ${own.label}`, loading: "lazy" }) : element("div", { className: "gone", textContent: "no image" });
+    const source = data.pictures[own.source];
+    const picture = source ? element("img", { src: source, alt: `test image of ${own.label}`, decoding: "async" }) : element("div", { className: "gone", textContent: "no image" });
     const verdicts = own.verdicts.map((found) => element("div", { className: found.right ? "right" : "wrong" },
       found.system ? `${found.system}: ` : "", named(found.prediction), ` ${percent(found.confidence)}`,
       "uncertainty" in found ? `, u ${small(found.uncertainty)}` : "", "conflict" in found ? `, conflict ${small(found.conflict)}` : ""));
@@ -340,6 +360,7 @@
   // ---- the page -------------------------------------------------------------------------------------------------
   function update() {
     showParts();
+    showSystems();
     document.querySelectorAll("[data-shows]").forEach((node) => { node.textContent = value(node.dataset.shows); });
     document.querySelectorAll("[data-list]").forEach((node) => node.replaceChildren(...lists[node.dataset.list]()));
     document.querySelectorAll("tr[data-dataset]").forEach((row) => row.classList.toggle("chosen", row.dataset.dataset === value("dataset")));

@@ -4,7 +4,7 @@
     python -m tools.study.uncertainty --finished      # trains nothing: takes the runs that are there
     python -m tools.study.uncertainty --page-only     # writes the page from the figures in docs/uncertainty_study.json
 
-Runs lie below `--output` in the layout of the scripts. Those on the smaller sets of `tools.sweep.search`, by which
+Runs lie below `--output` in the layout of the scripts. Those on the smaller sets of `tools.search`, by which
 all was chosen, lie in its folder choice. Every run is encoded once, into files beside its results. All ways to fuse are
 computed from its cosines.
 """
@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
-from tools.common.safe_text import escaped
 
 
 def main() -> None:

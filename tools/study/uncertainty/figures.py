@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from trainers.modules.files import atomic_write
+from storage.files import atomic_write
 
 
 class Row(NamedTuple):

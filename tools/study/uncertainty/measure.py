@@ -5,6 +5,8 @@ Legend: M templates, N images, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 from torch import Tensor
@@ -16,7 +18,9 @@ from trainers.modules.predictions import Arrays, Predictions
 from trainers.modules.uncertainty import calibration_metrics, error_detection_metrics, open_set_metrics
 
 SCORES = ("confidence", "entropy", "uncertainty", "doubt")
-NAMES = ("accuracy", "ece", "nll", *(f"{kind}_{score}" for kind in ("auroc_error", "aurc") for score in SCORES))
+ERRORS = ("auroc_error", "aurc", "eaurc")
+OPEN = ("auroc", "fpr95")
+NAMES = ("accuracy", "ece", "nll", *(f"{kind}_{score}" for kind in ERRORS for score in SCORES))
 
 
 class Part(NamedTuple):
@@ -33,12 +37,14 @@ class Cosines(NamedTuple):
         val: validation images of base classes.
         base, new: test images of base and of new classes, each under its own class names.
         unknown: test images of new classes under the names of base classes; their labels mean nothing.
+        far: the same of other data sets, one part each.
     """
 
     val: Part
     base: Part
     new: Part
     unknown: Part
+    far: tuple[Part, ...] = ()
 
 
 def decide(log_evidence: Tensor, way: Way, reliability: Tensor) -> Opinion:
@@ -62,7 +68,7 @@ def records(opinion: Opinion, label: Tensor) -> Arrays:
 
 
 def measure(cosines: Cosines, way: Way, evidence: EvidenceFunction) -> dict[str, float]:
-    """Figures in one way: those of `NAMES` after "base_" and "new_", and `auroc_open_<score>`.
+    """Figures in one way, as `figures_of` names them.
 
     Args:
         cosines: of the run.
@@ -70,22 +76,48 @@ def measure(cosines: Cosines, way: Way, evidence: EvidenceFunction) -> dict[str,
         evidence: h of the run.
     """
     if way.centred:
-        cosines, evidence = Cosines(*map(centred, cosines)), evidence._replace(shift=0.0)
-    val, others = cosines.val, {"base": cosines.base, "new": cosines.new, "unknown": cosines.unknown}
+        val, base, new, unknown = map(centred, cosines[:4])
+        cosines = Cosines(val, base, new, unknown, tuple(map(centred, cosines.far)))
+        evidence = evidence._replace(shift=0.0)
+    val = cosines.val
     reliability = (val.cosine.argmax(dim=2) == val.label).double().mean(dim=1).clamp(0.01, 0.99)
     if way.fitted:
         fitted = fit_evidence(val.cosine, val.label, evidence, lambda own: decide(own, way, reliability).log_prob)
         evidence = evidence._replace(scale=fitted.values["scale"], shift=fitted.values["shift"])
-    found = {
-        part: records(decide(evidence(images.cosine), way, reliability), images.label)
-        for part, images in others.items()
-    }
+
+    def judged(images: Part) -> Arrays:
+        return records(decide(evidence(images.cosine), way, reliability), images.label)
+
+    return figures_of(
+        judged(cosines.base), judged(cosines.new), judged(cosines.unknown), [judged(images) for images in cosines.far]
+    )
+
+
+def figures_of(base: Arrays, new: Arrays, unknown: Arrays, far: Sequence[Arrays] = ()) -> dict[str, float]:
+    """The study's figures of a run.
+
+    Args:
+        base, new: records of the test images of both halves of the classes.
+        unknown: of those of new classes under the names of base classes.
+        far: of images of other data sets under these names, by set.
+
+    Returns:
+        Those of `NAMES` after "base_" and "new_", where a run has the score; the mean uncertainty; and of each score
+        `auroc_open_<score>` and `fpr95_open_<score>`, with "far" in the place of "open" the means over the other sets.
+    """
     figures = {}
-    for part in ("base", "new"):
-        own = {"accuracy": 100.0 * float((found[part]["prediction"] == found[part]["label"]).mean())}
-        own.update(calibration_metrics(found[part]), **error_detection_metrics(found[part]))
+    for part, found in (("base", base), ("new", new)):
+        own = {"accuracy": 100.0 * float((found["prediction"] == found["label"]).mean())}
+        own.update(calibration_metrics(found), **error_detection_metrics(found))
         figures.update({f"{part}_{name}": own[name] for name in NAMES if name in own})
-        figures[f"{part}_uncertainty"] = float(found[part]["uncertainty"].mean())
-    unknown = open_set_metrics(found["base"], found["unknown"])
-    figures.update({f"auroc_open_{score}": unknown[f"auroc_open_{score}"] for score in SCORES})
+        if "uncertainty" in found:
+            figures[f"{part}_uncertainty"] = float(found["uncertainty"].mean())
+    wanted = [f"{kind}_open_{score}" for kind in OPEN for score in SCORES]
+    near = open_set_metrics(base, unknown)
+    figures.update({name: near[name] for name in wanted if name in near})
+    others = [open_set_metrics(base, images) for images in far]
+    if others:
+        figures.update(
+            {name.replace("open", "far"): fmean(own[name] for own in others) for name in wanted if name in near}
+        )
     return figures

@@ -15,20 +15,21 @@ import compat  # noqa: F401  makes `import dassl` work; stands before it
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tools.common.layout import Place, config_folder
 from tools.common.paths import ROOT
 from tools.predict import feature_file, features
+from tools.search.smaller import make_pseudo_set
 from tools.study import methods
 from tools.study.methods import Method, banked
 from tools.study.run import write_data_sets
 from tools.study.uncertainty.figures import Row
+from tools.study.uncertainty.logits import measure_logits, write_logits
 from tools.study.uncertainty.measure import Cosines, Part, measure
 from tools.study.uncertainty.ways import WAYS
 from tools.sweep.experiment import Experiment, execute
-from tools.sweep.grid import make_pseudo_set
 from trainers.modules.evidence import EvidenceFunction
+from trainers.modules.progress import progress
 
 SHOTS = 16
 CHOICE_SETS = ("shapes", "textures", "letters", "symbols", "backgrounds")  # digits are scans: there are no further ones
@@ -36,6 +37,12 @@ TRAINED_SETS = ("shapes", "textures", "letters")
 FOR_VALIDATION = 5  # images per class of a smaller set, which has no validation images
 MAPLE = Method("MaPLe", "MaPLe")
 PEERS = (methods.ZERO_SHOT, methods.COOP, MAPLE)
+# Methods that are measured by their logits alone
+FURTHER = (
+    *(Method(name, name) for name in ("CoCoOp", "KgCoOp", "PromptSRC", "TCP", "MMRL")),
+    Method("CLIP-ICM", "CLIPICM"),
+)
+FAR_SETS = ("digits", "symbols", "textures")  # of other images, as open_set_test.sh takes by default
 
 
 def _other(title: str, tag: str, **options: object) -> Method:
@@ -88,29 +95,58 @@ def plan(seeds: Sequence[int]) -> Iterator[Run]:
                 yield from (Run(True, method, dataset, seed) for dataset in CHOICE_SETS)
         for method in OTHER_TRAININGS:
             yield from (Run(True, method, dataset, seed) for dataset in TRAINED_SETS)
+        for method in FURTHER:
+            yield from (Run(False, method, dataset, seed) for dataset in methods.SETS)
 
 
-def encode(run: Run, experiment: Experiment, data: Path, classes: str) -> dict[str, NDArray]:
-    """Features of a run's images of one half of the classes, from a file beside its results or into it."""
-    path = experiment.folder / f"features_{classes}.npz"
+def far_sets(run: Run) -> list[str]:
+    """The other data sets whose images a run is shown; a smaller set, to choose by, has none."""
+    return [] if run.choice else [dataset for dataset in FAR_SETS if dataset != run.dataset]
+
+
+def arguments_of(run: Run, folder: Path, data: Path, path: Path, classes: str, dataset: str = "") -> list[str]:
+    """The command line of `tools.predict.features` for a run's images.
+
+    Args:
+        run: whose model it is.
+        folder: of the run.
+        data: folder of the data sets.
+        path: to write.
+        classes: base or new, or all of another data set.
+        dataset: that one.
+    """
+    split = "test" if run.choice or classes != "base" else "all"
+    arguments = ["--output", str(path), "--root", str(data), "--classes", classes, "--split", split, "--workers", "0"]
+    if run.method.train:
+        arguments += ["--model-dir", str(folder)]
+    else:
+        config = ROOT / f"configs/trainers/{run.method.trainer}/{run.method.config}.yaml"
+        arguments += ["--config-file", str(config), "--trainer", run.method.trainer, "--seed", str(run.seed)]
+    if dataset or not run.method.train:
+        arguments += ["--dataset-config-file", str(ROOT / f"configs/datasets/{dataset or run.dataset}.yaml")]
+    # As many validation images as the others have
+    return arguments if run.method.train else [*arguments, "DATASET.NUM_SHOTS", str(SHOTS)]
+
+
+def encode(run: Run, experiment: Experiment, data: Path, classes: str, dataset: str = "") -> dict[str, NDArray]:
+    """Features of a run's images, see `arguments_of`, from a file beside its results or into it."""
+    path = experiment.folder / f"features_{dataset or classes}.npz"
     if not path.is_file():
-        split = "test" if run.choice or classes == "new" else "all"
-        arguments = ["--output", str(path), "--root", str(data), "--classes", classes, "--split", split]
-        arguments += ["--workers", "0"]
-        if run.method.train:
-            arguments += ["--model-dir", str(experiment.folder)]
-        else:
-            config = ROOT / f"configs/trainers/{run.method.trainer}/{run.method.config}.yaml"
-            arguments += ["--config-file", str(config), "--trainer", run.method.trainer, "--seed", str(run.seed)]
-            arguments += ["--dataset-config-file", str(ROOT / f"configs/datasets/{run.dataset}.yaml")]
-            arguments += ["DATASET.NUM_SHOTS", str(SHOTS)]  # for as many validation images as the others have
+        arguments = arguments_of(run, experiment.folder, data, path, classes, dataset)
         feature_file.write_features(features.parse_arguments(arguments))
+    return read_arrays(path)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray]:
+    """What an .npz file holds."""
     with np.load(path) as file:
         return {name: file[name] for name in file.files}
 
 
-def cosines_of(base: Mapping[str, NDArray], new: Mapping[str, NDArray]) -> Cosines:
-    """Cosines from a run's features of both halves.
+def cosines_of(
+    base: Mapping[str, NDArray], new: Mapping[str, NDArray], far: Sequence[Mapping[str, NDArray]] = ()
+) -> Cosines:
+    """Cosines from a run's features of both halves, and of other data sets.
 
     Validation images are those of the split val, or where there are none the first test images of each class, which
     are then no test images.
@@ -125,12 +161,16 @@ def cosines_of(base: Mapping[str, NDArray], new: Mapping[str, NDArray]) -> Cosin
     text, other_text = (torch.from_numpy(half["text_features"]).double() for half in (base, new))
     images, others = (torch.from_numpy(half["image_features"]).double() for half in (base, new))
     known = images @ text.transpose(1, 2)  # (M, N, C)
-    unlabelled = torch.zeros(others.shape[-2], dtype=torch.long)
+
+    def unlabelled(features: torch.Tensor) -> Part:
+        return Part(features @ text.transpose(1, 2), torch.zeros(features.shape[-2], dtype=torch.long))
+
     return Cosines(
         Part(known[:, val], label[val]),
         Part(known[:, test], label[test]),
         Part(others @ other_text.transpose(1, 2), torch.from_numpy(new["labels"]).long()),
-        Part(others @ text.transpose(1, 2), unlabelled),
+        unlabelled(others),
+        tuple(unlabelled(torch.from_numpy(each["image_features"]).double()) for each in far),
     )
 
 
@@ -151,12 +191,25 @@ def measure_run(run: Run, output: Path, data: Path) -> Iterator[Row]:
     has a temperature.
     """
     experiment = run.experiment(output)
+    key = (run.choice, run.method.title, run.dataset, run.seed)
+    if run.method in FURTHER:
+        path = experiment.folder / "logits.npz"
+        if not path.is_file():
+            write_logits(
+                path,
+                arguments_of(run, experiment.folder, data, path, "base"),
+                arguments_of(run, experiment.folder, data, path, "new"),
+                [arguments_of(run, experiment.folder, data, path, "all", dataset) for dataset in far_sets(run)],
+            )
+        for name, figures in zip(("paper", "fitted"), measure_logits(read_arrays(path))):
+            yield Row(*key, name, figures)
+        return
     base, new = (encode(run, experiment, data, classes) for classes in ("base", "new"))
-    cosines, evidence = cosines_of(base, new), evidence_of(json.loads(str(base["about"])))
+    far = [encode(run, experiment, data, "all", dataset) for dataset in far_sets(run)]
+    cosines, evidence = cosines_of(base, new, far), evidence_of(json.loads(str(base["about"])))
     for name, way in WAYS.items():
         if run.method.trainer == "CDC" or name in ("paper", "fitted"):
-            key = (run.choice, run.method.title, run.dataset, run.seed, name)
-            yield Row(*key, measure(cosines, way, evidence))
+            yield Row(*key, name, measure(cosines, way, evidence))
 
 
 def measure_all(output: Path, data: Path, seeds: Sequence[int], train: bool) -> list[Row]:
@@ -177,7 +230,7 @@ def measure_all(output: Path, data: Path, seeds: Sequence[int], train: bool) -> 
         for dataset in CHOICE_SETS:
             make_pseudo_set(dataset, output / "choice" / "data")
     rows: list[Row] = []
-    for run in tqdm(runs):
+    for run in progress(runs, "measure", "runs"):
         own_data = output / "choice" / "data" if run.choice else data
         experiment = run.experiment(output)
         if train and run.method.train:

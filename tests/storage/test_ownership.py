@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pickle
+import random
 import re
 import signal
 import subprocess
@@ -17,12 +18,12 @@ from pathlib import Path
 import pytest
 
 from helpers import ROOT
-from trainers.modules import ownership
-from trainers.modules.ownership import FolderInUse, OwnershipLost, own_folder, owner_of, this_process
+from storage import ownership
+from storage.ownership import FolderInUse, OwnershipLost, own_folder, owner_of, this_process
 
 OWN = """
 import sys, time
-sys.path.insert(0, "trainers/modules")
+sys.path.insert(0, "storage")
 from ownership import own_folder
 with own_folder(sys.argv[1]):
     print("mine", flush=True)
@@ -36,6 +37,28 @@ def start(folder, code=OWN):
     assert process.stdout is not None
     assert process.stdout.readline() == "mine\n"
     return process
+
+
+# A process on one of several machines, which cannot see whether the others' processes run
+CONTENDER = """
+import sys, time
+sys.path.insert(0, "storage")
+import ownership
+ownership.this_machine = lambda: sys.argv[1]
+ownership.BEAT, ownership.SILENT = 0.05, 0.4
+while True:
+    try:
+        with ownership.own_folder(sys.argv[2]) as owned:
+            for step in range(20):
+                owned.check()
+                with open(sys.argv[2] + "/journal", "a") as journal:
+                    journal.write(owned._key + "\\n")
+                time.sleep(0.01)
+    except ownership.OwnershipLost:
+        pass
+    except (ownership.FolderInUse, OSError):
+        time.sleep(0.02)
+"""
 
 
 def end(process):
@@ -159,6 +182,111 @@ def test_owner_elsewhere_blocks_until_it_was_silent_for_long(tmp_path, broken):
     assert list(tmp_path.iterdir()) == []
 
 
+JOB = {"SLURM_JOB_ID": "77", "SLURM_CLUSTER_NAME": "hpc", "SLURM_RESTART_COUNT": "1"}
+
+
+def leave_job(folder, age, job):
+    leave(folder, machine="another one")
+    path = folder / ".owner"
+    path.write_text(json.dumps([*json.loads(path.read_text()), job]))
+    os.utime(path, (time.time() - age,) * 2)
+
+
+@pytest.fixture
+def in_job(monkeypatch):
+    for name, value in JOB.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_owner_of_the_same_job_blocks_for_a_minute_once_the_job_has_started_again(tmp_path, in_job, monkeypatch):
+    leave_job(tmp_path, ownership.SILENT_ENDED + 5, ["hpc", "77", 0])
+    with own_folder(tmp_path):
+        assert owner_of(tmp_path).job == ("hpc", "77", 1)
+
+    passed, signs = [], []
+
+    def sleep(seconds):
+        passed.append(seconds)
+        if signs:
+            utime(tmp_path / ".owner", (time.time(),) * 2)
+
+    utime = os.utime
+    monkeypatch.setattr(ownership.time, "sleep", sleep)
+    monkeypatch.setattr(
+        ownership.os, "utime", lambda path, times=None: utime(path, times or (time.time() + sum(passed),) * 2)
+    )
+    leave_job(tmp_path, 20.0, ["hpc", "77", 0])
+    with own_folder(tmp_path):
+        pass
+    assert passed == pytest.approx([15.0, 15.0, 11.0], abs=1.0)
+    passed.clear()
+    signs.append("of life")
+    leave_job(tmp_path, 20.0, ["hpc", "77", 0])
+    with pytest.raises(FolderInUse, match="on there since"):
+        own_folder(tmp_path).__enter__()
+    assert passed == [15.0]
+
+
+@pytest.mark.parametrize(
+    "job",
+    [["hpc", "77", 1], ["hpc", "77", 2], ["hpc", "78", 0], ["other", "77", 0], None, [], ["hpc", "77"], ["hpc", 77, 0]],
+)
+def test_owner_of_another_job_blocks_as_any(tmp_path, in_job, job):
+    """So does one of the same job that has not been put back into the queue since, as several nodes may run it."""
+    leave_job(tmp_path, ownership.SILENT - 60, job)
+    with pytest.raises(FolderInUse):
+        own_folder(tmp_path).__enter__()
+    leave_job(tmp_path, ownership.SILENT + 60, job)
+    with own_folder(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("changed", [{"SLURM_RESTART_COUNT": "x"}, {"SLURM_JOB_ID": ""}, {"SLURM_JOB_ID": "a\nb"}])
+def test_environment_that_tells_no_job(tmp_path, in_job, monkeypatch, changed):
+    for name, value in changed.items():
+        monkeypatch.setenv(name, value)
+    with own_folder(tmp_path):
+        assert owner_of(tmp_path).job is None
+
+
+def test_of_several_machines_one_owns_at_a_time(tmp_path):
+    """Processes that cannot see each other, and are killed or stand still. Who lost ends at most what it had begun."""
+    chance, journal = random.Random(3), tmp_path / "journal"
+    running, ended = [], []
+
+    def come(number):
+        command = [sys.executable, "-c", CONTENDER, f"{number:012x}", tmp_path]
+        running.append(subprocess.Popen(command, cwd=ROOT))
+
+    def owners():
+        return [line.split()[0] for line in journal.read_text().splitlines()] if journal.exists() else []
+
+    for number in range(3):
+        come(number)
+    limit = time.monotonic() + 60
+    while len(set(owners())) < 6 and time.monotonic() < limit:
+        time.sleep(chance.uniform(0.05, 0.2))
+        process = running.pop(0)
+        if chance.random() < 0.5:
+            process.kill()
+            ended.append(process)
+            come(3 + len(ended))
+        else:
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(chance.choice([0.1, 0.6]))
+            process.send_signal(signal.SIGCONT)
+            running.append(process)
+    for process in (*running, *ended):
+        process.kill()
+        process.wait()
+    found = owners()
+    assert len(set(found)) >= 6
+    for owner in set(found):
+        first = found.index(owner)
+        others = [n for n, other in enumerate(found) if other != owner and n > first]
+        assert not others or found[others[0] :].count(owner) <= 1
+
+
 def test_text_of_an_owner_is_not_printed_raw(tmp_path):
     leave(tmp_path, machine="another one", host="there\n* accuracy: 99\x1b[2J")
     with pytest.raises(FolderInUse) as refused:
@@ -280,7 +408,7 @@ def test_folder_that_cannot_be_written_is_told(tmp_path):
 
 def test_logs_of_a_failed_run_are_removed_by_who_owns_them(tmp_path):
     def clean():
-        command = [sys.executable, "trainers/modules/ownership.py", tmp_path / "run"]
+        command = [sys.executable, "storage/ownership.py", tmp_path / "run"]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     (tmp_path / "run/tensorboard").mkdir(parents=True)

@@ -7,11 +7,13 @@
 The folder's `.owner` says which process on which machine owns it. It appears whole and only where there is none (a hard
 link, which shared file systems make at one place), and its time of change is renewed every `BEAT` seconds. A process
 that has ended without removing it owns nothing: on the same machine that is seen from its number and its start, at
-once; on another one, from `SILENT` seconds without a sign of life. Who takes over from owner T links its own file as
-`.owner.<key of T>`, which only one can, and then renames it to `.owner`; so two that find the same dead owner never
-remove each other's file. Ages are differences of times that the file system itself gives, so clocks may disagree.
+once; on another one, from `SILENT` seconds without a sign of life, or `SILENT_ENDED` where Slurm has started this
+very job again: it does so once it has ended the job's processes, or has lost their machine. Who takes over from owner
+T links its own file as `.owner.<key of T>`, which only one can, and then renames it to `.owner`; so two that find the
+same dead owner never remove each other's file. Ages are differences of times that the file system itself gives, so
+clocks may disagree.
 
-This file stands alone, on Python's standard library: `python trainers/modules/ownership.py FOLDER` removes the logs of
+This file stands alone, on Python's standard library: `python storage/ownership.py FOLDER` removes the logs of
 a failed run from a folder that holds nothing else.
 """
 
@@ -40,9 +42,10 @@ from typing import NamedTuple
 FILE_NAME = ".owner"
 BEAT = 15.0  # seconds between two signs of life
 SILENT = 300.0  # seconds without one, after which an owner on another machine is taken for dead
+SILENT_ENDED = 60.0  # likewise, of the same Slurm job before it was put back into the queue
 ATTEMPTS = 20  # while others come and go
 BYTES = 4096  # that are read of an owner's file
-LOGS = ("log.txt", "tensorboard")  # what a run writes before its first checkpoint; log.txt-<date>, too
+LOGS = ("log.txt", "tensorboard", "wandb")  # what a run writes before its first checkpoint; log.txt-<date>, too
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.EINVAL)
 
 
@@ -82,6 +85,42 @@ class Process(NamedTuple):
         return now is None or not self.started or now == self.started
 
 
+class Job(NamedTuple):
+    """A job of Slurm.
+
+    Attributes:
+        cluster, number: that tell it from all others; it keeps them where it is put back into the queue.
+        restarts: how often it has been.
+    """
+
+    cluster: str
+    number: str
+    restarts: int
+
+    @classmethod
+    def parse(cls, told: object) -> Job | None:
+        """The job of which this is the JSON, if it is one."""
+        if not isinstance(told, list) or len(told) != 3:
+            return None
+        cluster, number, restarts = told
+        texts = all(isinstance(text, str) and re.fullmatch(r"[\w.-]{1,64}", text) for text in (cluster, number))
+        return cls(cluster, number, restarts) if texts and type(restarts) is int else None
+
+    @classmethod
+    def own(cls) -> Job | None:
+        """The one that this process is of, if it is of one."""
+        given = os.environ
+        restarts = given.get("SLURM_RESTART_COUNT", "0")
+        if not re.fullmatch(r"\d{1,9}", restarts):
+            return None
+        return cls.parse([given.get("SLURM_CLUSTER_NAME", "-"), given.get("SLURM_JOB_ID", ""), int(restarts)])
+
+    def ended(self) -> bool:
+        """Whether this process is of the same job, and that has been put back into the queue in the meantime."""
+        now = Job.own()
+        return now is not None and now[:2] == self[:2] and now.restarts > self.restarts
+
+
 class Owner(NamedTuple):
     """What an owner's file says.
 
@@ -90,12 +129,14 @@ class Owner(NamedTuple):
         host: the name of its machine, for people.
         since: when it began, for people.
         key: of the file's content, different for each owner.
+        job: that the process is of, if any.
     """
 
     process: Process
     host: str
     since: str
     key: str
+    job: Job | None = None
 
     def __str__(self) -> str:
         known = f"process {self.process.number} on {self.host} since {self.since}"
@@ -257,7 +298,7 @@ def _new_content() -> bytes:
     """What the file of this process says, if it becomes the owner."""
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     host = re.sub(r"[^\w.-]", "_", socket.gethostname())[:255] or "a machine without a name"
-    return json.dumps([*this_process(), host, since, uuid.uuid4().hex]).encode()
+    return json.dumps([*this_process(), host, since, uuid.uuid4().hex, Job.own()]).encode()
 
 
 def _remove_own(folder: Path, key: str, made: list[Path]) -> None:
@@ -301,11 +342,22 @@ def _refuse_if_alive(folder: Path, _: Path, owner: Owner) -> None:
 
 
 def _refuse_unless_silent(folder: Path, place: Path, owner: Owner, own: Path) -> None:
-    """Raise FolderInUse if an owner on another machine gave a sign of life lately, by the file system's own clock."""
-    os.utime(own)
-    silence = own.stat().st_mtime - place.stat().st_mtime
-    if silence <= SILENT:
-        raise FolderInUse(folder, owner, silence)
+    """Raise FolderInUse if an owner on another machine gave a sign of life lately, by the file system's own clock.
+
+    That of the same job is waited for: it gives one more, or has ended.
+    """
+    ended = owner.job is not None and owner.job.ended()
+    limit = SILENT_ENDED if ended else SILENT
+    seen = place.stat().st_mtime
+    while True:
+        os.utime(own)
+        last = place.stat().st_mtime
+        silence = own.stat().st_mtime - last
+        if silence > limit:
+            return
+        if not ended or last != seen:
+            raise FolderInUse(folder, owner, silence)
+        time.sleep(min(BEAT, limit - silence + 1.0))
 
 
 def _settle(folder: Path, place: Path, key: str) -> bool:
@@ -348,13 +400,13 @@ def _read(place: Path) -> Owner | None:
             raise OSError(errno.EINVAL, "it should be a file that tells the folder's owner", str(place))
         content = file.read(BYTES)
     try:
-        machine, number, started, host, since, _ = json.loads(content)
+        machine, number, started, host, since, _, *job = json.loads(content)
         known = all(isinstance(text, str) for text in (machine, started, host, since)) and type(number) is int
         known = known and 0 < number < 2**31 and bool(re.fullmatch(r"[\w. -]{1,255} [\d :-]{1,30}", f"{host} {since}"))
     except (ValueError, TypeError, RecursionError):
         known = False
     if known:
-        return Owner(Process(machine, number, started), host, since, _key(content))
+        return Owner(Process(machine, number, started), host, since, _key(content), Job.parse(job[0] if job else None))
     return Owner(Process("", 0, ""), "", "", _key(content))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainers.modules.safe_text import escaped, last_line, safe_cell
+from storage.safe_text import escaped, last_line, safe_cell
 
 
 @pytest.mark.parametrize(

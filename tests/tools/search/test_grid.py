@@ -1,27 +1,32 @@
-"""The search for settings, as its command line runs it."""
+"""A grid of settings, as the command line of the search runs it."""
 
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
 from tools.common.paths import ROOT
-from tools.sweep import search
+from tools.search import smaller
+from tools.search.__main__ import main
 
 
 @pytest.fixture
 def call(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA", str(tmp_path))
 
     def call(*arguments):
         monkeypatch.setattr("sys.argv", ["search", "--one-by-one", *map(str, arguments)])
-        search.main()
+        main()
 
     return call
 
 
 def test_every_setting_is_tried_and_the_table_kept(call, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)  # a grid needs none
+    monkeypatch.setattr(smaller, "PICTURES", 4)
     arguments = ("--dataset", "textures", "--trainer", "ZeroshotCLIP", "--seeds", 1)
     vary = ("--vary", "DATALOADER.TEST.BATCH_SIZE", 50, 100)
     call(*arguments, *vary, "--output", "runs", "--save", "table.json")
@@ -33,7 +38,7 @@ def test_every_setting_is_tried_and_the_table_kept(call, tmp_path, capsys, monke
     assert other[1:] == [base, new, mean]  # the size of test batches changes nothing
     assert mean == pytest.approx(2 * base * new / (base + new))
     assert f"{mean:.2f}" in printed
-    assert table["command"] == f"python -m tools.sweep.search {' '.join(map(str, (*arguments, *vary)))}"
+    assert table["command"] == f"python -m tools.search {' '.join(map(str, (*arguments, *vary)))}"
 
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("results.json")}
     assert len(before) == 4
@@ -45,13 +50,14 @@ def test_every_setting_is_tried_and_the_table_kept(call, tmp_path, capsys, monke
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--dataset", "dtd"], "a search needs a painted data set"),
         (["--dataset", "textures", "--set", "OPTIM.LRR", "1"], "OPTIM.LRR"),
+        (["--dataset", "no_such_set"], "no_such_set"),
+        (["--dataset", "textures", "dtd"], "several default configs, tiny, vit_b16: give --config"),
     ],
 )
 def test_what_cannot_run_is_told(call, tmp_path, capsys, arguments, message):
     with pytest.raises(SystemExit, match="2"):
-        call(*arguments, "--seeds", 1, "--output", tmp_path)
+        call(*arguments, "--seeds", 1, "--vary", "OPTIM.LR", 0.01, "--output", tmp_path)
     error = capsys.readouterr().err
-    assert "tools.sweep.search: " in error
+    assert "tools.search: " in error
     assert message in error

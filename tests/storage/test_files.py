@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from trainers.modules import files
-from trainers.modules.files import ABANDONED_AFTER, atomic_write, part_of, put, put_folder, sweep
-from trainers.modules.ownership import Process, this_process
+from storage import files
+from storage.files import ABANDONED_AFTER, atomic_write, part_of, put, put_folder, sweep
+from storage.ownership import Process, this_process
 
 
 def write(path, text, **options):

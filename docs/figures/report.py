@@ -1,0 +1,42 @@
+"""The picture of a report in README: the top of the page as Chromium shows it.
+
+    python -m tools.study --quick
+    python -m tools.report output/study_quick --config tiny --config tiny_text --config tiny_self_regulated \\
+        --title "A trial of the study: its figures mean nothing" --output report.html
+    python -m docs.figures.report report.html       # writes docs/report.png
+
+It needs playwright, and Chromium as chromium or google-chrome on the path.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+PICTURE = Path(__file__).resolve().parents[1] / "report.png"
+WIDTH, HEIGHT = 960, 1290
+COLOURS = 128  # of the palette, which makes the file a quarter as large
+
+
+def main() -> None:
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        view = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+        view.goto(Path(sys.argv[1]).absolute().as_uri())
+        while view.locator("[data-chart] .main-svg").count() < 4:  # two of each chart
+            view.wait_for_timeout(100)
+        view.wait_for_timeout(1000)
+        content = view.screenshot()
+        browser.close()
+    Image.open(io.BytesIO(content)).convert("RGB").quantize(COLOURS).save(PICTURE, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

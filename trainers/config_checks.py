@@ -1,0 +1,55 @@
+"""Checks of a config that several trainers share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+from .modules.checkpoints import MOST_EPOCHS
+from .modules.clip_types import CLIP
+
+
+def collect_errors(check: Callable, *arguments) -> list[str]:
+    """What a check raises as ValueError, as a list of problems; empty where it raises nothing."""
+    try:
+        check(*arguments)
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
+def check_pixels(inputs, clip_model: CLIP) -> None:
+    """Check that images are normalised as a CLIP was trained, where its file tells how.
+
+    Args:
+        inputs: the config's node `INPUT`.
+        clip_model: from `load_clip`.
+
+    Raises:
+        ValueError: they are normalised in another way.
+    """
+    for name, values in clip_model.pixels.items():
+        key = {"mean": "PIXEL_MEAN", "std": "PIXEL_STD"}[name]
+        differs = max(abs(a - b) for a, b in zip(values, inputs[key])) > 1e-3  # they are rounded here and there
+        if differs and "normalize" in inputs.TRANSFORMS:
+            raise ValueError(f"INPUT.{key} must be {list(values)} for this CLIP, got {list(inputs[key])}")
+
+
+def number_problems(cfg) -> list[str]:
+    """What numbers of a config are no such numbers as any training could have, a sentence each."""
+    problems = [f"{key} must be a finite number, got {value}" for key, value in _infinite_numbers(cfg)]
+    if not 0 <= cfg.OPTIM.MAX_EPOCH <= MOST_EPOCHS:
+        problems.append(f"OPTIM.MAX_EPOCH must be from 0 to {MOST_EPOCHS:,}, got {cfg.OPTIM.MAX_EPOCH}")
+    if cfg.TRAIN.PRINT_FREQ < 1:
+        problems.append(f"TRAIN.PRINT_FREQ must be at least 1, got {cfg.TRAIN.PRINT_FREQ}")
+    return problems
+
+
+def _infinite_numbers(node: Mapping, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Keys and values of a config's numbers, also in its lists, that are infinite or not a number."""
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _infinite_numbers(value, f"{prefix}{key}.")
+        else:
+            numbers = value if isinstance(value, (list, tuple)) else (value,)
+            yield from ((f"{prefix}{key}", n) for n in numbers if isinstance(n, float) and not math.isfinite(n))
