@@ -75,8 +75,10 @@ def main() -> None:
             figures = read_figures(output, folders)
             page.parent.mkdir(parents=True, exist_ok=True)
             write_kept(kept, figures)
-        else:
+        elif kept.is_file():
             figures = read_kept(kept)
+        else:
+            parser.exit(2, f"tools.study: there are no runs in {escaped(str(output))}, and no {escaped(str(kept))}\n")
         write_page(plan, figures, page)
     except (OSError, ValueError) as error:
         parser.exit(2, f"tools.study: {escaped(str(error))}\n")

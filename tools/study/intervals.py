@@ -5,6 +5,7 @@ Legend: S data sets, K seeds, V values of a run (base and new accuracy, say), R 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -65,16 +66,22 @@ def paired_interval(
     n_sets, n_seeds, _ = values.shape
     if n_seeds < 2:
         raise ValueError("an interval needs two seeds or more, got 1")
-    rng = np.random.default_rng(0)  # the page is the same each time that it is made
-    sets = np.arange(n_sets)[:, None]
-    chosen = rng.integers(n_seeds, size=(draws, n_sets, n_seeds))
 
-    def difference(seeds: np.ndarray) -> np.ndarray:
-        means = [each[sets, seeds].mean(axis=(-3, -2)) for each in (values, others)]
+    def difference(weights: np.ndarray) -> np.ndarray:
+        means = [weights @ each.reshape(n_sets * n_seeds, -1) for each in (values, others)]
         return statistic(means[0]) - statistic(means[1])
 
-    estimate = float(difference(np.arange(n_seeds)))
+    estimate = float(difference(np.full(n_sets * n_seeds, 1 / (n_sets * n_seeds))))
     tail = 100 * (1 - level) / 2
-    low, high = np.percentile(difference(chosen), (tail, 100 - tail))
+    low, high = np.percentile(difference(_weights(n_sets, n_seeds, draws)), (tail, 100 - tail))
     wider = (n_seeds / (n_seeds - 1)) ** 0.5
     return Interval(estimate, estimate + wider * (float(low) - estimate), estimate + wider * (float(high) - estimate))
+
+
+@functools.cache
+def _weights(n_sets: int, n_seeds: int, draws: int) -> np.ndarray:
+    """`(R, S K)`: the weight of each run in the mean of a draw, which has K seeds of each data set with replacement."""
+    rng = np.random.default_rng(0)  # the page is the same each time that it is made
+    chosen = rng.integers(n_seeds, size=(draws, n_sets, n_seeds))
+    counts = (chosen[..., None] == np.arange(n_seeds)).sum(axis=2)  # (R, S, K)
+    return counts.reshape(draws, -1) / (n_sets * n_seeds)

@@ -63,15 +63,30 @@ def _real(names: Sequence[str], differences: Sequence[Difference]) -> str:
 
 
 def _pairs(
-    measured: Measured, pairs: Iterable[Pair], datasets: Sequence[str], where: Where, scores: dict[str, Statistic]
+    measured: Measured,
+    pairs: Sequence[Pair],
+    datasets: Sequence[str],
+    where: Where,
+    scores: dict[str, Statistic],
+    widths: bool = False,
 ) -> str:
-    """A row for each pair: the differences of scores, the number of seeds, and which differences are real."""
-    rows, pairs = [], list(pairs)
+    """A row for each pair: the differences of scores, the number of seeds, and which differences are real.
+
+    Args:
+        widths: whether to say how wide the intervals are.
+    """
+    rows: list[list[str]] = []
+    halves: dict[str, list[float]] = {name: [] for name in scores}
     for title, one, other in pairs:
         found = [measured.difference(one, other, datasets, where, score) for score in scores.values()]
         rows.append([title, *map(str, found), str(len(found[0].seeds) or NOTHING), _real(list(scores), found)])
+        for name, each in zip(scores, found):
+            if each.interval is not None:
+                halves[name].append((each.interval.high - each.interval.low) / 2)
     methods = dict.fromkeys(method for _, *two in pairs for method in two)
-    return with_missing(table(rows, ["", *scores, "seeds", "real"]), measured, methods, datasets, where)
+    text = with_missing(table(rows, ["", *scores, "seeds", "real"]), measured, methods, datasets, where)
+    told = [f"{name} {mean(own):.2f}" if own else f"{name} {NOTHING}" for name, own in halves.items()]
+    return f"{text}\n\nHalf the width of an interval, mean of the rows: {', '.join(told)}." if widths else text
 
 
 # ------------------------------------------------------------------------------------------------------ base to new
@@ -81,20 +96,7 @@ ACCURACIES: dict[str, Statistic] = {"Base": BASE, "New": NEW, "HM": HM}
 def differences(measured: Measured) -> str:
     """CDC minus each other system."""
     pairs = [(other.title, CDC, other) for other in OTHERS]
-    text = _pairs(measured, pairs, measured.plan.sets, measured.halves(), ACCURACIES)
-    return f"{text}\n\n{_widths(measured, pairs, measured.plan.sets)}"
-
-
-def _widths(measured: Measured, pairs: Iterable[Pair], datasets: Sequence[str]) -> str:
-    """By how much an interval's bounds are away from its estimate, on average over pairs."""
-    halves: dict[str, list[float]] = {name: [] for name in ACCURACIES}
-    for _, one, other in pairs:
-        for name, score in ACCURACIES.items():
-            interval = measured.difference(one, other, datasets, measured.halves(), score).interval
-            if interval is not None:
-                halves[name].append((interval.high - interval.low) / 2)
-    told = [f"{name} {mean(found):.2f}" if found else f"{name} {NOTHING}" for name, found in halves.items()]
-    return f"Half the width of an interval, mean of the rows: {', '.join(told)}."
+    return _pairs(measured, pairs, measured.plan.sets, measured.halves(), ACCURACIES, widths=True)
 
 
 def base_to_new(measured: Measured) -> str:
@@ -133,8 +135,7 @@ def each_set(measured: Measured) -> str:
 # ----------------------------------------------------------------------------------------------------- parts of CDC
 def parts(measured: Measured) -> str:
     """What each part of CDC changes."""
-    text = _pairs(measured, PARTS, measured.plan.ablated, measured.halves(), ACCURACIES)
-    return f"{text}\n\n{_widths(measured, PARTS, measured.plan.ablated)}"
+    return _pairs(measured, PARTS, measured.plan.ablated, measured.halves(), ACCURACIES, widths=True)
 
 
 def _levels(measured: Measured, methods: Sequence[Method], name: str) -> str:
