@@ -206,7 +206,7 @@ def quick(output: Path) -> Plan:
         seeds=(1,),
         sets=("shapes", "digits"),
         variants=("shapesv2",),
-        confounded=("confounded_colours",),
+        confounded=("confounded",),
         ablated=("shapes",),
         curve_sets=("digits",),
         numbers=(1, 4),

@@ -114,7 +114,7 @@ def finished(tmp_path):
             if run.trainer == "CDC":
                 figures.update({"auroc_error_uncertainty": 70.0, "aurc_uncertainty": 4.0, "uncertainty": 0.1})
                 figures.update({f"template{m}_accuracy": accuracy - m for m in range(1, 5)}, template_similarity=0.5)
-            if run.dataset == "confounded_colours":
+            if run.dataset == "confounded":
                 figures.update({f"{name}_accuracy": 40.0 for name in ("aligned", "conflicting", "worst_group")})
             folder.mkdir(parents=True)
             results = {"figures": figures, "train_seconds": 6.0 if folder.parts[-2] == "tiny" else 3.0}
