@@ -85,7 +85,8 @@ def _weights(n_sets: int, n_seeds: int, draws: int) -> np.ndarray:
     """`(R, S K)`: the weight of each run in the mean of a draw, which has K seeds of each data set with replacement."""
     rng = np.random.default_rng(0)  # the page is the same each time that it is made
     chosen = rng.integers(n_seeds, size=(draws, n_sets, n_seeds))
-    counts = (chosen[..., None] == np.arange(n_seeds)).sum(axis=2)  # (R, S, K)
+    runs = np.arange(draws * n_sets).reshape(draws, n_sets, 1) * n_seeds + chosen  # of all draws, counted on
+    counts = np.bincount(runs.ravel(), minlength=draws * n_sets * n_seeds)
     return counts.reshape(draws, -1) / (n_sets * n_seeds)
 
 

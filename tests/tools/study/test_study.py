@@ -122,6 +122,13 @@ def finished(tmp_path):
     return plan
 
 
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """They take longer than the tables."""
+    for name in ("draw_differences", "draw_numbers", "draw_epochs"):
+        monkeypatch.setattr(f"tools.study.pictures.{name}", lambda measured, path: False)
+
+
 def figures_of(plan):
     folders = [folder for experiment in plan.experiments() for folder in experiment.folders]
     return read_figures(plan.output, folders)
@@ -162,7 +169,7 @@ def test_page_says_what_the_results_say(finished, tmp_path):
 CDC_LONG = "CDC in place of one template, four times the epochs"
 
 
-def test_page_keeps_what_was_written_by_hand(finished, tmp_path):
+def test_page_keeps_what_was_written_by_hand(finished, no_pictures, tmp_path):
     page, figures = tmp_path / "study.md", figures_of(finished)
     write_page(finished, figures, page)
     page.write_text(page.read_text().replace("## Base to new\n", "## Base to new\n\nCDC wins.\n\nOr not.\n"))
@@ -173,7 +180,7 @@ def test_page_keeps_what_was_written_by_hand(finished, tmp_path):
         write_page(finished, figures, page)
 
 
-def test_new_page_makes_no_claims(finished, tmp_path):
+def test_new_page_makes_no_claims(finished, no_pictures, tmp_path):
     """What is written by hand on the study's page is about the full study, and not about a trial of it."""
     page = tmp_path / "study.md"
     write_page(finished, figures_of(finished), page)
@@ -194,7 +201,7 @@ def test_what_is_of_another_day_is_not_made_again():
     assert names(before) == []
 
 
-def test_page_is_that_of_the_figures_which_are_kept(tmp_path):
+def test_page_is_that_of_the_figures_which_are_kept(no_pictures, tmp_path):
     """Its tables, as the repository has them, follow from docs/study.csv."""
     page, kept = tmp_path / "study.md", PAGE.with_suffix(".csv")
     page.write_text(PAGE.read_text(), encoding="utf-8")
@@ -216,7 +223,7 @@ def test_page_names_searches_that_are_kept():
     assert [name for name in found if not (SEARCHES / name).is_file()] == []
 
 
-def test_page_of_an_unfinished_study_says_what_is_missing(finished, tmp_path):
+def test_page_of_an_unfinished_study_says_what_is_missing(finished, no_pictures, tmp_path):
     plan = finished
     for seed in plan.seeds:
         (plan.half(methods.MAPLE, "digits", seed, "new") / "results.json").unlink()
@@ -247,7 +254,7 @@ def test_trial_says_so_on_the_page_and_in_its_pictures(finished, tmp_path):
     assert [plan(tmp_path).is_trial for plan in (full, quick)] == [False, True]
 
 
-def test_command_writes_the_page_of_finished_runs(finished, tmp_path, monkeypatch, capsys):
+def test_command_writes_the_page_of_finished_runs(finished, no_pictures, tmp_path, monkeypatch, capsys):
     """And again, where the runs are gone, from the figures that it has kept."""
     runs, page = tmp_path / "runs", tmp_path / "page.md"
     arguments = ["--quick", "--seeds", "1", "2", "--output", str(runs), "--page", str(page)]
