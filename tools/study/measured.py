@@ -155,9 +155,10 @@ class Measured:
         """Figures of runs on all classes of a set."""
         return lambda method, dataset, seed: [(self.plan.trained_on(method, dataset, seed), name) for name in figures]
 
-    def transferred(self) -> Where:
-        """Accuracy on a set of what was trained on the source."""
-        return lambda method, dataset, seed: [(self.plan.tested_on(method, dataset, seed), "accuracy")]
+    def transferred(self, *figures: str) -> Where:
+        """Figures on a set of what was trained on the source; by default its accuracy."""
+        names = figures or ("accuracy",)
+        return lambda method, dataset, seed: [(self.plan.tested_on(method, dataset, seed), name) for name in names]
 
 
 def tell_missing(lacking: dict[str, tuple[int, ...]], seeds: tuple[int, ...]) -> str:

@@ -68,6 +68,7 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
         "confounder, differences": tables.confounder_differences(measured),
         "uncertainty": tables.uncertainty(measured),
         "uncertainty, differences": tables.uncertainty_differences(measured),
+        "uncertainty, shifted": tables.uncertainty_shifted(measured),
         "other sets": tables.other_sets(measured),
         "variants": tables.variants(measured),
         "transfer, differences": tables.transfer_differences(measured),

@@ -331,6 +331,22 @@ def uncertainty_differences(measured: Measured) -> str:
     return "\n\n".join(text)
 
 
+def uncertainty_shifted(measured: Measured) -> str:
+    """The same on the source and, on average, on its variants, of what was trained on all classes of the source."""
+    plan, rows = measured.plan, []
+    methods = (*METHODS, PROBE)
+    for method in methods:
+        row = [method.title]
+        for name in (*DOUBTS, *FUSED_DOUBTS):
+            has = name in DOUBTS or method.trainer == "CDC"
+            for datasets in ([plan.sets[0]], plan.variants):
+                row.append(measured.show(method, datasets, measured.transferred(name), value(0)) if has else "")
+        rows.append(row)
+    names = ("ECE", "error AUROC", "AURC", "error AUROC by U", "AURC by U")
+    text = table(rows, ["", *(f"{name}, {where}" for name in names for where in ("source", "variants"))])
+    return with_missing(text, measured, methods, [plan.sets[0], *plan.variants], measured.transferred("ece"))
+
+
 # ---------------------------------------------------------------------------------------------------------- transfer
 def transfer(measured: Measured, names: Sequence[str], methods: Sequence[Method]) -> str:
     """The paper's Tables 2 and 3: trained on the source, tested on other data sets."""

@@ -158,6 +158,18 @@ def test_gaps_of_the_confounder(plan):
     assert estimates == ["-5.00", "-12.00", "+10.00", "-2.00"]  # 5 - 10, 10 - 22, 70 - 60, 80 - 82
 
 
+def test_uncertainty_under_a_shift_is_that_of_the_variants(plan):
+    plan = replace(plan, variants=("shapesv2", "shapes_r"))
+    figures = {}
+    for dataset, error in (("shapes", 4.0), ("shapesv2", 6.0), ("shapes_r", 10.0), ("digits", 90.0)):
+        for seed in plan.seeds:
+            folder = plan.tested_on(CDC, dataset, seed).relative_to(plan.output).as_posix()
+            figures[folder] = {"ece": error + seed}
+    text = tables.uncertainty_shifted(Measured(plan, figures))
+    row = next(line for line in text.splitlines() if line.startswith("| CDC "))
+    assert [cell.strip() for cell in row.split("|")[2:5]] == ["5.50 ± 0.71", "9.50 ± 0.71", NOTHING]
+
+
 # ---- figures in files
 
 
