@@ -118,7 +118,8 @@ def _curve(
         if values:
             found[x] = (float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
     if found:
-        draw_line(axis, list(found), *map(list, zip(*found.values())), style, label)
+        means, deviations = zip(*found.values())
+        draw_line(axis, list(found), means, deviations, style, label)
     return bool(found)
 
 

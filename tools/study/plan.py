@@ -118,7 +118,7 @@ class Plan:
 
     def sets_of(self, datasets: tuple[str, ...]) -> tuple[str, ...]:
         """The data sets of a regime that names some or, for those of the ablation, none."""
-        own = {CURVE_SETS: self.curve_sets, CONFOUNDED: self.confounded}
+        own: dict[tuple[str, ...], tuple[str, ...]] = {CURVE_SETS: self.curve_sets, CONFOUNDED: self.confounded}
         return own[datasets] if datasets else self.ablated
 
     def _base_to_new(self, methods: Iterable[Method], datasets: Iterable[str], seed: int) -> Iterator[Experiment]:

@@ -235,8 +235,8 @@ def epochs(measured: Measured) -> str:
     rows, lacking = [], {}
     for dataset in measured.plan.curve_sets:
         for method in CURVES:
-            two = [at_epoch(method, epoch) for epoch in (late, early)]
-            found = [measured.difference(*two, [dataset], where, score) for score in SCORES]
+            last, first = at_epoch(method, late), at_epoch(method, early)
+            found = [measured.difference(last, first, [dataset], where, score) for score in SCORES]
             title = f"{method.title}, {display_name(dataset)}"
             rows.append([title, *map(str, found), str(len(found[0].seeds) or NOTHING), _figure_1b(found)])
             lacking[title] = tuple(seed for seed in measured.plan.seeds if seed not in found[0].seeds)
