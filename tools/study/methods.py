@@ -261,8 +261,8 @@ DIVERSITY = (
 # same batches. So those without losses are an ensemble of four separately trained ones.
 LONG_ONE = cdc("one template, four times the epochs", "m1", "plain", "mean", *NO_LOSSES, "long")
 WIDE_ONE = cdc("one template, four times the tokens", "m1", "plain", "mean", *NO_LOSSES, "wide")
-ENSEMBLE = replace(TEMPLATES, title="four templates trained alone, mean of their logits")
-FUSED = replace(NO_DIVERSITY, title="four templates trained alone, as CDC but for (2)")
+ENSEMBLE = replace(TEMPLATES, title="four templates trained alone (mean of logits)")
+FUSED = replace(NO_DIVERSITY, title="four templates trained alone (CDC without (2))")
 EQUAL_COST = (ONE, LONG_ONE, WIDE_ONE, ENSEMBLE, FUSED, CDC)
 COST_PAIRS = tuple(
     (f"{one.title} in place of {other.title}", one, other)

@@ -207,7 +207,7 @@ def quick(output: Path) -> Plan:
         sets=("shapes", "digits"),
         variants=("shapesv2",),
         confounded=("confounded",),
-        ablated=("shapes",),
+        ablated=("digits",),
         curve_sets=("digits",),
         numbers=(1, 4),
         curve_epochs=(1, 2),

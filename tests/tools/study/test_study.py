@@ -227,7 +227,7 @@ def test_page_of_an_unfinished_study_says_what_is_missing(finished, no_pictures,
     plan = finished
     for seed in plan.seeds:
         (plan.half(methods.MAPLE, "digits", seed, "new") / "results.json").unlink()
-    (plan.half(methods.DSTC, "shapes", 2, "base") / "results.json").unlink()
+    (plan.half(methods.DSTC, "digits", 2, "base") / "results.json").unlink()
     page = tmp_path / "study.md"
     write_page(plan, figures_of(plan), page)
     made = contents(page.read_text())
