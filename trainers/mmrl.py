@@ -22,6 +22,7 @@ from dassl.metrics import compute_accuracy
 from torch import Tensor
 from yacs.config import CfgNode
 
+from .checkpointing import ENCODER_KEYS
 from .config_checks import collect_errors
 from .modules.clip_types import CLIP
 from .modules.representation import (
@@ -33,7 +34,7 @@ from .modules.representation import (
 from .modules.templates import format_template
 from .modules.text import TextEncoder
 from .modules.vision import ImageEncoder
-from .prompt_trainer import ENCODER_KEYS, PromptTrainer
+from .prompt_trainer import PromptTrainer
 
 # The published key for the protocol, which says what classifies: B2N (base to new classes), CD (train on ImageNet, test
 # elsewhere) or FS (few-shot). "": trained classes are predicted by both, others by the class token alone; that is the
