@@ -37,8 +37,7 @@ class Backgrounds(RenderedDataset):
     key = 6
     dataset_dir = "backgrounds"
     split_file = "split_zhou_Backgrounds.json"
-    class_folders = tuple(f"{colour}_{pattern}" for colour, pattern in CLASSES)
-    renamed_classes = {f"{colour}_{pattern}": f"{colour} {pattern}" for colour, pattern in CLASSES}  # noqa: RUF012
+    classes = CLASSES
 
     def scene(self, label: int, number: int, rng: np.random.Generator) -> world.Scene:
         """Anything before the background."""

@@ -23,6 +23,7 @@ The thing is the same to the pixel before all four.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -78,12 +79,9 @@ class Confounded(RenderedDataset):
     key = 7
     dataset_dir = "confounded"
     split_file = "split_zhou_Confounded.json"
-    class_folders = tuple(f"{look}_{shape}" for look, shape in CLASSES)
-    renamed_classes: ClassVar[dict[str, str]] = {f"{look}_{shape}": f"{look} {shape}" for look, shape in CLASSES}
     parts = Parts(20, 5, 32)
-    classes: ClassVar[tuple[tuple[str, str], ...]] = CLASSES  # look and shape
-    backgrounds: ClassVar[tuple[tuple[str, str], ...]] = BACKGROUNDS  # colour and pattern
-    domains: ClassVar[list[str]] = [f"{colour} {pattern}" for colour, pattern in BACKGROUNDS]
+    classes: ClassVar[Sequence[tuple[str, ...]]] = CLASSES
+    backgrounds: ClassVar[Sequence[tuple[str, str]]] = BACKGROUNDS  # colour and pattern
 
     def __init__(self, cfg) -> None:
         """Read the set of `cfg.DATASET.RHO`; the other keys are those of `SplitDataset`.
@@ -95,6 +93,7 @@ class Confounded(RenderedDataset):
         if not 0 <= self.rho <= 1:
             raise ValueError(f"DATASET.RHO, a share of the training images, must be within 0 and 1, got {self.rho}")
         self.dataset_dir = f"{self.dataset_dir}_rho{self.rho:g}"
+        self.domains = [" ".join(words) for words in self.backgrounds]  # type: ignore[misc]  # in Dassl the class's own
         super().__init__(cfg)
         own = {self.renamed_classes[folder]: self.own_domain(label) for label, folder in enumerate(self.class_folders)}
         self.own_domains = [own[name] for name in self.classnames]
@@ -140,7 +139,7 @@ class Confounded(RenderedDataset):
 
     def file(self, label: int, number: int) -> str:
         """The background is a folder of its own."""
-        background = self.domains[self.domain(label, number)].replace(" ", "_")
+        background = "_".join(self.backgrounds[self.domain(label, number)])
         return f"{self.class_folders[label]}/{background}/{number:03d}.png"
 
     def to_datum(self, item: Item) -> Datum:
@@ -164,12 +163,9 @@ class ConfoundedColours(Confounded):
     key = 9
     dataset_dir = "confounded_colours"
     split_file = "split_zhou_ConfoundedColours.json"
-    class_folders = tuple(f"{colour}_{shape}" for colour, shape in COLOUR_CLASSES)
-    renamed_classes: ClassVar[dict[str, str]] = {f"{look}_{shape}": f"{look} {shape}" for look, shape in COLOUR_CLASSES}
     parts = Parts(20, 5, 64)
     classes = COLOUR_CLASSES
     backgrounds = COLOUR_BACKGROUNDS
-    domains: ClassVar[list[str]] = [f"{colour} {pattern}" for colour, pattern in COLOUR_BACKGROUNDS]
 
     def paint(self, label: int, number: int) -> Image.Image:
         """Picture `number` of a class; what lies behind the thing has random numbers of its own."""

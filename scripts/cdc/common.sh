@@ -8,7 +8,7 @@
 #
 #     DATA      folder of the data sets (default: data in the checkout)
 #     OUTPUT    folder of the runs (default: output in the checkout)
-#     SHOTS     training images a class (default: 16; -1: all of them)
+#     SHOTS     training images per class (default: 16; -1: all of them)
 #     TRAINER   configs/trainers/TRAINER (default: CDC)
 #     CFG       configs/trainers/TRAINER/CFG.yaml (default: tiny for the data sets in GENERATED below, else the one that
 #               was published for the protocol, see default_config, or vit_b16)
