@@ -22,7 +22,7 @@ import sys
 
 from storage.safe_text import last_line
 from tools.common.choices import PREDICTIONS, REJECTED
-from tools.common.commands import add_model_options, argument_parser
+from tools.common.commands import add_method_options, add_model_options, argument_parser
 from tools.common.pipes import ending_quietly
 
 
@@ -57,6 +57,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--rejected", choices=REJECTED, help="mark rejected images in a column (default), or drop their rows"
     )
+    add_method_options(parser)
     add_model_options(parser)
     args = parser.parse_args(arguments)
     if bool(args.images) == bool(args.explain):
