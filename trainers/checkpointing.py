@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import math
 import os
 import time
 import warnings
@@ -20,12 +18,19 @@ from storage.ownership import own_folder
 
 from .base import ClipTrainer
 from .modules import ranks
-from .modules.checkpoints import read_checkpoint
+from .modules.checkpoints import read_checkpoint, state_problems, write_checkpoint
 from .modules.prompted import PromptedCLIP
 from .modules.random_state import get_random_state, set_random_state
 from .modules.self_regulation import GaussianAverage
 from .modules.sharing import explain, find_shared, other_options
-from .resuming import other_rates, other_training, training_settings, written_options
+from .resuming import (
+    moments_problem,
+    other_rates,
+    other_training,
+    seconds_before,
+    training_settings,
+    written_options,
+)
 
 if "UNTRAINED" not in cfg_default.TEST:
     cfg_default.TEST.UNTRAINED = False  # whether --eval-only without --model-dir tests the prompts as they start
@@ -53,6 +58,8 @@ class CheckpointedTrainer(ClipTrainer):
     A subclass's `build_clip` sets `self.model`, whose `prompt_learner` it is. How it is trained is the subclass's too.
 
     Attributes:
+        scaler: of gradients, where PREC is amp and the device a GPU; None elsewhere.
+        trained_epochs: how many epochs the learner has been trained.
         average: where the method has one, of the learner's parameters over the epochs; it takes their place after the
             last epoch.
         checkpoint_folder: a run's folder of checkpoints.
@@ -62,6 +69,8 @@ class CheckpointedTrainer(ClipTrainer):
     """
 
     model: PromptedCLIP
+    scaler: torch.amp.GradScaler | None
+    trained_epochs: int
     average: GaussianAverage | None = None
     _seconds_before: float | None = 0.0  # of this training in earlier processes; None where a checkpoint does not tell
     checkpoint_folder = "prompt_learner"
@@ -146,23 +155,13 @@ class CheckpointedTrainer(ClipTrainer):
         }
         with own_folder(directory) as owned:
             owned.check()
-            self._write_checkpoint(state, Path(directory, self.checkpoint_folder), epoch, is_best, model_name)
-
-    def _write_checkpoint(self, state: dict, folder: Path, epoch: int, is_best: bool, model_name: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        names = [model_name or f"model.pth.tar-{epoch + 1}"] + ["model-best.pth.tar"] * is_best
-        for name in names:
-            try:
-                content = io.BytesIO()  # as PyTorch tells of a full disk by positions in a file
-                torch.save(state, content)
-                with atomic_write(folder / name) as path:
-                    path.write_bytes(content.getbuffer())
-            except OSError as error:
-                reason = error.strerror or error  # without the number, and the path again
-                raise OSError(f"{folder / name} cannot be written, older checkpoints are kept: {reason}") from error
-            print(f"Checkpoint saved to {folder / name}")
-        with atomic_write(folder / "checkpoint") as path:
-            path.write_text(f"{names[0]}\n")
+            folder = Path(directory, self.checkpoint_folder)
+            names = [model_name or f"model.pth.tar-{epoch + 1}"] + ["model-best.pth.tar"] * is_best
+            for name in names:
+                write_checkpoint(folder / name, state)
+                print(f"Checkpoint saved to {folder / name}")
+            with atomic_write(folder / "checkpoint") as path:
+                path.write_text(f"{names[0]}\n")
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load the trained parameters for testing, under whatever class names this run has.
@@ -259,10 +258,12 @@ class CheckpointedTrainer(ClipTrainer):
             if problem:
                 raise ValueError(f"it {problem}")
             self.optim.load_state_dict(checkpoint["optimizer"])
-            _check_moments(self.optim)
+            problem = moments_problem(self.optim)
+            if problem:
+                raise ValueError(problem)
         resume = checkpoint.get("resume") or {}
         self.load_training_state(resume.get("method", {}))
-        self._seconds_before = _seconds(resume.get("train_seconds"))
+        self._seconds_before = seconds_before(resume)
         if resume:
             self.best_result = resume["best_result"]
             if self.scaler and resume["scaler"]:
@@ -315,44 +316,4 @@ class CheckpointedTrainer(ClipTrainer):
             if not any(fnmatchcase(key, pattern) for pattern in self.untrained_keys)
         }
         own = {self.checkpoint_key(name): value for name, value in self.learner.state_dict().items()}
-        problems = [f"has no {key}" for key in own.keys() - state.keys()]
-        problems += [f"has {key}, which is not known" for key in state.keys() - own.keys()]
-        problems += [
-            f"has {key} of shape {tuple(state[key].shape)} where this run has {tuple(own[key].shape)}"
-            for key in own.keys() & state.keys()
-            if own[key].shape != state[key].shape
-        ]
-        problems += [
-            f"has {key} with infinite values or some that are not numbers, as of a training that diverged"
-            for key in own.keys() & state.keys()
-            if not state[key].isfinite().all()
-        ]
-        problems += [
-            f"has {key} of type {state[key].dtype} where this run has real numbers"
-            for key in own.keys() & state.keys()
-            if own[key].is_floating_point() and not state[key].is_floating_point()
-        ]
-        return sorted(problems)
-
-
-def _check_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError if an optimizer keeps tensors of other shapes than its parameters', or that are not finite."""
-    for parameter, kept in optimizer.state.items():
-        for name, value in kept.items():
-            if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
-                raise ValueError(f"its {name} has the shape {tuple(value.shape)}, not {tuple(parameter.shape)}")
-            if isinstance(value, Tensor) and not value.isfinite().all():
-                raise ValueError(f"its {name} is infinite or not a number")
-
-
-def _seconds(value: object) -> float | None:
-    """The seconds of training that a checkpoint tells; None for an older one, which does not.
-
-    Raises:
-        ValueError: they are no such number.
-    """
-    if value is None:
-        return None
-    if not isinstance(value, float) or not 0.0 <= value < math.inf:
-        raise ValueError(f"its train_seconds must be a finite number from 0 on, got {value!r:.40}")
-    return value
+        return state_problems(state, own)

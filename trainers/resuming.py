@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 from .modules.archives import printable, shortened
@@ -108,3 +110,34 @@ def other_rates(written: Sequence[float], optimizer: Optimizer, epoch: int) -> s
                 f"has the learning rate {rate:g} after epoch {epoch}, where this run's OPTIM settings have {wanted:g}"
             )
     return ""
+
+
+def moments_problem(optimizer: Optimizer) -> str:
+    """What is wrong with the tensors that an optimizer has taken from a checkpoint, a sentence; "" if nothing is.
+
+    They must be finite and, where they are not single numbers, of the shapes of its parameters.
+    """
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
+                return f"its {name} has the shape {tuple(value.shape)}, not {tuple(parameter.shape)}"
+            if isinstance(value, Tensor) and not value.isfinite().all():
+                return f"its {name} is infinite or not a number"
+    return ""
+
+
+def seconds_before(resume: Mapping[str, Any]) -> float | None:
+    """The seconds of training that a checkpoint tells; None for an older one, which does not.
+
+    Args:
+        resume: the checkpoint's entry of that name.
+
+    Raises:
+        ValueError: they are no such number.
+    """
+    seconds = resume.get("train_seconds")
+    if seconds is None:
+        return None
+    if not isinstance(seconds, float) or not 0.0 <= seconds < math.inf:
+        raise ValueError(f"its train_seconds must be a finite number from 0 on, got {seconds!r:.40}")
+    return seconds
