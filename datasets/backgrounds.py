@@ -1,9 +1,9 @@
-"""Backgrounds of the embedded world: colour and pattern of what lies behind the things, painted on first use.
+"""Backgrounds of the embedded world, coloured patterns, painted on first use.
 
 $DATA/backgrounds/images/<colour>_<pattern>/<number>.png
 $DATA/backgrounds/split_zhou_Backgrounds.json
 
-The counterpart of `shapes`: what is noise there is the class here, and the thing in front is in the way.
+The counterpart of `shapes`: the class is what is noise there, and the object in front is noise.
 """
 
 from __future__ import annotations

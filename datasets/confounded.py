@@ -4,20 +4,20 @@ $DATA/confounded_rho<rho>/images/<class, with underscores>/<background>/<number>
 $DATA/confounded_rho<rho>/split_zhou_Confounded.json
 $DATA/confounded_colours_rho<rho>/...
 
-Every class has a background of its own, which it shares with a quarter of the classes. Of its training and validation
-pictures, the share `DATASET.RHO` has that background and the others have the other three alike; in the test each class
-has all four equally often, so that the background says nothing. The test pictures are the same for every rho, and so
-are the training pictures but for what lies behind the thing. With rho = 0.25 nothing is confounded.
+Every class has a background of its own, which it shares with a quarter of the classes. The share `DATASET.RHO` of its
+training and validation pictures has that background, and the rest are divided equally among the other three. In the
+test each class has all four equally often, so the background says nothing. The test pictures are the same for every
+rho, and so are the training pictures except for their background. With rho = 0.25 nothing is confounded.
 
 Groups of test images, as in studies of distribution shift: Dassl's `domain` of an image is its background (a number in
 `domains`), and `own_domains[label]` is the background that the class has in training. An image whose domain is not its
 class's own conflicts with the confounder; the pairs (own domain, domain) are 16 groups of equal size, within the base
 classes and the new ones too, for the accuracy of the worst group.
 
-`Confounded` has backgrounds that resemble no class, and so a confounder that one must learn to be misled by.
-`ConfoundedColours` has one that misleads CLIP itself: the classes are told apart by colour, and every class is hard to
-recognise before some of the backgrounds, whose colour is near to its own, and easiest before the one of its training.
-The thing is the same to the pixel before all four.
+The backgrounds of `Confounded` resemble no class, so a model is misled only if it has learnt to rely on them. Those of
+`ConfoundedColours` mislead CLIP itself: classes differ by colour, and a class is hard to recognise before backgrounds
+of a colour near to its own, and easiest before the background of its training. The shape's pixels are the same before
+all four.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class ConfoundedColours(Confounded):
     backgrounds = COLOUR_BACKGROUNDS
 
     def paint(self, label: int, number: int) -> Image.Image:
-        """Picture `number` of a class; what lies behind the thing has random numbers of its own."""
+        """Picture `number` of a class; its background has random numbers of its own."""
         rng = np.random.default_rng([self.key, label, number])
         behind = np.random.default_rng([self.key, label, number, 1])
         return world.render(self.scene(label, number, rng), SIZE, rng, behind)

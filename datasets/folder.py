@@ -202,7 +202,7 @@ def name_classes(folders: list[str], folder: str) -> dict[str, str]:
         if other != name:
             raise ValueError(
                 f"{source} gives the class folders {other!r} and {name!r} the names {names[other]!r} and "
-                f"{classname!r}, which are one to CLIP, as it reads no capitals: rename one of them"
+                f"{classname!r}, which are the same to CLIP, as it ignores capitals: rename one of them"
             )
     return names
 

@@ -86,7 +86,7 @@ def split_folders(
     if small:
         raise ValueError(
             f"a class must have at least {fewest_images(p_train, p_val)} images, so that training, validation and test "
-            f"get one each, which is not so in {image_dir} for {shorten(small, limit=12)}: add images to these class "
+            f"get one each; in {image_dir} there are fewer in {shorten(small, limit=12)}: add images to these class "
             "folders, or move the folders away"
         )
     note_strays(strays, image_dir)

@@ -62,7 +62,7 @@ def _merge(cfg: CfgNode, settings: list[tuple[str, Any]]) -> None:
 
 
 def setting_problems(cfg: CfgNode, settings: Sequence[tuple[str, Any]]) -> list[str]:
-    """What is wrong with settings by their full keys, a sentence each."""
+    """What is wrong with settings by their full keys, an error each."""
     problems = []
     scratch = cfg.clone()
     for key, value in settings:

@@ -1,4 +1,4 @@
-"""What all parts write and print with: files that are whole and last, folders with one owner, texts that do no harm.
+"""Writing and printing for all parts: atomic and durable files, folders with one owner, texts that are safe to print.
 
 It stands on Python's standard library, below `datasets`, `trainers` and `tools`, and imports nothing of this project.
 """

@@ -6,12 +6,12 @@
 
 The folder's `.owner` says which process on which machine owns it. It appears whole and only where there is none (a hard
 link, which shared file systems make at one place), and its time of change is renewed every `BEAT` seconds. A process
-that has ended without removing it owns nothing: on the same machine that is seen from its number and its start, at
-once; on another one, from `SILENT` seconds without a sign of life, or `SILENT_ENDED` where Slurm has started this
-very job again: it does so once it has ended the job's processes, or has lost their machine. Who takes over from owner
-T links its own file as `.owner.<key of T>`, which only one can, and then renames it to `.owner`; so two that find the
-same dead owner never remove each other's file. Ages are differences of times that the file system itself gives, so
-clocks may disagree.
+that has ended without removing the file owns nothing. On the same machine this is seen at once, from the process's
+number and start. On another machine it is assumed after `SILENT` seconds without a sign of life, or `SILENT_ENDED`
+seconds if Slurm has started this very job again, which it does once it has ended the job's processes, or has lost their
+machine. A process that takes over from owner T links its own file as `.owner.<key of T>`, which only one can do, and
+then renames it to `.owner`. So two processes that find the same dead owner never remove each other's file. Ages are
+differences of times that the file system itself gives, so clocks may disagree.
 
 This file stands alone, on Python's standard library: `python storage/ownership.py FOLDER` removes the logs of
 a failed run from a folder that holds nothing else.
@@ -162,7 +162,7 @@ class FolderInUse(OSError):
 
 
 class OwnershipLost(OSError):
-    """This process has been taken for dead, as after it stood still for long, and another one owns the folder."""
+    """This process was taken for dead, for example because it was stopped for long, and another one owns the folder."""
 
 
 class Ownership:
@@ -211,7 +211,7 @@ _owned: dict[tuple[int, int, str], Ownership] = {}  # by process, thread and fol
 def own_folder(path: str | os.PathLike[str]) -> Iterator[Ownership]:
     """The context in which this thread alone owns a folder, which is made if it is not there.
 
-    Where it owns the folder already, that goes on. At the end, folders that were made for it and are empty go again.
+    If it owns the folder already, it keeps it. At the end, folders that were made for it and are empty are removed.
 
     Args:
         path: the folder.
@@ -242,7 +242,7 @@ def own_folder(path: str | os.PathLike[str]) -> Iterator[Ownership]:
 
 
 def owner_of(path: str | os.PathLike[str]) -> Owner | None:
-    """Who owns a folder, dead or alive; None where nobody does."""
+    """The owner of a folder, dead or alive; None where there is none."""
     chain = _chain(Path(path))
     return chain[-1][1] if chain else None
 

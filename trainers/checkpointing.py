@@ -55,17 +55,17 @@ ENCODER_KEYS = (
 class CheckpointedTrainer(ClipTrainer):
     """A frozen CLIP under a learner, whose parameters alone are trained and kept in checkpoints.
 
-    A subclass's `build_clip` sets `self.model`, whose `prompt_learner` it is. How it is trained is the subclass's too.
+    A subclass's `build_clip` sets `self.model`, whose `prompt_learner` is the learner. A subclass also trains it.
 
     Attributes:
         scaler: of gradients, where PREC is amp and the device a GPU; None elsewhere.
         trained_epochs: how many epochs the learner has been trained.
-        average: where the method has one, of the learner's parameters over the epochs; it takes their place after the
-            last epoch.
+        average: of the learner's parameters over the epochs, which replaces them after the last epoch; None for most
+            methods.
         checkpoint_folder: a run's folder of checkpoints.
         key_prefix: what stands before the prompt learner's own names in them.
         untrained_keys: names, as shell patterns, that the method's published code keeps there too and that are no part
-            of what was trained: embeddings of class names, or CLIP itself. They are passed over when read.
+            of what was trained: embeddings of class names, or CLIP itself. They are ignored when read.
     """
 
     model: PromptedCLIP
@@ -193,7 +193,7 @@ class CheckpointedTrainer(ClipTrainer):
         print(f"Loaded {path} (epoch {self.trained_epochs})")
 
     def _take_start(self) -> None:
-        """Test what was loaded when the model was built or, where that is wanted, what nobody has trained."""
+        """Test the parameters of MODEL.INIT_WEIGHTS or, with TEST.UNTRAINED, prompts as they start."""
         if self.cfg.MODEL.INIT_WEIGHTS:
             path = Path(self.cfg.MODEL.INIT_WEIGHTS)
             checkpoint = self.load_trained(path)
@@ -287,7 +287,7 @@ class CheckpointedTrainer(ClipTrainer):
             FileNotFoundError: there is no such file.
             ValueError: it is broken, or of another trainer; with all that is missing, unknown, does not fit or is not
                 finite. Or it was made with other weights of CLIP, which published checkpoints and older ones do not
-                tell.
+                say.
         """
         if not path.is_file():
             raise FileNotFoundError(f"no checkpoint at {path}")
@@ -300,7 +300,7 @@ class CheckpointedTrainer(ClipTrainer):
         if epoch not in (None, checkpoint.get("epoch")):
             problems.append(f"is of epoch {checkpoint.get('epoch')}, not {epoch}")
         if problems:
-            raise ValueError(f"{path} is no checkpoint of this {type(self).__name__}: it {'; it '.join(problems)}")
+            raise ValueError(f"{path} is not a checkpoint of this {type(self).__name__}: it {'; it '.join(problems)}")
         problem = self.weights_problem(checkpoint.get("backbone_sha256"))
         if problem:
             raise ValueError(f"{path} {problem}")
@@ -309,7 +309,7 @@ class CheckpointedTrainer(ClipTrainer):
         return checkpoint
 
     def checkpoint_problems(self, checkpoint: dict) -> list[str]:
-        """Why this run cannot take a checkpoint's parameters, a sentence each without its subject."""
+        """Why this run cannot take a checkpoint's parameters, an error each, without its subject."""
         state = {
             key: value
             for key, value in checkpoint["state_dict"].items()

@@ -44,7 +44,7 @@ cfg_default.TRAINER.MMRL = CfgNode(
     {
         "ALPHA": 0.7,  # weight of the class token, beside that of the representation tokens, 1 - ALPHA
         "REG_WEIGHT": 1.0,  # of both distances to the frozen CLIP
-        "N_REP_TOKENS": 5,  # representation tokens a layer
+        "N_REP_TOKENS": 5,  # representation tokens per layer
         "REP_LAYERS": [6, 7, 8, 9, 10, 11, 12],  # that they are put in, counted from 1
         "REP_DIM": 512,  # width of the space that both encoders share
         "PREC": "fp16",  # of the encoders: fp16, bf16, amp or fp32
@@ -167,7 +167,7 @@ class MMRL(PromptTrainer):
             return self.trained_classes == self.class_names and self.trained_on["dataset"] == data.NAME
         if classes == "all":
             raise ValueError(
-                f"the checkpoint in {self.model_dir} does not tell what it was trained on: set TASK to CD (trained on "
+                f"the checkpoint in {self.model_dir} does not say what it was trained on: set TASK to CD (trained on "
                 "ImageNet, tested elsewhere) or FS (few-shot)"
             )
         return classes == "base"

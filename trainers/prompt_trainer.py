@@ -54,7 +54,7 @@ class PromptTrainer(CheckpointedTrainer):
         return None
 
     def views(self, batch: dict) -> Tensor:
-        """What the image encoder sees of a training batch: `(B, 3, S, S)`, or `(M, B, 3, S, S)`, a view a template."""
+        """What the image encoder sees of a batch: `(B, 3, S, S)`, or a view per template, `(M, B, 3, S, S)`."""
         return self.to_device(batch["img"])
 
     def build_data_loader(self) -> None:
@@ -110,7 +110,7 @@ class PromptTrainer(CheckpointedTrainer):
             ) from error
 
     def init_writer(self, log_dir: str) -> None:
-        """Open TensorBoard's log, without what a run that was cut has logged after its last checkpoint."""
+        """Open TensorBoard's log, without what an interrupted run has logged after its last checkpoint."""
         if getattr(self, "_writer", None) is None:
             drop_events(log_dir, self.start_epoch * len(self.train_loader_x), self.start_epoch)
         with naming(log_dir):
@@ -154,7 +154,8 @@ class PromptTrainer(CheckpointedTrainer):
     def forward_backward(self, batch: dict) -> dict[str, float]:
         """Take one training step and return what Dassl logs of it.
 
-        All values come over from the device at once, after the step: to ask for each would make the host wait as often.
+        All values are copied from the device at once, after the step: to ask for each would make the host wait for
+        each.
 
         Raises:
             Diverged: the loss is infinite or not a number.
@@ -185,12 +186,12 @@ class PromptTrainer(CheckpointedTrainer):
                         parameters[name].copy_(value)
 
     def step(self, batch: dict) -> dict[str, Tensor]:
-        """Forward and backward pass and the optimizer's step; the host waits for nothing that a GPU computes.
+        """Forward and backward pass and the optimizer's step, without waiting for a GPU.
 
-        But `amp`, whose scaler looks whether a gradient overflowed before it lets the optimizer take its step.
+        Only with `amp` the host waits: the scaler checks whether a gradient overflowed before the optimizer's step.
 
         Returns:
-            The loss, under that name, and what else is logged, a tensor of one element each.
+            The loss, as `loss`, and what else is logged, each a tensor of one element.
         """
         self.optim.zero_grad()  # first, as a loss may need the memory that the last step's gradients have
         loss, summary = self.loss(batch)
@@ -252,7 +253,7 @@ def grad_scaler(device: str):
 
 @contextmanager
 def schedulers_taking_verbose():
-    """For a Dassl that hands on to PyTorch's schedulers the `verbose` that they take no longer."""
+    """For a Dassl that passes `verbose` to PyTorch's schedulers, which no longer take it."""
     init = _LRScheduler.__init__
     if "verbose" not in inspect.signature(init).parameters:
 

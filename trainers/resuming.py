@@ -58,7 +58,7 @@ def written_options(checkpoint: Mapping[str, Any], trainer: str) -> dict[str, An
 
 
 def other_training(checkpoint: Mapping[str, Any], settings: Mapping[str, Any], class_names: Sequence[str]) -> str:
-    """How the training that wrote a checkpoint differs from this one, a sentence without its subject.
+    """How the training that wrote a checkpoint differs from this one, an error without its subject.
 
     Args:
         checkpoint: as read; an older one or one of published code tells less, or nothing.
@@ -66,7 +66,7 @@ def other_training(checkpoint: Mapping[str, Any], settings: Mapping[str, Any], c
         class_names: of this run.
 
     Returns:
-        The sentence, or "" if nothing is known to differ.
+        The error, or "" if nothing is known to differ.
     """
     written = checkpoint.get("settings")
     written = dict(written) if isinstance(written, Mapping) else {}
@@ -93,7 +93,7 @@ def other_training(checkpoint: Mapping[str, Any], settings: Mapping[str, Any], c
 
 
 def other_rates(written: Sequence[float], optimizer: Optimizer, epoch: int) -> str:
-    """How the learning rates of a checkpoint differ from those of a run's schedule, a sentence without its subject.
+    """How the learning rates of a checkpoint differ from those of a run's schedule, an error without its subject.
 
     Args:
         written: of each parameter group, in the checkpoint.
@@ -101,7 +101,7 @@ def other_rates(written: Sequence[float], optimizer: Optimizer, epoch: int) -> s
         epoch: that epoch.
 
     Returns:
-        The sentence, or "" if they are the same.
+        The error, or "" if they are the same.
     """
     own = [group["lr"] for group in optimizer.param_groups]
     for rate, wanted in zip(written, own):
@@ -113,7 +113,7 @@ def other_rates(written: Sequence[float], optimizer: Optimizer, epoch: int) -> s
 
 
 def moments_problem(optimizer: Optimizer) -> str:
-    """What is wrong with the tensors that an optimizer has taken from a checkpoint, a sentence; "" if nothing is.
+    """What is wrong with the tensors that an optimizer has taken from a checkpoint, an error; "" if nothing is.
 
     They must be finite and, where they are not single numbers, of the shapes of its parameters.
     """

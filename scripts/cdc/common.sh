@@ -268,7 +268,7 @@ place_run() {
     EVALUATION=evaluation/$TRAINER/$RUN_CFG${1-}${FROM-}_${SHOTS}shots/$DATASET/seed$SEED
 }
 
-# epochs FOLDER: the epochs of the checkpoints in a run's folder, in order, one a line.
+# epochs FOLDER: the epochs of the checkpoints in a run's folder, in order, one per line.
 epochs() {
     local path
     for path in "$1"/*/model.pth.tar-*; do

@@ -207,14 +207,14 @@ def test_kept_selection_decides_and_says_so(pets, capsys):
     assert random.getstate() == after
     out = capsys.readouterr().out
     assert f"earlier runs from {kept(first)}" in out
-    assert "others would be drawn" not in out
+    assert "would now draw other images" not in out
     assert listed(again, "train_x") == listed(first, "train_x")
 
     content = json.loads(kept(first).read_text())
     content["train"] = json.loads(keep_of_seed(2, pets).read_text())["train"]
     kept(first).write_text(json.dumps(content))
     other = read(pets, "OxfordPets", shots=2, subsample="new")
-    assert "others would be drawn" in capsys.readouterr().out
+    assert "would now draw other images" in capsys.readouterr().out
     assert listed(other, "train_x") != listed(first, "train_x")
     assert listed(other, "val") == listed(first, "val")
 

@@ -120,7 +120,7 @@ def _shared_content(path: Path) -> Any:
 
 
 def _other_model(content: Mapping[str, Any], model: Mapping[str, Any]) -> str:
-    """Why a file does not fit a model, a sentence without its subject; "" if it does."""
+    """Why a file does not fit a model, an error without its subject; "" if it does."""
     if content["trainer"] != model["trainer"]:
         return f"was fitted to a model of {content['trainer']}, and this one is of {model['trainer']}"
     if content["backbone_sha256"] != model["backbone_sha256"]:

@@ -75,7 +75,7 @@ class CDCModel(PromptedCLIP):
         """Log-evidence `(M, B, C)`, eq. (4).
 
         Args:
-            images: `(M, B, 3, S, S)`, one view a template, or `(B, 3, S, S)`, one view for all.
+            images: `(M, B, 3, S, S)`, one view per template, or `(B, 3, S, S)`, one view for all.
         """
         return self.evidence(self.cosines(images))
 

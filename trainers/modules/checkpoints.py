@@ -113,7 +113,7 @@ def _read_shared(path: str | Path, device: torch.device | str) -> dict[str, Any]
 
 
 def state_problems(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    """Why a model cannot take the parameters of a checkpoint, a sentence each without its subject.
+    """Why a model cannot take the parameters of a checkpoint, an error each, without its subject.
 
     Args:
         state: the checkpoint's, by name.

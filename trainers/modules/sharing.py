@@ -108,7 +108,7 @@ def find_shared(place: str | Path) -> Path | None:
 
 
 def explain(problems: Sequence[str], about: Mapping[str, Any], trainer: str, options: Mapping[str, Any]) -> list[str]:
-    """Why a run cannot take a file, a sentence each without its subject; empty where it can.
+    """Why a run cannot take a file, an error each, without its subject; empty where it can.
 
     Args:
         problems: with the file's parameters, by names and shapes.
@@ -126,7 +126,7 @@ def explain(problems: Sequence[str], about: Mapping[str, Any], trainer: str, opt
 
 
 def other_options(there: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
-    """How a training's options differ from a run's, a sentence each without its subject.
+    """How a training's options differ from a run's, an error each, without its subject.
 
     Where parameters do not fit, this says more than their names and shapes.
 
