@@ -231,7 +231,7 @@ def keep_of_seed(seed, root):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_draw_from_another_random_state_is_neither_kept_nor_taken_from_a_file(pets, capsys, seed):
     """As in a notebook that builds the data set by hand; the file is for the seed's own images alone."""
-    note = f"are not those of seed {seed}, as"
+    note = f"are not those of seed {seed}, because"
     unseeded = read(pets, "OxfordPets", seed=seed, shots=2, state=77)
     assert note in capsys.readouterr().out
     assert not kept(unseeded, seed=seed).exists()
