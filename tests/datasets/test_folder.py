@@ -278,7 +278,7 @@ def test_folders_that_clip_reads_as_one(tmp_path, one, other):
         ({}, r"two classes at least, but has none: .* is empty"),
         ({"cat": 10}, r"only the class 'cat'"),
         ({"train__cat": 10, "test__cat": 1}, r"only the class 'cat'"),
-        ({"cat": 10, "dog": 2}, r"at least 4 images, .*folder for dog \(2\): add images"),
+        ({"cat": 10, "dog": 2}, r"at least 4 images, .*folder there are fewer in dog \(2\): add images"),
         ({"cat": 10, "_": 10}, r"gives the class folder '_' no name"),
         ({"train__cat": 9, "train__dog": 9}, r"holds train/ without classes in test/"),
         ({"test__cat": 9, "val__cat": 9}, r"holds val/ and test/ without classes in train/"),
