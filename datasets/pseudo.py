@@ -20,8 +20,8 @@ FEWEST_CLASSES = 4  # base classes: two in each half, or there would be nothing 
 def pseudo_parts(split: Split, few: Selection, images: int, seed: int, name: str) -> Split:
     """The parts of the smaller set; the global `random` state stays as it is.
 
-    The few-shot validation images remain what they are, unless a class has fewer others than `images`. Then they are
-    taken to choose by, too, and the smaller set has no validation images.
+    The few-shot validation images stay validation images, unless a class has fewer than `images` others. Then they are
+    test images, too, and the smaller set has no validation images.
 
     Args:
         split: of the whole set.
