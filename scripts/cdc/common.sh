@@ -23,14 +23,14 @@
 #
 # A run lies where CoOp puts it: OUTPUT/base2new/<part>/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k> where classes are
 # halved, else OUTPUT/<dataset>/<trainer>/<cfg>_<n>shots/seed<k>. CoOp has no rule for runs with other settings than the
-# config's; in one folder one would be taken for the other, finished or to be resumed. So KEY VALUE pairs are part of the
-# folder's name, <cfg>+KEY=VALUE,..., and a test finds its training if both are given the same pairs. TAG=name makes
-# <cfg>+name instead; then the caller must keep settings apart. An empty TAG leaves <cfg> alone, and allows only pairs of
-# PLAIN below, which change no result. A test with other settings than its training has a folder of its own, and finds
-# the training by TRAINED.
+# config's; in one folder one would be taken for the other, finished or to be resumed. So KEY VALUE pairs are part of
+# the folder's name, <cfg>+KEY=VALUE,..., and a test finds its training if both are given the same pairs. TAG=name makes
+# <cfg>+name instead; then the caller must keep settings apart. An empty TAG leaves <cfg> alone, and allows only pairs
+# of PLAIN below, which change no result. A test with other settings than its training has a folder of its own, and
+# finds the training by TRAINED.
 #
-# A run is finished when its folder holds results.json, and is then not run again. An unfinished run is started again and
-# resumes after its last checkpoint. A run that fails before it has written more than its log leaves no folder.
+# A run is finished when its folder holds results.json, and is then not run again. An unfinished run is started again
+# and resumes after its last checkpoint. A run that fails before it has written more than its log leaves no folder.
 
 ROOT=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # Written into DATA on first use, in sizes that suit the small CLIP
