@@ -161,7 +161,7 @@ def run(args: argparse.Namespace, cfg) -> None:
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was told to end by SIGTERM or SIGHUP."""
+    """SIGTERM or SIGHUP asked the process to end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

@@ -1,4 +1,4 @@
-"""Shapes whose background tells the class in training, but not in the test: a confounder of known strength.
+"""Shapes whose background predicts the class in training, but not in the test: a confounder of known strength.
 
 $DATA/confounded_rho<rho>/images/<class, with underscores>/<background>/<number>.png
 $DATA/confounded_rho<rho>/split_zhou_Confounded.json

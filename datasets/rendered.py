@@ -61,7 +61,7 @@ class RenderedDataset(GeneratedDataset):
             cls.renamed_classes = {"_".join(words): " ".join(words) for words in cls.classes}
 
     def generator(self) -> dict[str, Any]:
-        """As of every generated set, with what tells a picture's random numbers and how many there are."""
+        """As of every generated set, with the key and the size of the pictures, and how many there are."""
         return {**super().generator(), "key": self.key, "pixels": SIZE, "parts": self.parts._asdict()}
 
     def scene(self, label: int, number: int, rng: np.random.Generator) -> world.Scene:

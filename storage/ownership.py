@@ -50,12 +50,12 @@ NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EM
 
 
 class Process(NamedTuple):
-    """A process, told from all others, also from later ones of its number. As text it may be part of a file's name.
+    """A process, distinct from all others, also from later ones of its number; its text may be part of a file name.
 
     Attributes:
         machine: what process numbers are of: a boot of a machine and, in containers, their own table of processes.
         number: the process's number there.
-        started: when it started, as the system counts, in letters and digits; "" where it does not tell.
+        started: when it started, as the system counts, in letters and digits; "" where it does not say.
     """
 
     machine: str
@@ -89,7 +89,7 @@ class Job(NamedTuple):
     """A job of Slurm.
 
     Attributes:
-        cluster, number: that tell it from all others; it keeps them where it is put back into the queue.
+        cluster, number: that identify it; it keeps them when it is put back into the queue.
         restarts: how often it has been.
     """
 
@@ -158,7 +158,7 @@ class FolderInUse(OSError):
         self._arguments = folder, owner, silence
 
     def __reduce__(self) -> tuple[type, tuple[Path, Owner, float | None]]:
-        return type(self), self._arguments  # for who tells it to another process
+        return type(self), self._arguments  # to pickle it for another process
 
 
 class OwnershipLost(OSError):
@@ -279,7 +279,7 @@ def this_process() -> Process:
 
 
 def _started(number: int) -> str | None:
-    """When a process started, "ended" for one that has and whose parent has not asked yet; None if nothing tells."""
+    """When a process started; "ended" for a zombie; None if it is not known."""
     try:
         fields = Path(f"/proc/{number}/stat").read_text(errors="replace").rpartition(")")[2].split()
         return "ended" if fields[0] in "ZXx" else fields[19]
@@ -422,7 +422,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _link(own: Path, place: Path, content: bytes) -> None:
-    """Give `own` a second name unless it is taken, as the chain of owners then tells."""
+    """Give `own` a second name unless it is taken, which the chain of owners then shows."""
     try:
         os.link(own, place)
     except FileExistsError:

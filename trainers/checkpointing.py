@@ -72,7 +72,7 @@ class CheckpointedTrainer(ClipTrainer):
     scaler: torch.amp.GradScaler | None
     trained_epochs: int
     average: GaussianAverage | None = None
-    _seconds_before: float | None = 0.0  # of this training in earlier processes; None where a checkpoint does not tell
+    _seconds_before: float | None = 0.0  # of this training in earlier processes; None where a checkpoint does not say
     checkpoint_folder = "prompt_learner"
     key_prefix = ""
     untrained_keys: tuple[str, ...] = ()

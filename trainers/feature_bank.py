@@ -236,7 +236,7 @@ def describe(part: object) -> object:
     Two transforms that do the same have one description, whatever other options their configs have.
 
     Raises:
-        ValueError: a part is of a kind that cannot be told from others of its kind, such as a function with a closure.
+        ValueError: a part cannot be distinguished from others of its kind, such as a function with a closure.
     """
     if part is None or isinstance(part, (bool, int, float, str)):
         return part

@@ -38,7 +38,7 @@ from .prompt_trainer import PromptTrainer
 
 # The published key for the protocol, which says what classifies: B2N (base to new classes), CD (train on ImageNet, test
 # elsewhere) or FS (few-shot). "": trained classes are predicted by both, others by the class token alone; that is the
-# same, where a checkpoint tells what it was trained on. Published ones do not.
+# same, where a checkpoint says what it was trained on. Published ones do not.
 cfg_default.TASK = ""
 cfg_default.TRAINER.MMRL = CfgNode(
     {
@@ -75,7 +75,7 @@ class MMRL(PromptTrainer):
     """Trainer of MMRL.
 
     Attributes:
-        trained_classes: the classes that a loaded checkpoint was trained on; None where it does not tell, or none was
+        trained_classes: the classes that a loaded checkpoint was trained on; None where it does not say, or none was
             loaded.
     """
 
@@ -155,7 +155,7 @@ class MMRL(PromptTrainer):
         """Whether the class token and the representation tokens classify together.
 
         Raises:
-            ValueError: the checkpoint does not tell, and the config says no TASK.
+            ValueError: the checkpoint does not say, and the config has no TASK.
         """
         data, task = self.cfg.DATASET, self.cfg.TASK
         classes = data.get("SUBSAMPLE_CLASSES", "all")

@@ -61,7 +61,7 @@ def other_training(checkpoint: Mapping[str, Any], settings: Mapping[str, Any], c
     """How the training that wrote a checkpoint differs from this one, an error without its subject.
 
     Args:
-        checkpoint: as read; an older one or one of published code tells less, or nothing.
+        checkpoint: as read; an older one or one of published code says less, or nothing.
         settings: of this run, from `training_settings`.
         class_names: of this run.
 
@@ -127,7 +127,7 @@ def moments_problem(optimizer: Optimizer) -> str:
 
 
 def seconds_before(resume: Mapping[str, Any]) -> float | None:
-    """The seconds of training that a checkpoint tells; None for an older one, which does not.
+    """The seconds of training in a checkpoint; None for an older one, which does not hold them.
 
     Args:
         resume: the checkpoint's entry of that name.

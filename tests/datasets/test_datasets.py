@@ -199,7 +199,9 @@ def test_missing_data_folder_says_where_and_what_is_there(tmp_path):
 def test_class_folder_without_images(tree):
     (tree / "dtd" / "images" / "empty").mkdir()
     (tree / "dtd" / "images" / "empty" / "notes.txt").touch()
-    with pytest.raises(ValueError, match=r"at least 4 images, .* in .*images there are fewer in empty \(0\): add images"):
+    with pytest.raises(
+        ValueError, match=r"at least 4 images, .* in .*images there are fewer in empty \(0\): add images"
+    ):
         read(tree)
     assert not (tree / "dtd" / SPLIT_FILE).exists()
 

@@ -36,7 +36,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="IMAGE",
         help="write a page on this image: as each template sees it in training, and what each believes of it",
     )
-    parser.add_argument("--classnames", default="", help="classes in place of the run's: a file, one per line, or a,b,c")
+    parser.add_argument(
+        "--classnames", default="", help="classes in place of the run's: a file, one per line, or a,b,c"
+    )
     parser.add_argument("--output", default="", help="file to write, in place of stdout; replaced if it is there")
     parser.add_argument("--format", choices=PREDICTIONS, default="csv", help="a table, or one JSON object a line")
     parser.add_argument(

@@ -261,7 +261,7 @@ def _file_digest(path: Path) -> str:
 
 
 def assumptions(name: str, model: CLIP) -> str:
-    """What is taken for granted of a CLIP in a file, which its weights do not tell; a note, "" of OpenAI's own.
+    """What is assumed of a CLIP in a file, because its weights do not say it: a note, "" for OpenAI's own files.
 
     Weights that were trained with another activation or number of heads fit without an error, and cost accuracy.
 

@@ -132,7 +132,7 @@ def other_options(there: Mapping[str, Any], options: Mapping[str, Any]) -> list[
 
     Args:
         there: the training's, by key: `INVARIANT_MAP.K`.
-        options: the run's. Lists, PREC and what the training does not tell are left out.
+        options: the run's. Lists, PREC and options that the training does not have are left out.
     """
     return [
         f"was trained with {key} {printable(str(there[key]))}, where this run has {value}"
