@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers import ROOT, kill_once, runs_still, wait_for
+from helpers import ROOT, kill_once, runs_still
 from storage import interrupts
+from tools.common.waiting import wait_for
 from tools.sweep import engine, work
 from tools.sweep.engine import Failure, OneByOne, Run, carry_out, choose_engine, clear_logs
 from tools.sweep.view import Bars, Forecast, View, duration, pace_of, progress_of, view_of

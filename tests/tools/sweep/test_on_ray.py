@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers import kill_once, runs_still, wait_for
+from helpers import kill_once, runs_still
+from tools.common.waiting import wait_for
 from tools.sweep.engine import Run, carry_out, choose_engine
 from tools.sweep.view import View
 from tools.sweep.work import Command, Ending
