@@ -10,7 +10,7 @@ Found = TypeVar("Found")
 PAUSE = 0.05  # seconds between two looks
 
 
-def wait_for(found: Callable[[], Found], seconds: float = 90.0, what: str = "what is waited for") -> Found:
+def wait_for(found: Callable[[], Found | None], seconds: float = 90.0, what: str = "what is waited for") -> Found:
     """What `found` gives, once that is true.
 
     Args:

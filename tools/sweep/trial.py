@@ -142,7 +142,7 @@ class Trial:
         with output.with_suffix(".log").open("a") as log:
             return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
-    def wait_for(self, what: str, found: Callable[[], Found]) -> Found:
+    def wait_for(self, what: str, found: Callable[[], Found | None]) -> Found:
         """Wait until something is found, and return it.
 
         Raises:

@@ -17,5 +17,5 @@ def test_it_gives_what_is_found_as_soon_as_it_is_there(monkeypatch):
 
 def test_what_never_comes_is_told(monkeypatch):
     monkeypatch.setattr(waiting, "PAUSE", 0.001)
-    with pytest.raises(TimeoutError, match="there was no training in 0.01 s"):
+    with pytest.raises(TimeoutError, match=r"there was no training in 0\.01 s"):
         wait_for(lambda: False, 0.01, "training")
