@@ -151,7 +151,7 @@ def test_file_in_the_place_of_a_folder_is_told(tmp_path, place, is_link):
         (tmp_path / "run").touch()
     with pytest.raises((FileExistsError, NotADirectoryError)) as told, own_folder(tmp_path / place):
         pass
-    assert told.value.filename in (str(tmp_path / "run"), str(tmp_path / place))
+    assert os.fspath(told.value.filename) in (str(tmp_path / "run"), str(tmp_path / place))
 
 
 def test_it_is_one_ownership_inside_another_one(tmp_path, monkeypatch):
