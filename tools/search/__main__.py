@@ -27,9 +27,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from storage.safe_text import escaped
-from tools.common.commands import argument_parser
+from tools.common.commands import argument_parser, told_in_one_line
 from tools.common.paths import ROOT
+from tools.common.pipes import ending_quietly
 
 # Options that change no result
 WHERE = ("--output", "--save", "--address", "--gpus-per-run", "--cpus-per-run")
@@ -73,6 +73,7 @@ def parser_of_arguments() -> argparse.ArgumentParser:
     return parser
 
 
+@ending_quietly()
 def main() -> None:
     parser = parser_of_arguments()
     args = parser.parse_args()
@@ -81,12 +82,8 @@ def main() -> None:
     command = shlex.join(["python", "-m", "tools.search", *given])
     if args.save and not args.vary:
         parser.error("--save keeps the table of a grid, --vary; a search keeps its own in --output")
-    try:
+    with told_in_one_line("tools.search"):
         status = run(args, command)
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"tools.search: {escaped(str(error))}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "tools.search: interrupted; the same command goes on\n")
     if status:
         sys.exit(status)
 

@@ -19,7 +19,7 @@ from datasets.files import read_json, write_json
 from tools.common.layout import trains_nothing
 from tools.common.paths import ROOT
 from tools.results.tables import harmonic_mean
-from tools.search.smaller import OF_TESTS, Smaller, check_keys, check_smaller
+from tools.search.smaller import OF_TESTS, Smaller, check_keys, check_smaller, check_start
 from tools.search.space import Space, Value, read_space
 from tools.sweep.experiment import Experiment, configure
 from trainers.base import ClipTrainer
@@ -188,6 +188,7 @@ class Search:
                 "TEST.FINAL_MODEL best_val chooses an epoch by validation images, and a search the last one by further "
                 "images: --set TEST.FINAL_MODEL last_step"
             )
+        check_start(cfg)
         method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
         if issubclass(method, ClipTrainer):
             method.check_cfg(object.__new__(method), cfg)

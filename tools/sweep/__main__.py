@@ -30,8 +30,7 @@ import os
 import re
 import sys
 
-from storage.safe_text import escaped
-from tools.common.commands import argument_parser
+from tools.common.commands import argument_parser, told_in_one_line
 from tools.common.pipes import ending_quietly
 
 NAMES = ("base2new", "xd", "dg", "fewshot", "open_set")
@@ -97,12 +96,8 @@ def main() -> None:
 
     from tools.sweep.sweep import sweep
 
-    try:
+    with told_in_one_line("tools.sweep"):
         status = sweep(args, settings, dict(os.environ))
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"tools.sweep: {escaped(str(error))}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "tools.sweep: interrupted; the same command goes on\n")
     sys.exit(status)
 
 
