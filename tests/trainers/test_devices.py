@@ -68,17 +68,23 @@ LEARNING = [
 TOLERANCE = {"fp32": (1e-4, 1e-2), "fp16": (0.02, 0.2), "bf16": (0.2, 0.6), "amp": (0.2, 0.6)}
 
 
+@pytest.fixture(autouse=True)
+def without_tf32():
+    """TF32 rounds to 10 bits, which is not fp32. PyTorch uses it for convolutions unless told otherwise."""
+    switches = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [switch.allow_tf32 for switch in switches]
+    for switch in switches:
+        switch.allow_tf32 = False
+    yield
+    for switch, value in zip(switches, before):
+        switch.allow_tf32 = value
+
+
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request):
     if request.param == "cuda":
         _need_gpu()
-        # TF32 rounds to 10 bits, which is not fp32.
-        before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        yield request.param
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
-    else:
-        yield request.param
+    return request.param
 
 
 def _need_gpu() -> None:

@@ -240,7 +240,7 @@ def _processes(subjects: dict[str, Subject], settings: Settings) -> Iterator:
 
     try:
         for name, subject in subjects.items():
-            context = _context(subject)
+            context = _context(subject, settings.device)
             connections[name], theirs = context.Pipe()
             process = context.Process(target=serve, args=(theirs, subject, settings))
             process.start()
@@ -256,9 +256,12 @@ def _processes(subjects: dict[str, Subject], settings: Settings) -> Iterator:
             process.join()
 
 
-def _context(subject: Subject):
-    """How the subject's process starts: with this project's trainers imported already, or with nothing, for others'."""
-    if subject.style == "published" or "forkserver" not in multiprocessing.get_all_start_methods():
+def _context(subject: Subject, device: str):
+    """How the subject's process starts: with this project's trainers imported already, or with nothing.
+
+    With nothing for others' trainers, and on CUDA: importing `clip` asks for GPUs, and a fork after that can use none.
+    """
+    if subject.style == "published" or device == "cuda" or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tools.benchmark.subjects", "trainers"])

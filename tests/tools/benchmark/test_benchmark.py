@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 import torch
@@ -230,6 +231,14 @@ def test_a_failing_subject_is_told():
     measurement = measure.Measurement("text", "x", {"bad": Subject("CDC", "text", 2000, backbone="tiny")})
     with pytest.raises(RuntimeError, match=r"(?s)classes=2000.*1 to 1000 classes, got 2000"):
         measure.take(measurement, Settings())
+
+
+@pytest.mark.skipif(not hasattr(torch._C, "_cuda_isInBadFork"), reason="this PyTorch has no CUDA")
+def test_process_of_a_subject_can_use_cuda():
+    """A fork of a process that has asked for GPUs cannot, and importing `clip` asks for them."""
+    context = measure._context(Subject("CDC", "train", 24), "cuda")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        assert pool.submit(torch._C._cuda_isInBadFork).result() is False
 
 
 @pytest.mark.parametrize(
