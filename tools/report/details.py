@@ -109,7 +109,10 @@ def _records(folder: Path, names: Any, protocol: str) -> figures.Records:
         FileNotFoundError: there are none.
         ValueError: the file is broken, or they are not what a test keeps; with the file.
     """
-    records = read_predictions(folder)
+    try:
+        records = read_predictions(folder)
+    except ValueError as error:
+        raise ValueError(f"{error}: left out") from error
     try:
         _check(records, names)
     except KeyError as error:
@@ -122,7 +125,7 @@ def _records(folder: Path, names: Any, protocol: str) -> figures.Records:
 def _check(records: figures.Records, names: Any) -> None:
     """Raise ValueError, whose subject is the file, or KeyError where records are not what a test keeps."""
     label, prediction, _, _ = (records[name] for name in ("label", "prediction", "path", "confidence"))
-    if not isinstance(names, list) or not names:
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError("is of a test without class names")
     lengths = {name: values.shape[:1] for name, values in records.items()}
     if label.ndim != 1 or not len(label) or set(lengths.values()) != {label.shape}:

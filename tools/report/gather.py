@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.common.layout import PROTOCOLS
+from tools.common.layout import ALL_CLASSES, BASE_TO_NEW, EVALUATION, OPEN_SET, PROTOCOLS
 from tools.report.details import add_epochs, add_tests
 from tools.report.facts import add_costs, add_facts
 from tools.report.pictures import Gallery
@@ -89,10 +89,8 @@ def _gather(
             members = [run for run in found if run.accuracy is not None and _is_of(run, column, join_configs)]
             every += [Tested(protocol, column, run) for run in members]
     if not report.tables:
-        folders = ", ".join(map(str, outputs))
-        raise FileNotFoundError(
-            f"there is no run below {folders}; runs lie in {'; '.join(sorted(set(PROTOCOLS.values())))}"
-        )
+        folders, places = ", ".join(map(str, outputs)), " or ".join((BASE_TO_NEW, EVALUATION, ALL_CLASSES, OPEN_SET))
+        raise FileNotFoundError(f"there is no run below {folders}; runs lie in {places}")
 
     for name, table in report.tables.items():
         try:

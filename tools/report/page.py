@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from storage.files import atomic_write
 from storage.safe_text import escaped
+from tools.common.layout import trains_nothing
 from tools.report.data import DRAWN, chart_data, results_by_system, safe
 from tools.report.report import TITLES, Report
 from tools.results import published
@@ -102,7 +103,12 @@ def _there(report: Report) -> list[str]:
             f"{n} {what}{'s' * (n != 1)}"
             for n, what in ((len(table.columns), "system"), (len(table.datasets), "data set"))
         )
-        lines.append(f"{TITLES.get(protocol, protocol)}: {systems} on {datasets}, {seeds_name(seeds)}")
+        fewer: dict[tuple[int, ...], list[str]] = {}
+        for column in table.columns:
+            if list(column.seeds) != seeds and not trains_nothing(column.trainer):
+                fewer.setdefault(column.seeds, []).append(column.title)
+        told = "".join(f"; {seeds_name(own)} alone: {', '.join(titles)}" for own, titles in fewer.items())
+        lines.append(f"{TITLES.get(protocol, protocol)}: {systems} on {datasets}, {seeds_name(seeds)}{told}")
     return lines
 
 

@@ -161,7 +161,7 @@ def test_a_broken_file_of_records_is_told_and_left_out(output, tmp_path):
     path = tmp_path / "output/base2new/test_new/dtd/shots_16/CDC/vit_b16/seed2/predictions.npz"
     path.write_bytes(path.read_bytes()[:100])
     report = gather([tmp_path / "output"])
-    assert any("is not a whole file of predictions" in note for note in report.notes)
+    assert any(re.search("is not a whole file of predictions.*: left out$", note) for note in report.notes)
     (own,) = [own for own in report.details if (own["dataset"], own["part"], own["system"]) == ("dtd", "new", "CDC")]
     assert own["runs"] == 1
 
@@ -183,6 +183,15 @@ def test_records_that_do_not_fit_are_left_out(tmp_path, records, problem):
     report = gather([tmp_path])
     assert any(problem in note and "test_new/dtd/shots_16/CoOp/vit_b16/seed1" in note for note in report.notes)
     assert [own["part"] for own in report.details] == ["base"]
+
+
+@pytest.mark.parametrize("names", [None, [], "abc", [1, 2, 3], [{"a": 1}, "b", "c"]])
+def test_records_without_names_of_classes_are_left_out(tmp_path, names):
+    records = arrays([0, 1], [0, 0])
+    base_to_new(tmp_path, "dtd", "CoOp", "vit_b16", 1, records, records, class_names=names)
+    report = gather([tmp_path])
+    assert (report.details, len(report.tables)) == ([], 1)
+    assert any(note.endswith("is of a test without class names: left out") for note in report.notes)
 
 
 def test_runs_on_other_classes_are_not_averaged_together(tmp_path):
@@ -222,7 +231,15 @@ def test_one_image_that_is_not_shown_is_told_of_one(tmp_path):
 def test_what_is_there_is_counted(page, output):
     assert "Base to new classes: 2 systems on 2 data sets, seeds 1, 2" in page
     one = render_page(gather([output], trainers=["CoOp"], datasets=["dtd"], seeds=[1]), "t")
-    assert "Base to new classes: 1 system on 1 data set, seed 1" in one
+    assert "Base to new classes: 1 system on 1 data set, seed 1<" in re.sub(r"\s+<", "<", one)
+
+
+def test_systems_of_fewer_seeds_than_others_are_named(tmp_path):
+    records = arrays([0, 1], [0, 0])
+    for trainer, seeds in (("ZeroshotCLIP", (1,)), ("CoOp", (1, 2)), ("MaPLe", (2,)), ("CDC", (2,))):
+        for seed in seeds:
+            base_to_new(tmp_path, "dtd", trainer, "v", seed, records, records)
+    assert "4 systems on 1 data set, seeds 1, 2; seed 2 alone: MaPLe, CDC" in render_page(gather([tmp_path]), "t")
 
 
 def test_page_without_an_average_says_so(tmp_path):
