@@ -248,7 +248,7 @@ def _run(experiment: Experiment, args: argparse.Namespace, cfg: CfgNode) -> None
             trainer.max_epoch = min(experiment.until, trainer.max_epoch)
         trainer.train()
         return
-    for epoch, folder in zip(experiment.epochs or (cfg.OPTIM.MAX_EPOCH,), experiment.folders):
+    for epoch, folder in zip(experiment.epochs or (trainer.max_epoch,), experiment.folders):
         if experiment.tested is not None:
             trainer.load_model(str(experiment.tested), epoch=epoch)
         trainer.output_dir = str(folder)
