@@ -62,7 +62,7 @@ def test_index_has_every_page():
 
 
 def test_readme_fits_on_a_few_screens():
-    assert len(TEXTS["README.md"].splitlines()) <= 150
+    assert len(TEXTS["README.md"].splitlines()) <= 132
 
 
 def test_readme_has_the_figures_of_the_study():

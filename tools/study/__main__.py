@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    from tools.sweep.engine import add_options
+    from tools.sweep.engine import add_options, add_report_to
 
     parser = argument_parser("tools.study", __doc__)
     parser.add_argument("--quick", action="store_true", help="each part once, briefly")
@@ -42,6 +42,7 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int, metavar="N", help="cores of this machine to use (default: all)")
     parser.add_argument("--page-only", action="store_true", help="run nothing, write the page of what is there")
+    add_report_to(parser)
     add_options(parser)
     args = parser.parse_args()
     from tools.study.page import write_page

@@ -20,6 +20,7 @@ from tools.study.plan import full, quick
 from tools.study.results import read_figures, read_kept
 from tools.study.run import run_all, write_data_sets
 from tools.sweep.experiment import Experiment, execute
+from trainers.modules.figures import RECEIVERS
 
 
 def experiment(tmp_path, **changes):
@@ -80,7 +81,9 @@ def test_untrained_run_is_tested_alone(tmp_path, digits, monkeypatch):
         execute(run, digits)
 
 
-OPTIONS = argparse.Namespace(address=None, gpus_per_run=None, cpus_per_run=None, one_by_one=True, workers=None)
+OPTIONS = argparse.Namespace(
+    address=None, gpus_per_run=None, cpus_per_run=None, one_by_one=True, workers=None, report_to=""
+)
 
 
 def test_failed_run_is_named_and_others_go_on(tmp_path, digits, monkeypatch):
@@ -99,6 +102,34 @@ def test_failed_run_is_named_and_others_go_on(tmp_path, digits, monkeypatch):
     (failed,) = run_all([other], tmp_path, digits, OPTIONS)  # whose results are there, of other settings
     assert "holds results of another OPTIM.LR" in str(failed)
     assert run_all([right], tmp_path, digits, OPTIONS) == []
+
+
+class Receiver:
+    """Keeps figures, in place of a service."""
+
+    def __init__(self):
+        self.figures = {}
+
+    def add_scalar(self, tag, value, step=None, /):
+        self.figures[tag] = value
+
+    def close(self, failed=False, /):
+        self.figures["failed"] = failed
+
+
+def test_runs_report_where_the_study_says(tmp_path, digits, monkeypatch):
+    receiver = Receiver()
+    monkeypatch.setitem(RECEIVERS, "json", lambda folder, name, settings: receiver)  # a package that is there
+    run = experiment(tmp_path, train=False)
+    options = argparse.Namespace(**{**vars(OPTIONS), "report_to": "json"})
+    assert run_all([run], tmp_path, digits, options) == []
+    assert receiver.figures["test/accuracy"] == pytest.approx(run.metrics()["accuracy"])
+    assert receiver.figures["failed"] is False
+    assert run_all([run], tmp_path, digits, OPTIONS) == []  # its results are those without a service
+
+    options.report_to = "mlflow"
+    with pytest.raises(ValueError, match=r"--report-to .* must be wandb or json, got 'mlflow'"):
+        run_all([run], tmp_path, digits, options)
 
 
 @pytest.fixture
