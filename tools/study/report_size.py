@@ -129,6 +129,9 @@ def open_in_browser(page: Path, chromium: str) -> Opening:
         meter.send("Performance.enable", {"timeDomain": "threadTicks"})
         before = time.perf_counter()
         view.goto(page.absolute().as_uri())
+        charts = view.locator("[data-chart]")  # drawn as they come into view, below tables of whatever height
+        if charts.count():
+            charts.first.scroll_into_view_if_needed()
         while not view.locator("[data-chart] .main-svg").count():
             if time.perf_counter() - before > OPENING_SECONDS:
                 raise ValueError(f"{page} has drawn no chart in {OPENING_SECONDS} seconds")
