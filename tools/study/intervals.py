@@ -29,7 +29,12 @@ class Interval(NamedTuple):
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
-        return f"{self.estimate:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+        return f"{shown(self.estimate, '+.2f')} [{shown(self.low, '+.2f')}, {shown(self.high, '+.2f')}]"
+
+
+def shown(number: float, form: str = ".2f") -> str:
+    """A number in this form, the same whatever the last bits of its computation are on a machine."""
+    return format(round(number, 9) + 0.0, form)  # of -0.0 makes 0.0
 
 
 def harmonic_means(values: np.ndarray) -> np.ndarray:
@@ -68,13 +73,11 @@ def paired_interval(
     if n_seeds < 2:
         raise ValueError("an interval needs two seeds or more, got 1")
 
-    def difference(weights: np.ndarray) -> np.ndarray:
-        means = [weights @ each.reshape(n_sets * n_seeds, -1) for each in (values, others)]
-        return statistic(means[0]) - statistic(means[1])
-
-    estimate = float(difference(np.full(n_sets * n_seeds, 1 / (n_sets * n_seeds))))
+    estimate = float(statistic(values.mean(axis=(0, 1))) - statistic(others.mean(axis=(0, 1))))
     tail = 100 * (1 - level) / 2
-    low, high = np.percentile(difference(_weights(n_sets, n_seeds, draws)), (tail, 100 - tail))
+    weights = _weights(n_sets, n_seeds, draws)
+    means = [weights @ each.reshape(n_sets * n_seeds, -1) for each in (values, others)]
+    low, high = np.percentile(statistic(means[0]) - statistic(means[1]), (tail, 100 - tail))
     wider = (n_seeds / (n_seeds - 1)) ** 0.5 * student_quantile(level, n_sets * (n_seeds - 1))
     wider /= NormalDist().inv_cdf((1 + level) / 2)
     return Interval(estimate, estimate + wider * (float(low) - estimate), estimate + wider * (float(high) - estimate))

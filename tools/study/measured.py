@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tools.study.intervals import Interval, Statistic, harmonic_means, paired_interval
+from tools.study.intervals import Interval, Statistic, harmonic_means, paired_interval, shown
 from tools.study.methods import Method
 from tools.study.plan import Plan
 from tools.study.results import Figures
@@ -59,7 +59,7 @@ class Difference(NamedTuple):
         if self.estimate is None:
             return NOTHING
         if self.interval is None:
-            return f"{self.estimate:+.2f}"
+            return shown(self.estimate, "+.2f")
         return f"**{self.interval}**" if self.is_real else str(self.interval)
 
 
@@ -121,7 +121,7 @@ class Measured:
         numbers = [float(statistic(values.mean(axis=0))) for values in found.values()]
         if not numbers:
             return NOTHING
-        return f"{mean(numbers):.2f}" + (f" ± {stdev(numbers):.2f}" if method.seeded and len(numbers) > 1 else "")
+        return shown(mean(numbers)) + (f" ± {shown(stdev(numbers))}" if method.seeded and len(numbers) > 1 else "")
 
     def show_mean(
         self, method: Method, datasets: Iterable[str], where: Where, statistic: Statistic, decimals: int = 2
@@ -130,7 +130,7 @@ class Measured:
         found = self.by_seed(method, datasets, where)
         if not found:
             return NOTHING
-        return f"{float(statistic(np.mean(list(found.values()), axis=(0, 1)))):.{decimals}f}"
+        return shown(float(statistic(np.mean(list(found.values()), axis=(0, 1)))), f".{decimals}f")
 
     def count(self, method: Method, datasets: Iterable[str], where: Where) -> str:
         """How many seeds are complete; nothing where results do not depend on the seed."""

@@ -66,7 +66,7 @@ class Method:
 
 @functools.cache
 def settings_of(trainer: str, config: str) -> Mapping[str, Any]:
-    """All settings of a trainer's config by their whole names; the defaults where there is no such file (yet)."""
+    """All settings of a trainer's config by their whole names; the defaults where there is no such file."""
     cfg = get_cfg_default()
     path = ROOT / f"configs/trainers/{trainer}/{config}.yaml"
     if path.is_file():  # a run of a config that is missing says so itself

@@ -8,7 +8,7 @@ from statistics import mean, median
 from tabulate import tabulate
 
 from tools.results.published import display_name
-from tools.study.intervals import Statistic
+from tools.study.intervals import Statistic, shown
 from tools.study.measured import BASE, HM, NEW, NOTHING, Difference, Measured, Where, gap, tell_missing, value
 from tools.study.methods import (
     ABLATION,
@@ -85,7 +85,7 @@ def _pairs(
                 halves[name].append((each.interval.high - each.interval.low) / 2)
     methods = dict.fromkeys(method for _, *two in pairs for method in two)
     text = with_missing(table(rows, ["", *scores, "seeds", "real"]), measured, methods, datasets, where)
-    told = [f"{name} {mean(own):.2f}" if own else f"{name} {NOTHING}" for name, own in halves.items()]
+    told = [f"{name} {shown(mean(own))}" if own else f"{name} {NOTHING}" for name, own in halves.items()]
     return f"{text}\n\nHalf the width of an interval, mean of the rows: {', '.join(told)}." if widths else text
 
 
@@ -181,7 +181,7 @@ def ratio(measured: Measured, one: Method, other: Method, datasets: Iterable[str
     datasets, where = list(datasets), measured.half("base", "train_seconds")
     first, second = (measured.by_seed(method, datasets, where) for method in (one, other))
     found = [first[seed].sum() / second[seed].sum() for seed in first.keys() & second.keys()]
-    return f"{median(found):.1f}" if found else NOTHING
+    return shown(median(found), ".1f") if found else NOTHING
 
 
 def diversity(measured: Measured) -> str:
@@ -207,7 +207,7 @@ def diversity(measured: Measured) -> str:
 def _best(measured: Measured, method: Method, datasets: Sequence[str], where: Where) -> str:
     """Accuracy of the template that is best in each run."""
     found = measured.by_seed(method, datasets, where)
-    return f"{mean(float(values.max(axis=1).mean()) for values in found.values()):.2f}" if found else NOTHING
+    return shown(mean(float(values.max(axis=1).mean()) for values in found.values())) if found else NOTHING
 
 
 def regimes(measured: Measured) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tools.study.intervals import Interval, harmonic_means, paired_interval, student_quantile
+from tools.study.intervals import Interval, harmonic_means, paired_interval, shown, student_quantile
 
 
 def plain(means):
@@ -96,3 +96,10 @@ def test_values_that_are_no_numbers_are_refused():
 
 def test_an_interval_is_told_with_its_signs():
     assert str(Interval(0.5, -0.25, 1.0)) == "+0.50 [-0.25, +1.00]"
+
+
+def test_the_last_bits_of_a_number_are_not_shown():
+    """A mean of 0.125 is one on every machine, and nothing is no negative number."""
+    assert shown(0.125 + 1e-13) == shown(0.125 - 1e-13) == "0.12"
+    assert shown(-1e-13, "+.2f") == "+0.00"
+    assert str(Interval(-1e-13, 0.375 + 1e-13, 1.0)) == "+0.00 [+0.38, +1.00]"
