@@ -258,15 +258,21 @@ def test_page_of_an_unfinished_study_says_what_is_missing(finished, no_pictures,
     plan = finished
     for seed in plan.seeds:
         (plan.half(methods.MAPLE, "digits", seed, "new") / "results.json").unlink()
-    (plan.half(methods.DSTC, "digits", 2, "base") / "results.json").unlink()
+    (plan.half(methods.NO_CONSISTENCY, "digits", 2, "base") / "results.json").unlink()
     page = tmp_path / "study.md"
     write_page(plan, figures_of(plan), page)
     made = contents(page.read_text())
     assert rows_of(page, "MaPLe")[0] == ["MaPLe", "—", "—", "—", "—", "—"]
     assert "\n\nMissing: MaPLe: all seeds.\n" in made["differences"]
     assert made["base to new"].endswith("\n\nMissing: MaPLe: all seeds.")
-    assert "Missing: M = 4 + DSTC (evidence, fusion, loss (7)): seed 2." in made["parts"]
-    assert rows_of(page, "VSD beside DSTC")[0][1:] == ["+0.00", "+21.00", "+7.29", "1", "—"]  # of seed 1, 50 and 81
+    assert "Missing: CDC without (3): seed 2." in made["parts"]
+    assert rows_of(page, "of VSD: consistency loss (3)")[0][1:] == [
+        "+0.00",
+        "+21.00",
+        "+7.29",
+        "1",
+        "—",
+    ]  # of seed 1, 50 and 81
     assert "Missing" not in made["uncertainty"].replace("Missing: MaPLe", "")
 
 
