@@ -225,10 +225,10 @@ def own_folder(path: str | os.PathLike[str]) -> Iterator[Ownership]:
     if held in _owned:
         yield _owned[held]
         return
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    made: list[Path] = []
     content = _new_content()
     try:
-        _acquire(folder, content)
+        _acquire(folder, content, made)
     except BaseException:  # Ctrl-C, too
         _remove_own(folder, _key(content), made)
         raise
@@ -312,15 +312,16 @@ def _remove_own(folder: Path, key: str, made: list[Path]) -> None:
             place.rmdir()
 
 
-def _acquire(folder: Path, content: bytes) -> None:
-    """Become the owner, whose file has this content."""
+def _acquire(folder: Path, content: bytes, made: list[Path]) -> None:
+    """Become the owner, whose file has this content, and note the folders that are made for it."""
     own = folder / f"{FILE_NAME}-{uuid.uuid4().hex}"
     for _ in range(ATTEMPTS):
-        folder.mkdir(parents=True, exist_ok=True)
-        chain = _chain(folder)
-        if chain:
-            _refuse_if_alive(folder, *chain[-1])
+        made[:] = [place for place in (folder, *folder.parents) if place in made or not place.exists()]
         try:
+            _make(folder)
+            chain = _chain(folder)
+            if chain:
+                _refuse_if_alive(folder, *chain[-1])
             _write(own, content)
             if chain and chain[-1][1].process.alive() is None:
                 _refuse_unless_silent(folder, *chain[-1], own)
@@ -328,12 +329,29 @@ def _acquire(folder: Path, content: bytes) -> None:
             _link(own, place, content)
             if _settle(folder, place, _key(content)):
                 return
-        except FileNotFoundError:  # the folder is gone with its owner, or a new owner has swept it
+        except FileNotFoundError:  # the folder or one around it is gone with its owner, or a new owner has swept it
             pass
         finally:
-            own.unlink(missing_ok=True)
+            with suppress(FileNotFoundError, NotADirectoryError):
+                own.unlink()
         time.sleep(0.05 * random.random())
     raise OSError(errno.EAGAIN, "owners come and go too fast", str(folder))
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and those around it.
+
+    Raises:
+        FileNotFoundError: another owner has removed one of them in the meantime.
+        OSError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # a file, or a folder that has gone since
+        place = Path(error.filename)
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise
+        raise FileNotFoundError(errno.ENOENT, "it was removed", str(place)) from error
 
 
 def _refuse_if_alive(folder: Path, _: Path, owner: Owner) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import warnings
 from collections import namedtuple
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Tuple  # noqa: UP035
 
 import pytest
 import torch
+
+from tools.common.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"  # what the published code computes
@@ -171,17 +172,6 @@ def run_archive(path) -> None:
 def results_of(folder) -> dict:
     """What a run has written to results.json."""
     return json.loads((Path(folder) / "results.json").read_text())
-
-
-def wait_for(found, seconds=90):
-    """What `found` gives, once that is true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        result = found()
-        if result:
-            return result
-        time.sleep(0.05)
-    raise TimeoutError
 
 
 def runs_still(process) -> bool:

@@ -12,8 +12,7 @@ from __future__ import annotations
 import os
 import sys
 
-from storage.safe_text import escaped
-from tools.common.commands import argument_parser
+from tools.common.commands import argument_parser, told_in_one_line
 from tools.common.paths import ROOT
 
 # The methods that can be shown: trainer and config
@@ -65,12 +64,8 @@ def main() -> None:
         seeds=args.seeds,
         environment={**kept, "PYTHON": sys.executable, "OUTPUT": os.path.abspath(args.output)},
     )
-    try:
+    with told_in_one_line("tools.demo"):
         failures = do_plan(make_plan("base2new", wanted), args)
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"tools.demo: {escaped(str(error))}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "tools.demo: interrupted; the same command goes on\n")
     if failures:
         parser.exit(1, "".join(f"tools.demo: {failure}\n" for failure in failures))
     print(text_table(args.output, datasets=[args.dataset], width=terminal_width()))

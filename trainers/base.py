@@ -18,6 +18,7 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor
 
 from storage.files import atomic_write, sweep
+from storage.interrupts import Interrupts, interrupts_put_off
 from storage.ownership import SILENT, own_folder
 from storage.safe_text import escaped
 
@@ -30,7 +31,6 @@ from .modules.clip_types import CLIP
 from .modules.evidence import Opinion
 from .modules.figures import RECEIVERS, Figures, last_names, receiver_problem
 from .modules.group_accuracy import GroupAccuracy
-from .modules.interrupts import Interrupts, interrupts_put_off
 from .modules.loading import PRECISIONS, assumptions, load_clip, weights_digest
 from .modules.memory import reset_peak
 from .modules.predictions import (

@@ -104,8 +104,8 @@ class CLIPICM(PromptTrainer):
     def learner(self) -> InvariantMap:
         return self.model.invariant
 
-    def build_data_loader(self) -> None:
-        super().build_data_loader()
+    def before_train(self) -> None:
+        super().before_train()
         options = self.options
         given = options.K and options.LAMBDA
         if options.PREDICTION == "probe" and not (given or held_out(self.dm.dataset)):

@@ -118,6 +118,42 @@ def test_folders_that_were_made_go_again_unless_something_is_in_them(tmp_path):
     assert (tmp_path / "a").is_dir()
 
 
+@pytest.mark.parametrize("moment", ["mkdir", "is_dir"])
+def test_folder_around_that_another_owner_removes_is_made_again(tmp_path, monkeypatch, moment):
+    """As at the ends of two runs of one method: both remove the folder that they share, where it is empty."""
+    seed, removed = tmp_path / "CoOp/seed1", []
+    real = getattr(Path, moment)
+
+    def remove_after(path, *args, **kwargs):
+        found = None if moment == "is_dir" else real(path, *args, **kwargs)
+        if path in (seed, seed.parent) and not removed:
+            removed.append(path)
+            for place in (seed, seed.parent):
+                if place.exists():
+                    place.rmdir()
+        return real(path) if moment == "is_dir" else found
+
+    if moment == "is_dir":  # the other one's, which is asked for as it cannot be made
+        seed.mkdir(parents=True)
+    monkeypatch.setattr(Path, moment, remove_after)
+    with own_folder(seed):
+        assert owner_of(seed).process.number == os.getpid()
+    assert removed
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["run", "run/seed1"])
+@pytest.mark.parametrize("is_link", [False, True])
+def test_file_in_the_place_of_a_folder_is_told(tmp_path, place, is_link):
+    if is_link:
+        (tmp_path / "run").symlink_to("nowhere")
+    else:
+        (tmp_path / "run").touch()
+    with pytest.raises((FileExistsError, NotADirectoryError)) as told, own_folder(tmp_path / place):
+        pass
+    assert os.fspath(told.value.filename) in (str(tmp_path / "run"), str(tmp_path / place))
+
+
 def test_it_is_one_ownership_inside_another_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with own_folder(tmp_path / "run") as outer:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+from storage.safe_text import escaped
 from tools.common.choices import DEVICES
 
 
@@ -45,6 +48,28 @@ def tell_interrupts(name: str) -> None:
             sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = tell
+
+
+@contextmanager
+def told_in_one_line(name: str) -> Iterator[None]:
+    """The context of a command's work, which the same command takes up again after Ctrl-C.
+
+    What it cannot do, a ValueError or an OSError, ends the program with exit status 2, and Ctrl-C with 130; either is
+    told in one line on stderr. Who stops to read stdout is left to `ending_quietly`.
+
+    Args:
+        name: of the program.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError) as error:
+        print(f"{name}: {escaped(str(error))}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; the same command goes on", file=sys.stderr)
+        sys.exit(130)
 
 
 def add_model_options(parser: argparse.ArgumentParser, source: str = "run") -> None:

@@ -22,8 +22,7 @@ import os
 import sys
 from pathlib import Path
 
-from storage.safe_text import escaped
-from tools.common.commands import argument_parser
+from tools.common.commands import argument_parser, told_in_one_line
 from tools.common.pipes import ending_quietly
 from tools.sweep.__main__ import split_settings
 
@@ -61,12 +60,8 @@ def main() -> None:
 
     from tools.reproduce.reproduce import reproduce
 
-    try:
+    with told_in_one_line("tools.reproduce"):
         status = reproduce(args, settings, dict(os.environ), [TABLES[number] for number in sorted(set(args.tables))])
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"tools.reproduce: {escaped(str(error))}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "tools.reproduce: interrupted; the same command goes on\n")
     sys.exit(status)
 
 

@@ -27,12 +27,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from storage.safe_text import escaped
-from tools.common.commands import argument_parser
+from tools.common.commands import argument_parser, told_in_one_line
 from tools.common.paths import ROOT
+from tools.common.pipes import ending_quietly
 
 # Options that change no result
-WHERE = ("--output", "--save", "--address", "--gpus-per-run", "--cpus-per-run")
+WHERE = ("--output", "--save", "--address", "--gpus-per-run", "--cpus-per-run", "--report-to")
 FLAGS = ("--one-by-one", "--force")
 
 
@@ -48,7 +48,7 @@ def without(options: tuple[str, ...], arguments: list[str]) -> list[str]:
 
 def parser_of_arguments() -> argparse.ArgumentParser:
     """The command line."""
-    from tools.sweep.engine import add_options
+    from tools.sweep.engine import add_options, add_report_to
 
     parser = argument_parser("tools.search", __doc__ or "", allow_abbrev=False)
     parser.add_argument("--dataset", nargs="+", default=["shapes"], metavar="DATASET", help="(default: shapes)")
@@ -69,10 +69,12 @@ def parser_of_arguments() -> argparse.ArgumentParser:
     group = parser.add_argument_group("a grid")
     group.add_argument("--vary", nargs="+", action="append", default=[], metavar=("KEY", "VALUE"))
     group.add_argument("--save", type=Path, metavar="FILE.json", help="keep the table and how it was made")
+    add_report_to(parser)
     add_options(parser)
     return parser
 
 
+@ending_quietly()
 def main() -> None:
     parser = parser_of_arguments()
     args = parser.parse_args()
@@ -81,12 +83,8 @@ def main() -> None:
     command = shlex.join(["python", "-m", "tools.search", *given])
     if args.save and not args.vary:
         parser.error("--save keeps the table of a grid, --vary; a search keeps its own in --output")
-    try:
+    with told_in_one_line("tools.search"):
         status = run(args, command)
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"tools.search: {escaped(str(error))}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "tools.search: interrupted; the same command goes on\n")
     if status:
         sys.exit(status)
 
@@ -132,6 +130,7 @@ def run(args: argparse.Namespace, command: str) -> int:
         settings,
         args.rungs,
         args.sampler_seed,
+        args.report_to,
     )
     return search_settings(search, args.trials, name, command, args)
 

@@ -15,9 +15,9 @@ from tabulate import tabulate
 
 from tools.common.layout import trains_nothing
 from tools.results.tables import harmonic_mean
-from tools.search.smaller import OF_TESTS, Smaller
+from tools.search.smaller import OF_TESTS, Smaller, check_start
 from tools.sweep.engine import Failure
-from tools.sweep.experiment import Experiment, do_experiments
+from tools.sweep.experiment import Experiment, configure, do_experiments
 
 
 def run_name(settings: Mapping[str, str]) -> str:
@@ -48,7 +48,7 @@ def search_grid(args: argparse.Namespace, config: str, smaller: Mapping[str, Sma
         command: what is kept with the table as how it was made.
 
     Raises:
-        OSError, ValueError: as `choose_engine`, or runs failed.
+        OSError, ValueError: as `choose_engine`, the config cannot be used, or runs failed.
     """
     keys = [key for key, *_ in args.vary]
     grid = [dict(zip(keys, values)) for values in itertools.product(*(values for _, *values in args.vary))]
@@ -59,6 +59,8 @@ def search_grid(args: argparse.Namespace, config: str, smaller: Mapping[str, Sma
         folder = args.output / args.trainer / config / run_name(given) / dataset / f"seed{seed}"
         given = {"DATASET.NUM_SHOTS": args.shots, **smaller[dataset].settings, **given}
         trials.append((number, experiments(args.trainer, config, dataset, seed, given, folder)))
+    _, (first, _) = trials[0]
+    check_start(configure(first, smaller[first.dataset].data)[1])
     failures: list[Failure] = []
     for data in dict.fromkeys(place.data for place in smaller.values()):
         of_these = [name for name, place in smaller.items() if place.data == data]

@@ -19,6 +19,7 @@ import compat  # noqa: F401  makes `import dassl` work
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from dassl.utils import set_random_seed
+from yacs.config import CfgNode
 
 import datasets  # noqa: F401  registers the readers
 from datasets.base import GENERATOR, GeneratedDataset, SplitDataset
@@ -34,7 +35,8 @@ PSEUDO_IMAGES = "DATASET.PSEUDO_IMAGES"
 WORKERS = "DATALOADER.NUM_WORKERS"
 # Keys that say on which images a run trains and is tested, and so are not to be set; of TEST all but one
 OF_IMAGES = (PSEUDO_IMAGES, *(f"DATASET.{key}" for key in ("NAME", "NUM_SHOTS", "ROOT", "SUBSAMPLE_CLASSES")))
-OF_RUN = ("SEED", "OUTPUT_DIR", "RESUME", "TRAINER.NAME")
+INIT_WEIGHTS = "MODEL.INIT_WEIGHTS"  # may have been trained on new classes and test images
+OF_RUN = ("SEED", "OUTPUT_DIR", "RESUME", "TRAINER.NAME", INIT_WEIGHTS)
 FINAL_MODEL = "TEST.FINAL_MODEL"
 # Of all runs, whatever their config has: no other images are tested than those of the smaller set
 OF_TESTS: Mapping[str, object] = {"TEST.SPLIT": "test", "TEST.OPEN_SET": False, "TEST.CALIBRATION": ""}
@@ -84,7 +86,17 @@ def check_keys(keys: Iterable[str]) -> None:
     if odd:
         raise ValueError(
             f"{', '.join(odd)} cannot be set or varied: the search says on which images a run trains and is tested "
-            "(--dataset, --seeds, --shots, --images)"
+            "(--dataset, --seeds, --shots, --images), and each run starts untrained"
+        )
+
+
+def check_start(cfg: CfgNode) -> None:
+    """Raise ValueError if a config's runs would start from weights that may know more than the smaller set."""
+    found = [key for key, value in ((INIT_WEIGHTS, cfg.MODEL.INIT_WEIGHTS), ("RESUME", cfg.RESUME)) if value]
+    if found:
+        raise ValueError(
+            f"the config has {' and '.join(found)}: what it names may have been trained on new classes or test images, "
+            "and a search takes a config without it"
         )
 
 

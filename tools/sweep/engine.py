@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from storage.interrupts import interrupts_put_off
 from tools.sweep.view import View
 from tools.sweep.work import Ending, Outcome, Run, perform
 
@@ -96,6 +97,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--one-by-one", action="store_true", help="one after the other, without Ray")
 
 
+def add_report_to(parser: argparse.ArgumentParser) -> None:
+    """The option that each run takes over from `train.py`."""
+    parser.add_argument(
+        "--report-to", default="", metavar="wandb", help="where figures of the runs go besides TensorBoard"
+    )
+
+
 def choose_engine(
     runs: int,
     address: str | None = None,
@@ -149,22 +157,25 @@ def carry_out(runs: Sequence[Run], engine: Engine, view: View) -> list[Failure]:
         What failed, and what could not start for that reason.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C or SIGTERM; all that was running has been ended and can go on later.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; all that was running has been ended and can go on later. A further one
+            does not cut that short.
     """
     queue = _Queue(runs)
     under_way: dict[str, Run] = {}
     interrupted = False
-    try:
-        with _terminated_as_interrupted():
-            _carry_out(queue, under_way, engine, view)
-    except KeyboardInterrupt:
-        interrupted = True
-        raise
-    finally:
-        engine.stop()
-        for run in under_way.values() if interrupted else ():
-            view.stopped(run)
-        view.close()
+    with _terminated_as_interrupted(), interrupts_put_off(however_often=True) as interrupts:
+        try:
+            with interrupts.at_once():
+                _carry_out(queue, under_way, engine, view)
+        except KeyboardInterrupt:
+            interrupted = True
+            view.tell("interrupted: waiting until what runs has ended")
+            raise
+        finally:
+            engine.stop()
+            for run in under_way.values() if interrupted else ():
+                view.stopped(run)
+            view.close()
     return queue.failures
 
 

@@ -23,10 +23,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
+from tools.common.waiting import wait_for
 from tools.sweep.view import duration, progress_of
 from tools.sweep.work import tail
 
@@ -34,6 +35,7 @@ PROGRAM = "train.py"
 PARENT, SESSION = 1, 3  # places in /proc/<number>/stat after the name
 SWEEP = ["base2new", "--trainers", "CDC/tiny_text", "CoOp", "--datasets", "digits", "--seeds", "1"]
 SETTINGS = ["OPTIM.MAX_EPOCH", "40", "TRAIN.CHECKPOINT_FREQ", "1"]
+Found = TypeVar("Found")
 PATIENCE = 900.0  # seconds until something must have happened
 
 
@@ -140,19 +142,16 @@ class Trial:
         with output.with_suffix(".log").open("a") as log:
             return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
-    def wait_for(self, what: str, found: Callable[[], Any]) -> Any:
+    def wait_for(self, what: str, found: Callable[[], Found | None]) -> Found:
         """Wait until something is found, and return it.
 
         Raises:
             TimeoutError: it is not found in `PATIENCE` seconds.
         """
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            result = found()
-            if result:
-                return result
-            time.sleep(0.1)
-        raise TimeoutError(f"there was no {what} in {PATIENCE:g} s; {self.output}.log says more")
+        try:
+            return wait_for(found, PATIENCE, what)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; {self.output}.log says more") from None
 
     def in_the_middle(self, raylet: int | None = None) -> tuple[int, str, str] | None:
         """The process of a training that has done a part of its epochs, its folder, and how far it is in words.

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from storage.interrupts import interrupts_put_off
 from storage.safe_text import escaped, last_line
 from tools.common.paths import ROOT
 from tools.common.scripts import SCRIPT_VARIABLES
@@ -106,6 +107,8 @@ class Run:
 class Command:
     """A program as a task. Whatever ends the process that runs it ends the program and all that it has started.
 
+    Ctrl-C, whenever and however often it comes, has the program told to end by SIGTERM, and waited for.
+
     Attributes:
         arguments: the program and its arguments.
         environment: variables besides those of the machine that it runs on. Without `PYTHON`, scripts run the Python
@@ -123,7 +126,7 @@ class Command:
         """
         kept = {name: value for name, value in os.environ.items() if name not in OTHER_VARIABLES}
         environment = {**kept, "PYTHON": sys.executable, **self.environment}
-        with log.open("ab") as output, _guard() as guard:
+        with interrupts_put_off(however_often=True) as interrupts, log.open("ab") as output, _guard() as guard:
             process = subprocess.Popen(
                 self.arguments,
                 cwd=ROOT,
@@ -133,12 +136,13 @@ class Command:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            guard(process.pid)
             try:
-                while _still_running(process, 1.0):
-                    tick()
-            finally:  # also after Ctrl-C
-                end_group(process)
+                guard(process.pid)
+                with interrupts.at_once():
+                    while _still_running(process, 1.0):
+                        tick()
+            finally:
+                _end_group(process)
         if process.returncode:
             raise CommandFailed(_ended(process.returncode))
 
@@ -185,7 +189,7 @@ def tail(path: Path) -> str:
         return ""
 
 
-def end_group(process: subprocess.Popen) -> None:
+def _end_group(process: subprocess.Popen) -> None:
     """End a program that leads a group of processes, by SIGTERM, and kill what is left of the group then."""
     if process.poll() is None:
         process.terminate()

@@ -12,7 +12,7 @@ import pytest
 from helpers import ROOT
 
 
-@pytest.mark.parametrize("program", ["datasets", "results", "results wrong"])
+@pytest.mark.parametrize("program", ["datasets", "results", "results wrong", "sweep"])
 def test_reader_that_has_enough_ends_it_without_a_traceback(tmp_path, program):
     folder = tmp_path / "base2new/test_new/dtd/shots_16/CDC/tiny/seed1"
     folder.mkdir(parents=True)
@@ -21,6 +21,7 @@ def test_reader_that_has_enough_ends_it_without_a_traceback(tmp_path, program):
         "datasets": ["tools.datasets", "check", "all", "--root", tmp_path],
         "results": ["tools.results", tmp_path],
         "results wrong": ["tools.results", tmp_path / "nowhere"],
+        "sweep": ["tools.sweep", "base2new", "--datasets", "digits", "--dry-run"],
     }[program]
     reading, writing = os.pipe()
     os.close(reading)  # as if `head` had gone already

@@ -7,6 +7,7 @@ import json
 import pickle
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,6 +112,16 @@ def found(search):
 
 
 # ---- what is trained
+def test_where_figures_go_changes_nothing_else(make):
+    search = make()
+    reporting = replace(search, report_to="wandb")
+    assert reporting.identity() == search.identity()
+    values = {"OPTIM.LR": 0.05, "INPUT.TRANSFORMS": "flips"}
+    for (plain,), (told,) in zip((search.rung(values, 1),), (reporting.rung(values, 1),)):
+        for one, other in zip((plain.training, *plain.tests), (told.training, *told.tests)):
+            assert other == replace(one, settings={**one.settings, "REPORT_TO": "wandb"})
+
+
 @pytest.mark.parametrize("trainer", ["CoOp", "PromptSRC"])  # the latter puts an average in place of its last prompts
 def test_rungs_change_no_figure_of_the_whole_training(make, tmp_path, trainer):
     more = {"TRAINER.PROMPTSRC.GPA_MEAN": 2, "TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION": 2}
@@ -295,6 +306,8 @@ def test_another_search_in_the_same_folder_is_refused(make, pretended):
         ({"seeds": ()}, "one seed at least"),
         ({"DATASET.PSEUDO_IMAGES": 0}, "DATASET.PSEUDO_IMAGES cannot be set or varied"),
         ({"space": "TEST.OPEN_SET: {choices: [true, false]}"}, "TEST.OPEN_SET cannot be set or varied"),
+        ({"MODEL.INIT_WEIGHTS": __file__}, "MODEL.INIT_WEIGHTS cannot be set or varied"),
+        ({"space": f"MODEL.INIT_WEIGHTS: {{choices: ['', {__file__}]}}"}, "MODEL.INIT_WEIGHTS cannot be set or varied"),
     ],
 )
 def test_what_cannot_work_is_told_before_the_first_trial(make, more, message):
@@ -302,6 +315,20 @@ def test_what_cannot_work_is_told_before_the_first_trial(make, more, message):
     with pytest.raises(ValueError, match=message):
         run_trials(search, 1, ONE_BY_ONE)
     assert not search.folder.exists()
+
+
+@pytest.mark.parametrize("grid", [False, True])
+def test_a_config_that_starts_from_trained_weights_is_refused(make, call, tmp_path, monkeypatch, capsys, grid):
+    """They may have been trained on the classes and images that a search must not see."""
+    for path in ("configs/datasets/dtd.yaml", "configs/trainers/CoOp/tiny.yaml"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        text = (ROOT / path).read_text()
+        (tmp_path / path).write_text(text.replace("MODEL:\n", f"MODEL:\n  INIT_WEIGHTS: {__file__}\n"))
+    monkeypatch.setattr("tools.sweep.experiment.ROOT", tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        call(*(["--vary", "OPTIM.LR", 0.1] if grid else []))
+    assert "the config has MODEL.INIT_WEIGHTS: what it names may have been trained on" in capsys.readouterr().err
+    assert not (tmp_path / "output/studies").exists()
 
 
 # ---- the command

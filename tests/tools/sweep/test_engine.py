@@ -9,12 +9,15 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from helpers import ROOT, kill_once, runs_still, wait_for
+from helpers import ROOT, kill_once, runs_still
+from storage import interrupts
+from tools.common.waiting import wait_for
 from tools.sweep import engine, work
 from tools.sweep.engine import Failure, OneByOne, Run, carry_out, choose_engine, clear_logs
 from tools.sweep.view import Bars, Forecast, View, duration, pace_of, progress_of, view_of
@@ -174,6 +177,21 @@ def test_interrupt_stops_the_engine(recorder, sent):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_further_interrupts_do_not_cut_short_what_the_first_one_ends(recorder):
+    class Interrupted(Shared):
+        def stop(self):
+            interrupt(2)
+            super().stop()
+
+    engine, stream = Interrupted(), io.StringIO()
+    run = Run("a", lambda log, tick: (log.write_text("on here\nat epoch 3\n"), interrupt()), recorder.folder / "a.log")
+    with pytest.raises(KeyboardInterrupt):
+        do([run], engine, stream)
+    assert engine.stopped == 1
+    assert stream.getvalue() == "interrupted: waiting until what runs has ended\nstopped a: at epoch 3\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_many_runs_are_done_in_no_time(tmp_path):
     runs = [Run(f"{n}", _nothing, tmp_path / f"{n}.log", (f"{n - 1}",) if n % 2 else ()) for n in range(2000)]
     started = time.process_time()
@@ -262,6 +280,123 @@ def test_interrupt_ends_a_program_and_what_it_started(tmp_path):
         perform(bash(text), tmp_path / "log")
     wait_for(lambda: not runs_still(read_number(child)))
     assert (tmp_path / "told").read_text() == "told\n"  # by SIGTERM, so that a training can write what it has
+
+
+class Started:
+    """Programs that `Command` starts, by their numbers; `then` is called as soon as one runs."""
+
+    def __init__(self, monkeypatch, then=lambda: None):
+        self.numbers, self.then = [], then
+        started, popen = self, work.subprocess.Popen
+
+        class Popen(popen):
+            def __init__(self, arguments, **options):
+                super().__init__(arguments, **options)
+                if "env" in options:  # not the guard
+                    started.numbers.append(self.pid)
+                    started.then()
+
+        monkeypatch.setattr(work.subprocess, "Popen", Popen)
+
+    def still_run(self):
+        found = []
+        for number in self.numbers:
+            with suppress(ProcessLookupError):
+                os.kill(number, 0)
+                found.append(number)
+        return found
+
+    def kill(self):
+        for number in self.still_run():
+            os.killpg(number, signal.SIGKILL)
+
+
+def interrupt(times=1):
+    for _ in range(times):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_interrupt_as_a_program_starts_ends_it(tmp_path, monkeypatch, times):
+    """Before its process is known to have started."""
+    ready, told = tmp_path / "ready", tmp_path / "told"
+    text = f"trap 'sleep 0.2; echo told > {told}; exit 1' TERM; touch {ready}; sleep 1000 & wait"
+    started = Started(monkeypatch, lambda: (wait_for(ready.is_file), interrupt(times)))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            perform(bash(text), tmp_path / "log")
+        assert len(started.numbers) == 1
+        assert started.still_run() == []
+        assert told.read_text() == "told\n"
+    finally:
+        started.kill()
+
+
+def test_further_interrupts_leave_a_program_time_to_end(tmp_path, monkeypatch):
+    """They come while it writes what it has."""
+    told = tmp_path / "told"
+    again = f"kill -INT {os.getpid()}; sleep 0.2"
+    text = f"trap '{again}; {again}; echo told > {told}; exit 1' TERM; kill -INT {os.getpid()}; sleep 1000 & wait"
+    started = Started(monkeypatch)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            perform(bash(text), tmp_path / "log")
+        assert started.still_run() == []
+        assert told.read_text() == "told\n"
+    finally:
+        started.kill()
+
+
+def test_interrupt_is_not_lost_where_a_program_cannot_start(tmp_path, monkeypatch):
+    def fails():
+        interrupt()
+        raise OSError("no such program")
+
+    Started(monkeypatch, fails)
+    with pytest.raises(KeyboardInterrupt):
+        perform(bash("true"), tmp_path / "log")
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_interrupt_at_any_line_leaves_no_program(tmp_path, monkeypatch, times):
+    """One after another at each line that is run from before a program's start to after its end."""
+    started, command = Started(monkeypatch), bash("sleep 0.02")
+    files = {work.__file__, interrupts.__file__}
+    counted = 0
+
+    def trace(frame, event, argument):
+        nonlocal counted
+        if frame.f_code.co_filename not in files:
+            return None
+        if event == "line":
+            counted += 1
+            if wanted <= counted < wanted + times:
+                interrupt()
+        return trace
+
+    def interrupted():
+        nonlocal counted
+        counted = 0
+        sys.settrace(trace)
+        try:
+            command(tmp_path / "log", lambda: None)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    before, wanted = sys.gettrace(), 1
+    try:
+        while interrupted():
+            assert started.still_run() == []
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            started.numbers.clear()
+            wanted += 1
+    finally:
+        started.kill()
+    assert counted < wanted  # the last one came to its end
+    assert wanted > 40
 
 
 def test_what_is_left_running_does_not_outlive_a_program(tmp_path):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers import kill_once, runs_still, wait_for
+from helpers import kill_once, runs_still
+from tools.common.waiting import wait_for
 from tools.sweep.engine import Run, carry_out, choose_engine
 from tools.sweep.view import View
 from tools.sweep.work import Command, Ending
@@ -166,7 +167,9 @@ def test_interrupt_ends_all_workers(engine, tmp_path):
         if len(lines(tmp_path / "numbers")) == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
-    waits = f"trap 'echo told >> {tmp_path}/told; exit 1' TERM; echo $$ >> {tmp_path}/numbers; sleep 1000 & wait"
+    again = f"kill -INT {os.getpid()}; sleep 1"  # who is impatient leaves the runs time to end all the same
+    told = f"trap '{again}; echo told >> {tmp_path}/told; exit 1' TERM"
+    waits = f"{told}; echo $$ >> {tmp_path}/numbers; sleep 1000 & wait"
     runs = [bash(tmp_path, name, waits) for name in "abc"]
     view = View(runs, io.StringIO())
     view.update = interrupted

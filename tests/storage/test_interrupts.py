@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from helpers import ROOT
-from trainers.modules.interrupts import Interrupts, interrupts_put_off
+from storage.interrupts import Interrupts, interrupts_put_off
 
 
 class Swallowing:
@@ -29,10 +29,10 @@ def handler():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def interrupted(work) -> list[str]:
+def interrupted(work, **options) -> list[str]:
     """What `work`, which is given the interrupts, says before it is interrupted."""
     said: list[str] = []
-    with pytest.raises(KeyboardInterrupt), interrupts_put_off() as interrupts:
+    with pytest.raises(KeyboardInterrupt), interrupts_put_off(**options) as interrupts:
         work(interrupts, said.append)
     return said
 
@@ -93,6 +93,78 @@ def test_an_error_is_not_replaced():
 
     with pytest.raises(ValueError, match="own"):
         work()
+
+
+def test_all_wait_where_they_are_to_wait_however_often_they_come():
+    def work(interrupts, say):
+        for count in ("first", "second", "third"):
+            os.kill(os.getpid(), signal.SIGINT)
+            say(count)
+
+    assert interrupted(work, however_often=True) == ["first", "second", "third"]
+
+
+def test_an_error_does_not_hide_one_that_waits_however_often():
+    def work(interrupts, say):
+        Swallowing()
+        say("before the error")
+        raise ValueError("own")
+
+    assert interrupted(work, however_often=True) == ["before the error"]
+
+
+def test_one_takes_effect_at_once_where_it_may_and_the_next_waits():
+    def work(interrupts, say):
+        os.kill(os.getpid(), signal.SIGINT)
+        say("before")
+        try:
+            with interrupts.at_once():
+                say("not reached")
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            say("after")
+
+    assert interrupted(work) == ["before", "after"]
+
+    def later(interrupts, say):
+        with interrupts.at_once():
+            say("in it")
+            os.kill(os.getpid(), signal.SIGINT)
+            say("not reached")
+
+    assert interrupted(later) == ["in it"]
+
+
+def test_a_handler_that_raises_nothing_ends_nothing():
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    try:
+        with interrupts_put_off() as interrupts, interrupts.at_once():
+            for count in (1, 2):
+                os.kill(os.getpid(), signal.SIGTERM)
+                assert len(told) == count
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_one_context_in_another():
+    """As a training in a sweep: each lets the signal through to what is around it."""
+
+    def work(interrupts, say):
+        with interrupts.at_once(), interrupts_put_off() as inner:
+            os.kill(os.getpid(), signal.SIGINT)
+            say("put off")
+            inner.check()
+            say("not reached")
+
+    assert interrupted(work) == ["put off"]
+
+    def often(interrupts, say):
+        with interrupts_put_off(however_often=True):
+            os.kill(os.getpid(), signal.SIGINT)
+        say("put off by the outer one, too")
+
+    assert interrupted(often) == ["put off by the outer one, too"]
 
 
 def test_a_handler_of_another_kind_is_left_alone():
