@@ -1,5 +1,5 @@
 # make demo         train CDC on the embedded data over the embedded CLIP, compare with zero-shot CLIP
-# make study        every protocol and the ablation on the embedded data, and docs/study.md; QUICK=1 for a trial of it
+# make study        every method and the parts of CDC on the embedded data, and docs/study.md; QUICK=1 for a trial of it
 # make test         the tests, and how many lines they run; pyproject.toml has the least share
 # make faults       the fault campaign, in its long form: killed runs, full disks, broken and hostile files
 # make lint         ruff and mypy

@@ -3,9 +3,9 @@
     python train.py --root data --trainer CDC --dataset-config-file configs/datasets/digits.yaml \\
         --config-file configs/trainers/CDC/tiny.yaml --output-dir output/digits --seed 1 [KEY VALUE ...]
 
-What is wrong with the input (config, data, weights, checkpoint), and training that diverges, is told in one line with
-exit status 2, and leaves no output folder behind but that of finished epochs; `--debug` shows the traceback instead.
-So does an output folder that another process runs in (`storage.ownership`), where nothing is changed.
+Wrong input (config, data, weights, checkpoint) and a training that diverges end the program with one line and exit
+status 2, and leave no output folder unless epochs have finished; `--debug` shows the traceback instead. So does an
+output folder that another process runs in (`storage.ownership`); nothing is changed there.
 
 PyTorch, Dassl, the data sets and the trainers are imported after the arguments are read: `--help` and the message
 about a wrong argument come at once.
@@ -161,7 +161,7 @@ def run(args: argparse.Namespace, cfg) -> None:
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was told to end by SIGTERM or SIGHUP."""
+    """SIGTERM or SIGHUP asked the process to end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

@@ -1,9 +1,9 @@
-"""Backgrounds of the embedded world: colour and pattern of what lies behind the things, painted on first use.
+"""Backgrounds of the embedded world, coloured patterns, painted on first use.
 
 $DATA/backgrounds/images/<colour>_<pattern>/<number>.png
 $DATA/backgrounds/split_zhou_Backgrounds.json
 
-The counterpart of `shapes`: what is noise there is the class here, and the thing in front is in the way.
+The counterpart of `shapes`: the class is what is noise there, and the object in front is noise.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ class Backgrounds(RenderedDataset):
     key = 6
     dataset_dir = "backgrounds"
     split_file = "split_zhou_Backgrounds.json"
-    class_folders = tuple(f"{colour}_{pattern}" for colour, pattern in CLASSES)
-    renamed_classes = {f"{colour}_{pattern}": f"{colour} {pattern}" for colour, pattern in CLASSES}  # noqa: RUF012
+    classes = CLASSES
 
     def scene(self, label: int, number: int, rng: np.random.Generator) -> world.Scene:
         """Anything before the background."""

@@ -9,7 +9,7 @@ A reader is a subclass of `SplitDataset` that names its folders and, where its s
 This is CoOp's published layout, and for a seed the readers give what CoOp's published readers give: the same lists in
 the same order, the same few-shot images, the same halves of the classes. Paths in the files are relative to the image
 folder, so a data folder may be moved. An image that the split names and the folder lacks, an empty image file, a label
-with two names: each is an error that names it, for none could be left out without changing the numbers.
+with two names: each is an error that names it, because leaving it out would change the numbers.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class SplitDataset(DatasetBase):
         return split_folders(self.image_dir, ignored=self.ignored_folders, renamed=self.renamed_classes)
 
     def arrange(self, split: Split, cfg) -> Split:
-        """Return what the config asks for: so many shots, of these classes."""
+        """Return what the config asks for: the shots and the classes."""
         selector = FewShotSelector(cfg.DATASET.NUM_SHOTS, cfg.SEED, self.dataset_dir, self.image_suffix)
         few, name = selector.select(split.train, split.val), type(self).__name__
         parts = Split(*few, split.test)
@@ -185,7 +185,7 @@ class SplitDataset(DatasetBase):
         return Split(*subsample_classes(*parts, subsample=cfg.DATASET.SUBSAMPLE_CLASSES, name=name))
 
     def check_content(self, paths: Iterable[str]) -> None:
-        """Raise ValueError if images are empty files, on which a run would stop only when it comes to them."""
+        """Raise ValueError if images are empty files, at which a run would stop only when it reads them."""
         empty = sorted(path for path in paths if os.path.getsize(os.path.join(self.image_dir, path)) == 0)
         if empty:
             raise ValueError(
@@ -201,9 +201,9 @@ class SplitDataset(DatasetBase):
 class GeneratedDataset(SplitDataset):
     """A data set that writes its own images on first use; its split is the same on every machine and for every seed.
 
-    Beside the images lies `generator.json`, which says what they were made from; so those that an older version of the
-    reader has written are not taken for its own. Subclasses set `class_folders` and override `write_images`, and
-    `generator` if the images follow from more than is there.
+    `generator.json` beside the images says how they were made, so images of an older version of the reader are
+    recognised. Subclasses set `class_folders` and override `write_images`, and `generator` if the images follow from
+    more than is there.
     """
 
     class_folders: ClassVar[Sequence[str]] = ()  # in the order of their labels

@@ -1,28 +1,29 @@
-"""Shapes whose background tells the class in training, but not in the test: a confounder of known strength.
+"""Shapes whose background predicts the class in training, but not in the test: a confounder of known strength.
 
 $DATA/confounded_rho<rho>/images/<class, with underscores>/<background>/<number>.png
 $DATA/confounded_rho<rho>/split_zhou_Confounded.json
 $DATA/confounded_colours_rho<rho>/...
 
-Every class has a background of its own, which it shares with a quarter of the classes. Of its training and validation
-pictures, the share `DATASET.RHO` has that background and the others have the other three alike; in the test each class
-has all four equally often, so that the background says nothing. The test pictures are the same for every rho, and so
-are the training pictures but for what lies behind the thing. With rho = 0.25 nothing is confounded.
+Every class has a background of its own, which it shares with a quarter of the classes. The share `DATASET.RHO` of its
+training and validation pictures has that background, and the rest are divided equally among the other three. In the
+test each class has all four equally often, so the background says nothing. The test pictures are the same for every
+rho, and so are the training pictures except for their background. With rho = 0.25 nothing is confounded.
 
 Groups of test images, as in studies of distribution shift: Dassl's `domain` of an image is its background (a number in
 `domains`), and `own_domains[label]` is the background that the class has in training. An image whose domain is not its
 class's own conflicts with the confounder; the pairs (own domain, domain) are 16 groups of equal size, within the base
 classes and the new ones too, for the accuracy of the worst group.
 
-`Confounded` has backgrounds that resemble no class, and so a confounder that one must learn to be misled by.
-`ConfoundedColours` has one that misleads CLIP itself: the classes are told apart by colour, and every class is hard to
-recognise before some of the backgrounds, whose colour is near to its own, and easiest before the one of its training.
-The thing is the same to the pixel before all four.
+The backgrounds of `Confounded` resemble no class, so a model is misled only if it has learnt to rely on them. Those of
+`ConfoundedColours` mislead CLIP itself: classes differ by colour, and a class is hard to recognise before backgrounds
+of a colour near to its own, and easiest before the background of its training. The shape's pixels are the same before
+all four.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -78,12 +79,9 @@ class Confounded(RenderedDataset):
     key = 7
     dataset_dir = "confounded"
     split_file = "split_zhou_Confounded.json"
-    class_folders = tuple(f"{look}_{shape}" for look, shape in CLASSES)
-    renamed_classes: ClassVar[dict[str, str]] = {f"{look}_{shape}": f"{look} {shape}" for look, shape in CLASSES}
     parts = Parts(20, 5, 32)
-    classes: ClassVar[tuple[tuple[str, str], ...]] = CLASSES  # look and shape
-    backgrounds: ClassVar[tuple[tuple[str, str], ...]] = BACKGROUNDS  # colour and pattern
-    domains: ClassVar[list[str]] = [f"{colour} {pattern}" for colour, pattern in BACKGROUNDS]
+    classes: ClassVar[Sequence[tuple[str, ...]]] = CLASSES
+    backgrounds: ClassVar[Sequence[tuple[str, str]]] = BACKGROUNDS  # colour and pattern
 
     def __init__(self, cfg) -> None:
         """Read the set of `cfg.DATASET.RHO`; the other keys are those of `SplitDataset`.
@@ -95,6 +93,7 @@ class Confounded(RenderedDataset):
         if not 0 <= self.rho <= 1:
             raise ValueError(f"DATASET.RHO, a share of the training images, must be within 0 and 1, got {self.rho}")
         self.dataset_dir = f"{self.dataset_dir}_rho{self.rho:g}"
+        self.domains = [" ".join(words) for words in self.backgrounds]  # type: ignore[misc]  # in Dassl the class's own
         super().__init__(cfg)
         own = {self.renamed_classes[folder]: self.own_domain(label) for label, folder in enumerate(self.class_folders)}
         self.own_domains = [own[name] for name in self.classnames]
@@ -140,7 +139,7 @@ class Confounded(RenderedDataset):
 
     def file(self, label: int, number: int) -> str:
         """The background is a folder of its own."""
-        background = self.domains[self.domain(label, number)].replace(" ", "_")
+        background = "_".join(self.backgrounds[self.domain(label, number)])
         return f"{self.class_folders[label]}/{background}/{number:03d}.png"
 
     def to_datum(self, item: Item) -> Datum:
@@ -164,15 +163,12 @@ class ConfoundedColours(Confounded):
     key = 9
     dataset_dir = "confounded_colours"
     split_file = "split_zhou_ConfoundedColours.json"
-    class_folders = tuple(f"{colour}_{shape}" for colour, shape in COLOUR_CLASSES)
-    renamed_classes: ClassVar[dict[str, str]] = {f"{look}_{shape}": f"{look} {shape}" for look, shape in COLOUR_CLASSES}
     parts = Parts(20, 5, 64)
     classes = COLOUR_CLASSES
     backgrounds = COLOUR_BACKGROUNDS
-    domains: ClassVar[list[str]] = [f"{colour} {pattern}" for colour, pattern in COLOUR_BACKGROUNDS]
 
     def paint(self, label: int, number: int) -> Image.Image:
-        """Picture `number` of a class; what lies behind the thing has random numbers of its own."""
+        """Picture `number` of a class; its background has random numbers of its own."""
         rng = np.random.default_rng([self.key, label, number])
         behind = np.random.default_rng([self.key, label, number, 1])
         return world.render(self.scene(label, number, rng), SIZE, rng, behind)

@@ -88,8 +88,8 @@ class FewShotSelector:
             return drawn
         if drawn != self.draw(everything, random.Random(self.seed).sample):
             print(
-                f"Note: the few-shot images are not those of seed {self.seed}, as Python's random numbers are not as "
-                f"set_random_seed({self.seed}) leaves them; they are not kept"
+                f"Note: the few-shot images are not those of seed {self.seed}, because the state of Python's random is "
+                f"not the one that set_random_seed({self.seed}) leaves; they are not kept"
             )
             return drawn
         depends_on = {"num_shots": self.num_shots, "seed": self.seed, "split": fingerprint(train, val)}
@@ -100,7 +100,7 @@ class FewShotSelector:
         self.check(kept, everything, self.json_path)
         print(f"Taking the few-shot images of earlier runs from {self.json_path}")
         if kept != drawn:
-            print("Note: others would be drawn for this seed now")
+            print("Note: this seed would now draw other images")
         return kept
 
     @property
@@ -196,12 +196,12 @@ class FewShotSelector:
 def draw_per_class(
     items: list[Item], shots: int, sample: Callable[[Sequence[Item], int], list[Item]] = random.sample
 ) -> list[Item]:
-    """Draw so many images of each class, classes in the order of their first image; all of a class that has fewer.
+    """Draw `shots` images of each class, or all where a class has fewer; classes are in the order of their first image.
 
     Args:
         items: the images.
         shots: images per class.
-        sample: draws so many of a list without replacement; by default from the global `random` state.
+        sample: draws from a list without replacement, as `random.sample`, which is the default.
     """
     classes: dict[int, list[Item]] = {}
     for item in items:

@@ -32,9 +32,9 @@ class OwnImage(str):
 def generate_once(folder: str, build: Callable[[str], None]) -> None:
     """Fill `folder` by `build` unless it has content already; afterwards it is complete, or an error was raised.
 
-    `build` writes into a new folder beside it, which is renamed when it is done. So `folder` never exists half-made;
-    two processes at once both build and the first one to finish is kept. What a killed process left behind has a hidden
-    name of its own, is never mistaken for the set, and is removed by the next call.
+    `build` writes into a new folder beside it, which is renamed when it is done. So `folder` never exists half-made. If
+    two processes build at once, the first one to finish is kept. What a killed process has left has a hidden name of
+    its own, is never mistaken for the set, and is removed by the next call.
 
     Args:
         folder: the folder to make; its parents are made as needed.
@@ -66,7 +66,7 @@ def write_json(content: Any, path: str, replace: bool = True, indent: int | None
         content: what to write.
         path: of the file.
         replace: whether a file that is there, or was written by another process in the meantime, is replaced.
-        indent: blanks a level; None writes one line.
+        indent: blanks per level; None writes one line.
 
     Raises:
         OSError: the folder is not writable or the disk is full.

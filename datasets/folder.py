@@ -1,4 +1,4 @@
-"""A folder of one's own, for which no Python is written: `DATASET=folder`.
+"""A folder of your own images as a data set, without any Python: `DATASET=folder`.
 
 $DATA/<DATASET.FOLDER>/train/<class>/*.jpg     either the parts, each with one folder per class; val/ may be left out,
                        val/<class>/*.jpg       and is then taken from train/
@@ -6,7 +6,7 @@ $DATA/<DATASET.FOLDER>/train/<class>/*.jpg     either the parts, each with one f
 $DATA/<DATASET.FOLDER>/<class>/*.jpg           or only the classes, which are then split once for all runs, in
 $DATA/<DATASET.FOLDER>/split.json              (CoOp's format; where there is one, it is what counts)
 $DATA/<DATASET.FOLDER>/classnames.txt          if wanted: lines of a folder's name, a blank (or a tab, for folders with
-                                               blanks in their names) and the class name, in the order of the labels
+blanks in their names) and the class name, in the order of the labels
 
 Without `classnames.txt`, labels are in the alphabetical order of the folders, and a class has the name of its folder,
 with blanks for underscores.
@@ -202,7 +202,7 @@ def name_classes(folders: list[str], folder: str) -> dict[str, str]:
         if other != name:
             raise ValueError(
                 f"{source} gives the class folders {other!r} and {name!r} the names {names[other]!r} and "
-                f"{classname!r}, which are one to CLIP, as it reads no capitals: rename one of them"
+                f"{classname!r}, which are the same to CLIP, as it ignores capitals: rename one of them"
             )
     return names
 

@@ -3,8 +3,8 @@
 A pickle can name any function of any installed package and call it. CoOp's readers keep their few-shot selections
 (`split_fewshot/shot_<n>-seed_<k>.pkl`) and ImageNet's lists (`preprocessed.pkl`) as pickles, and labs pass them on with
 their data. These files hold plain containers, strings and numbers, and one class, `Datum`; here even that one is not
-imported, a holder that only takes its three values stands in for it. The paths in them are those of the machine that
-made them, Windows too, and are given back relative to the image folder.
+imported, and a class that only holds its three values replaces it. The paths are those of the machine that made them,
+Windows too, and are returned relative to the image folder.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ FEWEST_CLASSES = 4  # base classes: two in each half, or there would be nothing 
 def pseudo_parts(split: Split, few: Selection, images: int, seed: int, name: str) -> Split:
     """The parts of the smaller set; the global `random` state stays as it is.
 
-    The few-shot validation images remain what they are, unless a class has fewer others than `images`. Then they are
-    taken to choose by, too, and the smaller set has no validation images.
+    The few-shot validation images stay validation images, unless a class has fewer than `images` others. Then they are
+    test images, too, and the smaller set has no validation images.
 
     Args:
         split: of the whole set.
@@ -42,8 +42,8 @@ def pseudo_parts(split: Split, few: Selection, images: int, seed: int, name: str
     names = {item.label: item.classname for item in train}
     if len(names) < FEWEST_CLASSES:
         raise ValueError(
-            f"settings are chosen on halves of the base classes, of which there must be {FEWEST_CLASSES} at least, and "
-            f"so {2 * FEWEST_CLASSES - 1} classes; {name} has {len({item.label for item in split.train})}"
+            f"settings are chosen on halves of the base classes, so a set must have at least {FEWEST_CLASSES} base "
+            f"classes, {2 * FEWEST_CLASSES - 1} in all; {name} has {len({item.label for item in split.train})}"
         )
     own = _others([*train, *val], split.test)  # a split may name an image of a test once more
     further = _others(own, [*few_train, *few_val])

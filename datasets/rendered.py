@@ -11,7 +11,8 @@ number of pictures changes it. The first ones of a class train, the next ones va
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -44,15 +45,23 @@ class Parts(NamedTuple):
 class RenderedDataset(GeneratedDataset):
     """A set whose pictures are scenes of the world.
 
-    Subclasses set `key`, `class_folders` and the attributes of every reader, and override `scene`.
+    Subclasses set `key`, `class_folders` and the attributes of every reader, and override `scene`. Those whose class
+    names have several words set `classes`; `class_folders` and `renamed_classes` follow from it.
     """
 
+    classes: ClassVar[Sequence[tuple[str, ...]]] = ()  # the words of each class's name, in the order of the labels
     key: int = 0  # tells the generators of the sets apart; two sets with one key would share their random numbers
     parts: Parts = Parts(20, 5, 25)
     version = VERSION
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "classes" in vars(cls):
+            cls.class_folders = tuple("_".join(words) for words in cls.classes)
+            cls.renamed_classes = {"_".join(words): " ".join(words) for words in cls.classes}
+
     def generator(self) -> dict[str, Any]:
-        """As of every generated set, with what tells a picture's random numbers and how many there are."""
+        """As of every generated set, with the key and the size of the pictures, and how many there are."""
         return {**super().generator(), "key": self.key, "pixels": SIZE, "parts": self.parts._asdict()}
 
     def scene(self, label: int, number: int, rng: np.random.Generator) -> world.Scene:

@@ -103,8 +103,7 @@ class Shapes(RenderedDataset):
     key = 1
     dataset_dir = "shapes"
     split_file = "split_zhou_Shapes.json"
-    class_folders = tuple(f"{look}_{shape}" for look, shape in CLASSES)
-    renamed_classes = {f"{look}_{shape}": f"{look} {shape}" for look, shape in CLASSES}  # noqa: RUF012
+    classes = CLASSES
 
     def scene(self, label: int, number: int, rng: np.random.Generator) -> world.Scene:
         """A scene as `sample_shape` draws it."""

@@ -45,7 +45,7 @@ def split_folders(
 
     CoOp's readers of DTD, Caltech101, EuroSAT and Food101 do this, and two points differ. Images are sorted before the
     shuffle, where CoOp takes them in the order in which the file system happens to list them, so a seed gives one split
-    on all machines. Files that are no images are left out and counted, where CoOp takes every file that is not hidden.
+    on all machines. Files that are not images are left out and counted; CoOp takes every file that is not hidden.
 
     Args:
         image_dir: folder that holds one folder per class.
@@ -86,7 +86,7 @@ def split_folders(
     if small:
         raise ValueError(
             f"a class must have at least {fewest_images(p_train, p_val)} images, so that training, validation and test "
-            f"get one each, which is not so in {image_dir} for {shorten(small, limit=12)}: add images to these class "
+            f"get one each; in {image_dir} there are fewer in {shorten(small, limit=12)}: add images to these class "
             "folders, or move the folders away"
         )
     note_strays(strays, image_dir)
@@ -325,7 +325,7 @@ def is_own_making(path: str) -> bool:
 def save_split(split: Split, path: str) -> None:
     """Write a split file whole or not at all; one that another process has saved in the meantime is left in place.
 
-    It says that it is not the published one, in a key that readers of such files pass over (`is_own_making`).
+    It says that it is not the published one, in a key that readers of such files ignore (`is_own_making`).
 
     Raises:
         OSError: the folder is not writable or the disk is full.

@@ -1,4 +1,4 @@
-"""What is wrong with a config whose settings are all right by themselves."""
+"""Errors of a config whose single settings are all valid."""
 
 from __future__ import annotations
 

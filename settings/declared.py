@@ -32,8 +32,8 @@ def declared_defaults() -> CfgNode | None:
     Only what their modules say at the top of `cfg_default` is run, and constants before it.
 
     Returns:
-        The config, a copy; None where more may add keys, so that only importing tells: a statement that needs more of
-        its module, a function, another name for the config, or a module from elsewhere.
+        The config, a copy. None where only importing can tell all keys, because of a statement that needs more of its
+        module, a function, another name for the config, or a module from elsewhere.
     """
     from dassl.config import get_cfg_default
 

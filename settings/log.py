@@ -34,10 +34,10 @@ def print_settings(args: argparse.Namespace, cfg) -> None:
 
 
 def set_log_aside(folder: Path) -> None:
-    """Name the log of a run that was cut `log.txt-<time>`, so that the one that ends it is `log.txt`.
+    """Rename the log of an interrupted run to `log.txt-<time>`, so that the log that ends it is `log.txt`.
 
-    CoOp's `parse_test_res.py` reads `log.txt` alone. Dassl would give the later log the other name, and the seed would
-    be missing in the mean.
+    CoOp's `parse_test_res.py` reads only `log.txt`. Dassl would give the later log the other name, and that script
+    would miss the seed in its mean.
 
     Args:
         folder: of the run. Where it is finished, its log stays.

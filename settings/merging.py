@@ -1,7 +1,7 @@
 """Settings from files, command lines and results, merged into Dassl's config.
 
-yacs stops at the first wrong setting, and refuses 0 where the default is 0.1. Here all that is wrong in one place is
-told at once, with the key that may have been meant, and an integer is taken for a real number.
+yacs stops at the first wrong setting, and refuses 0 where the default is 0.1. Here all errors of one source are
+reported at once, with the key that may have been meant, and an integer is accepted for a real number.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _merge(cfg: CfgNode, settings: list[tuple[str, Any]]) -> None:
 
 
 def setting_problems(cfg: CfgNode, settings: Sequence[tuple[str, Any]]) -> list[str]:
-    """What is wrong with settings by their full keys, a sentence each."""
+    """What is wrong with settings by their full keys, an error each."""
     problems = []
     scratch = cfg.clone()
     for key, value in settings:

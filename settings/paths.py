@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent  # the checkout
 
 
 def find_paths(cfg) -> None:
-    """Make relative paths absolute which lead to nothing from the working folder, and to something from the checkout.
+    """Make relative paths absolute if they exist in the checkout and not in the working folder.
 
     These are the paths of CLIP, of the checkpoint to start from, of the run to go on with, and of feature banks. All
     others stay as they are written. So a run that is started in the checkout names CLIP as its config file does.

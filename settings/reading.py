@@ -119,12 +119,12 @@ def _renamed_file(path: str) -> str:
 
 
 def _renamed(cfg) -> dict[str, str]:
-    """Today's config keys by the names that they once had, as the trainers have told yacs."""
+    """Today's config keys by their old names, as the trainers have registered them with yacs."""
     return cfg.__dict__[cfg.RENAMED_KEYS]
 
 
 def rename_keys(cfg, given) -> None:
-    """Give the keys of a config that had other names once their names of today.
+    """Rename the old keys of a config to today's names.
 
     Args:
         cfg: a config with the trainers' keys.
@@ -169,7 +169,7 @@ def merge_options(cfg, opts) -> None:
 
 
 def merge_checked(source: str, merge, *content) -> None:
-    """Merge into a config, and tell of wrong content, which yacs meets with errors of many kinds, in one.
+    """Merge into a config; wrong content, for which yacs has errors of many kinds, is one error.
 
     Args:
         source: what is merged, as the error names it.

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and last."""
+"""Atomic and durable writing of files."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def atomic_write(path: str | Path, replace: bool = True) -> Iterator[Path]:
 
 
 def put(part: str | Path, path: str | Path, replace: bool = True) -> None:
-    """Give a file that is written its name, so that it lasts: its data are brought to the disk first, the name then.
+    """Rename a written file durably: first its data are flushed to the disk, then its name.
 
     Args:
         part: the file, in the same file system. Unless it is renamed, it stays.
@@ -69,7 +69,7 @@ def put(part: str | Path, path: str | Path, replace: bool = True) -> None:
 
 
 def put_folder(part: str | Path, path: str | Path) -> None:
-    """Give a folder its name as `put` does, after all that is in it has been brought to the disk.
+    """Rename a folder as `put` does, after everything in it has been flushed to the disk.
 
     Raises:
         OSError: the disk is full, the folder around it not writable, or `path` is there and not an empty folder.
@@ -88,7 +88,7 @@ def sweep(folder: str | Path, below: bool = False, abandoned_after: float = ABAN
     """Remove what killed processes were writing when they were killed: files and folders that `part_of` has named.
 
     What a running process writes stays. Whether a process on another machine runs is not known; what it was writing is
-    removed once nobody has written to it for long.
+    removed once it has not been written to for long.
 
     Args:
         folder: where to look. Where it cannot be read or written, nothing happens.
@@ -132,7 +132,7 @@ def _settled(part: Path, path: Path) -> bool:
 
 
 def _sync_folder(folder: str | Path) -> None:
-    """Bring a folder's names to the disk, where the file system can: some network mounts refuse."""
+    """Flush a folder's names to the disk, where the file system can: some network mounts refuse."""
     if os.name != "posix":
         return
     with suppress(OSError):
@@ -144,7 +144,7 @@ def _sync_folder(folder: str | Path) -> None:
 
 
 def _sync_tree(folder: str | Path) -> None:
-    """Bring all that is in a folder to the disk: on Linux with all that its file system holds, which is faster."""
+    """Flush everything in a folder to the disk: on Linux the whole file system, which is faster."""
     syncfs = getattr(ctypes.CDLL(None), "syncfs", None) if os.name == "posix" else None
     if syncfs:
         descriptor = os.open(folder, os.O_RDONLY)

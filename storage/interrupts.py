@@ -1,4 +1,4 @@
-"""Ctrl-C, and being told to end, where a program can stop; and never lost."""
+"""Ctrl-C and termination signals take effect where a program can stop, and are never lost."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def interrupts_put_off(however_often: bool = False) -> Iterator[Interrupts]:
     forks, as when workers are started to read images, or in a destructor, Python prints the exception and goes on.
     A flag is not lost there.
 
-    The same holds for SIGTERM and SIGHUP where the program has handlers for them, but that these wait however often
-    they come: who stops a script stops this process by both, and a terminal sends Ctrl-C to it besides.
+    The same holds for SIGTERM and SIGHUP if the program has handlers for them, except that a second one waits, too: a
+    script that is stopped sends both to this process, and a terminal may send Ctrl-C as well.
 
     Outside the main thread, and where the process ignores a signal, nothing is changed. The handlers that were there
     are restored at the end.

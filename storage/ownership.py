@@ -6,12 +6,12 @@
 
 The folder's `.owner` says which process on which machine owns it. It appears whole and only where there is none (a hard
 link, which shared file systems make at one place), and its time of change is renewed every `BEAT` seconds. A process
-that has ended without removing it owns nothing: on the same machine that is seen from its number and its start, at
-once; on another one, from `SILENT` seconds without a sign of life, or `SILENT_ENDED` where Slurm has started this
-very job again: it does so once it has ended the job's processes, or has lost their machine. Who takes over from owner
-T links its own file as `.owner.<key of T>`, which only one can, and then renames it to `.owner`; so two that find the
-same dead owner never remove each other's file. Ages are differences of times that the file system itself gives, so
-clocks may disagree.
+that has ended without removing the file owns nothing. On the same machine this is seen at once, from the process's
+number and start. On another machine it is assumed after `SILENT` seconds without a sign of life, or `SILENT_ENDED`
+seconds if Slurm has started this very job again, which it does once it has ended the job's processes, or has lost their
+machine. A process that takes over from owner T links its own file as `.owner.<key of T>`, which only one can do, and
+then renames it to `.owner`. So two processes that find the same dead owner never remove each other's file. Ages are
+differences of times that the file system itself gives, so clocks may disagree.
 
 This file stands alone, on Python's standard library: `python storage/ownership.py FOLDER` removes the logs of
 a failed run from a folder that holds nothing else.
@@ -50,12 +50,12 @@ NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EM
 
 
 class Process(NamedTuple):
-    """A process, told from all others, also from later ones of its number. As text it may be part of a file's name.
+    """A process, distinct from all others, also from later ones of its number; its text may be part of a file name.
 
     Attributes:
         machine: what process numbers are of: a boot of a machine and, in containers, their own table of processes.
         number: the process's number there.
-        started: when it started, as the system counts, in letters and digits; "" where it does not tell.
+        started: when it started, as the system counts, in letters and digits; "" where it does not say.
     """
 
     machine: str
@@ -89,7 +89,7 @@ class Job(NamedTuple):
     """A job of Slurm.
 
     Attributes:
-        cluster, number: that tell it from all others; it keeps them where it is put back into the queue.
+        cluster, number: that identify it; it keeps them when it is put back into the queue.
         restarts: how often it has been.
     """
 
@@ -158,11 +158,11 @@ class FolderInUse(OSError):
         self._arguments = folder, owner, silence
 
     def __reduce__(self) -> tuple[type, tuple[Path, Owner, float | None]]:
-        return type(self), self._arguments  # for who tells it to another process
+        return type(self), self._arguments  # to pickle it for another process
 
 
 class OwnershipLost(OSError):
-    """This process has been taken for dead, as after it stood still for long, and another one owns the folder."""
+    """This process was taken for dead, for example because it was stopped for long, and another one owns the folder."""
 
 
 class Ownership:
@@ -211,7 +211,7 @@ _owned: dict[tuple[int, int, str], Ownership] = {}  # by process, thread and fol
 def own_folder(path: str | os.PathLike[str]) -> Iterator[Ownership]:
     """The context in which this thread alone owns a folder, which is made if it is not there.
 
-    Where it owns the folder already, that goes on. At the end, folders that were made for it and are empty go again.
+    If it owns the folder already, it keeps it. At the end, folders that were made for it and are empty are removed.
 
     Args:
         path: the folder.
@@ -242,7 +242,7 @@ def own_folder(path: str | os.PathLike[str]) -> Iterator[Ownership]:
 
 
 def owner_of(path: str | os.PathLike[str]) -> Owner | None:
-    """Who owns a folder, dead or alive; None where nobody does."""
+    """The owner of a folder, dead or alive; None where there is none."""
     chain = _chain(Path(path))
     return chain[-1][1] if chain else None
 
@@ -279,7 +279,7 @@ def this_process() -> Process:
 
 
 def _started(number: int) -> str | None:
-    """When a process started, "ended" for one that has and whose parent has not asked yet; None if nothing tells."""
+    """When a process started; "ended" for a zombie; None if it is not known."""
     try:
         fields = Path(f"/proc/{number}/stat").read_text(errors="replace").rpartition(")")[2].split()
         return "ended" if fields[0] in "ZXx" else fields[19]
@@ -440,7 +440,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _link(own: Path, place: Path, content: bytes) -> None:
-    """Give `own` a second name unless it is taken, as the chain of owners then tells."""
+    """Give `own` a second name unless it is taken, which the chain of owners then shows."""
     try:
         os.link(own, place)
     except FileExistsError:

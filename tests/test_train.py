@@ -150,7 +150,7 @@ def refused(tmp_path, clip_files, monkeypatch, capfd):
         ((*DIGITS, "--root", "README.md"), "--root must be a folder, got README.md, but "),
     ],
 )
-def test_wrong_input_is_one_sentence_and_leaves_nothing(refused, tmp_path, arguments, message):
+def test_wrong_input_is_one_error_and_leaves_nothing(refused, tmp_path, arguments, message):
     sentence = refused(*arguments)
     assert message in sentence
     assert not (tmp_path / "out").exists()
@@ -219,7 +219,7 @@ def test_training_that_diverges_is_one_line(refused, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_empty_checkpoint_is_one_sentence(refused, tmp_path):
+def test_empty_checkpoint_is_one_error(refused, tmp_path):
     folder = tmp_path / "out/run/prompt_learner"
     folder.mkdir(parents=True)
     (folder / "checkpoint").write_text("model.pth.tar-1\n")
@@ -265,7 +265,7 @@ def test_signal_before_anything_is_there_leaves_nothing(tmp_path, clip_files):
     "text",
     ["- a\n- list\n", "OPTIM: {LR: [", "OPTIM:\n  LR: fast\n", "[" * 10_000, "OPTIM:\n\tLR: 1\n", "OPTIM: 3\n", "\0"],
 )
-def test_wrong_yaml_is_one_sentence(refused, tmp_path, text):
+def test_wrong_yaml_is_one_error(refused, tmp_path, text):
     path = tmp_path / "wrong.yaml"
     path.write_text(text)
     assert str(path) in refused("--trainer", "CDC", "--config-file", path)

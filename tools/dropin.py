@@ -49,7 +49,7 @@ class Step(NamedTuple):
         action: copy, update (a file of ours, as we left it), overwrite (any other), delete, restore (what an overwrite
             replaced) or forget (a file of ours that is gone).
         path: the file, seen from the checkout.
-        problem: why this takes `--force`, as a sentence without its subject; "" where it does not.
+        problem: why this takes `--force`, as an error without its subject; "" where it does not.
     """
 
     action: str
@@ -258,7 +258,7 @@ def admission_problems(folder: Path) -> list[str]:
     Such a place is an `assert trainer in [...]`, an `if trainer not in [...]:` that raises, or choices of `--trainer`.
 
     Returns:
-        A sentence each.
+        An error each.
     """
     train = folder / "train.py"
     modules = parse(train.read_bytes(), train)

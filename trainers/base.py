@@ -67,9 +67,9 @@ class ClipTrainer(TrainerX):
         scale: what CLIP multiplies cosines by.
         model_dir: folder of the run whose checkpoint was loaded for testing; None where there is none.
         trained_on: what the tested parameters were trained on (dataset, classes, shots, seed); None where nothing is
-            trained, or the checkpoint does not tell.
+            trained, or the checkpoint does not say.
         train_seconds: how long training took without its test, over all processes of a run that was resumed; None where
-            there was none, or a checkpoint does not tell.
+            there was none, or a checkpoint does not say.
         interrupts: whether Ctrl-C came in training, where it takes effect after a step or a test batch.
         report: what takes the run's figures besides TensorBoard, while it trains or tests; None for nothing.
     """
@@ -103,7 +103,7 @@ class ClipTrainer(TrainerX):
             raise ValueError("the config cannot run: " + "; ".join(problems))
 
     def config_problems(self, cfg, options) -> list[str]:
-        """What is wrong in the config, a sentence each; a subclass adds its own."""
+        """What is wrong in the config, an error each; a subclass adds its own."""
         problems = open_set_problems(cfg) + [problem for problem in [receiver_problem(cfg.REPORT_TO)] if problem]
         if cfg.TEST.CALIBRATION and cfg.TEST.SPLIT != "test":
             problems.append(
@@ -173,13 +173,13 @@ class ClipTrainer(TrainerX):
         raise NotImplementedError
 
     def weights_problem(self, sha256: str | None) -> str:
-        """Why this run's CLIP is not the one that something was made with, a sentence without its subject.
+        """Why this run's CLIP is not the one that something was made with, an error without its subject.
 
         Args:
             sha256: the `backbone_sha256` that it was made with; None where that was not written down.
 
         Returns:
-            The sentence, or "" if nothing is known to be wrong.
+            The error, or "" if nothing is known to be wrong.
         """
         if sha256 in (None, self.backbone_sha256):
             return ""
@@ -211,7 +211,9 @@ class ClipTrainer(TrainerX):
 
     def train(self) -> None:  # type: ignore[override]  # as in Dassl, whose base class takes epochs
         if self.cfg.TEST.CALIBRATION:
-            raise ValueError("TEST.CALIBRATION is for tests of what is trained (--eval-only), and fits no other model")
+            raise ValueError(
+                "TEST.CALIBRATION needs --eval-only, as a calibration is valid only for what it was fitted to"
+            )
         with own_folder(self.output_dir), self._reported(), interrupts_put_off() as self.interrupts:
             sweep(self.output_dir, below=True, abandoned_after=SILENT)
             super().train()
@@ -260,7 +262,7 @@ class ClipTrainer(TrainerX):
 
         Args:
             split: "val", for choosing a model, or "test"; None for `cfg.TEST.SPLIT`.
-            others, named_others: what forks of Dassl pass besides, such as ATPrompt's `is_final`; passed over.
+            others, named_others: further arguments that forks of Dassl pass, such as ATPrompt's `is_final`; ignored.
 
         Returns:
             Accuracy in percent, the evaluator's first metric.
@@ -327,7 +329,7 @@ class ClipTrainer(TrainerX):
         return next(iter(metrics.values()))
 
     def _judge_batch(self, images: Tensor, calibration: Mapping | None) -> tuple:
-        """Scores and records of a batch of test images, and where there is a calibration those after it, too."""
+        """Scores and records of a batch of test images, and the calibrated ones where there is a calibration."""
         outputs = self.outputs(images)
         judged = self.judge(outputs)
         check_scores(judged[0], self.options.PREC)
@@ -344,8 +346,8 @@ class ClipTrainer(TrainerX):
         tests_new = self.cfg.TEST.OPEN_SET or data.get("SUBSAMPLE_CLASSES", "all") == "new"
         if same and tests_new and not self.trained_state():
             raise ValueError(
-                f"{place} was fitted on images of all classes of {data.NAME}, so also of the new ones, which are to be "
-                "tested; fit it on those of a test on the base classes"
+                f"{place} was fitted on images of all classes of {data.NAME}, which include the new ones "
+                "that are tested now; fit it on images of a test on the base classes"
             )
 
     def _find_unknown(self, calibration: Mapping | None) -> tuple[dict[str, Arrays], dict[str, Arrays]]:
@@ -366,10 +368,10 @@ class ClipTrainer(TrainerX):
         return before, after
 
     def outputs(self, images: Tensor) -> Tensor:
-        """What a method computes of images before it is said how certain that is: logits `(B, C)`.
+        """What a method computes from images before any calibration: logits `(B, C)`.
 
-        A method whose certainty follows from something else overrides this, `judge` and `fit_calibration`. The images
-        are the last dimension but one. `judge` gets them on the CPU, too.
+        A method whose confidence does not come from logits overrides this, `judge` and `fit_calibration`. The images
+        are the last dimension but one. `judge` may get the outputs on the CPU.
         """
         return self.model_inference(images)
 
@@ -379,8 +381,8 @@ class ClipTrainer(TrainerX):
         """Scores `(B, C)` of one batch, and what else a method says of each image, by name.
 
         Records are `(B,)`, of which a test reports the mean, as `uncertainty`; or, as `template_prediction`, `(B, M)`.
-        A test writes them all to `predictions.npz`, and measures how well `uncertainty`, `conflict`, `doubt` and the
-        templates' disagreement tell wrong predictions, where a method has these.
+        A test writes all of them to `predictions.npz`, and measures how well `uncertainty`, `conflict`, `doubt` and the
+        templates' disagreement detect wrong predictions, where a method has these.
 
         Args:
             outputs: from `outputs`.
@@ -389,7 +391,7 @@ class ClipTrainer(TrainerX):
         return (outputs / calibration["temperature"] if calibration else outputs), {}
 
     def fit_calibration(self, outputs: Tensor, label: Tensor) -> Calibration:
-        """What makes this model as certain as it is right: here one temperature.
+        """The calibration that fits the labels best: here one temperature.
 
         Args:
             outputs: from `outputs`, of N images that it was not trained on.
@@ -402,7 +404,7 @@ class ClipTrainer(TrainerX):
         return {}
 
     def model_identity(self) -> dict:
-        """What tells this model from others: method, epoch, digests, and options that its predictions depend on."""
+        """What identifies this model: method, epoch, digests, and the options that its predictions depend on."""
         options = json.loads(json.dumps(self.options))
         return {
             "trainer": self.cfg.TRAINER.NAME,
@@ -493,7 +495,7 @@ def build_without_data(cfg, class_names: Sequence[str], sha256: str | None = Non
 def check_scores(scores: Tensor, precision: str) -> None:
     """Raise FloatingPointError unless scores `(B, C)` make probabilities.
 
-    A score of -inf is that of a class without any evidence, and no error; NaN would be taken for the first class.
+    A score of -inf belongs to a class without any evidence and is no error. NaN would be taken for the first class.
 
     Args:
         scores: logits or log-probabilities.

@@ -4,8 +4,8 @@ M prompt templates over a frozen CLIP. In training each sees its own augmentatio
 the templates apart, and a consistency loss keeps them near a hand-written one. Each gives a Dirichlet opinion on the
 image, and Dempster's rule fuses the opinions into one prediction with an uncertainty.
 
-Equation numbers are those of docs/method.md. The templates' evidence, eq. (4), is in modules/cdc_model.py, the options
-are in cdc_options.py.
+Equation numbers are those of docs/method.md. The templates' evidence, eq. (4), is in modules/cdc_model.py, the losses
+are in modules/losses.py, the fusion rule is in modules/evidence.py, the options are in cdc_options.py.
 
 Legend: M templates, B images, C classes, S image size in pixels, D embedding width.
 """
@@ -29,13 +29,7 @@ from .modules.clip_types import CLIP
 from .modules.differentiation import differentiate_now
 from .modules.evidence import EvidenceFunction, Opinion, fuse, fused_log_evidence, template_certainty
 from .modules.invariant import InvariantMap, check_estimate, cosine
-from .modules.losses import (
-    consistency_loss,
-    dirichlet_kl,
-    diversity_loss,
-    template_similarity,
-    trusted_cross_entropy,
-)
+from .modules.losses import dirichlet_kl, template_similarity, total_loss, trusted_cross_entropy
 from .modules.prompts import CoupledTemplates, IndependentTemplates, Learner, TextTemplates
 from .modules.self_regulation import GaussianAverage, distances, ensemble_features
 from .modules.templates import PROMPTSRC_TEMPLATES, format_template
@@ -126,9 +120,10 @@ class CDC(PromptTrainer):
         label = self.to_device(batch["label"])
         text_features = self.model.text_features()
         loss_images, log_evidence = self._image_loss(batch, text_features, label)
-        loss_de = diversity_loss(text_features, self.model.scale)
-        loss_con = consistency_loss(text_features, self.model.project(self.anchor), self.model.scale)
-        loss = loss_images + options.BETA * loss_de + options.GAMMA * loss_con
+        anchor = self.model.project(self.anchor)
+        loss, loss_de, loss_con = total_loss(
+            loss_images, text_features, anchor, self.model.scale, beta=options.BETA, gamma=options.GAMMA
+        )
         if options.FUSED_LOSS:
             loss = loss + trusted_cross_entropy(fused_log_evidence(log_evidence, options.FUSION)[None], label)
 

@@ -32,7 +32,7 @@ cfg_default.TRAINER.CDC = CfgNode(
         "CTX_STD": 0.0,  # normal noise on that start; text templates that start equal need some
         "PROMPT_DEPTH": 9,  # but for text: in how many layers tokens are put, 1 to CLIP's number of layers
         "ANCHOR": "",  # hand-written template of eq. (3), with {} for the class name; "": the data set's own
-        # Dassl transforms in training, one list a template, or empty: INPUT.TRANSFORMS for all of them
+        # Dassl transforms in training, one list per template, or empty: INPUT.TRANSFORMS for all of them
         "AUGMENTATIONS": [
             ["random_resized_crop", "random_flip", "normalize"],
             ["random_resized_crop", "random_flip", "colorjitter", "normalize"],
@@ -84,7 +84,7 @@ for old, new in {"INVARIANT": "ENABLED", "INTERVENTIONS": "INTERVENTIONS", "K": 
 
 
 def option_problems(cfg: CfgNode, options: CfgNode) -> list[str]:
-    """What is wrong with the options, or with the config beside them, a sentence each."""
+    """What is wrong with the options, or with the config beside them, an error each."""
     problems = []
     if options.PROMPT not in PROMPTS:
         problems.append(f"PROMPT must be one of {', '.join(PROMPTS)}, got {options.PROMPT!r}")

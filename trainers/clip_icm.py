@@ -1,13 +1,13 @@
 """CLIP-ICM: the Invariant Causal Mechanism of CLIP (Song et al., ICML 2025, arXiv 2405.15289).
 
-From pairs of an image and a random intervention on it a linear map to the factors that interventions leave alone is
-estimated, eq. (9), and images are classified after that map, eq. (10): by the cosine with class embeddings, which any
-classes have, or by a linear probe, which knows the classes of its run alone. No gradient step is taken.
+A linear map to the factors that interventions do not change is estimated from pairs of an image and a random
+intervention on it, eq. (9). Images are classified after that map, eq. (10): by the cosine with class embeddings, which
+works for any classes, or by a linear probe, which knows only the classes of its run. No gradient step is taken.
 
-It departs from the released code (github ML-TASA/CLIP-ICM) in two points. The map consists of the eigenvectors of the
-largest eigenvalues, as the method asks for, where that code keeps those of the smallest. And the cosine is taken after
-the map, where that code normalises the class embeddings before it and the image features not at all, so that a class
-whose embedding keeps more of its length is preferred.
+It differs from the released code (github ML-TASA/CLIP-ICM) in two points. The map consists of the eigenvectors of the
+largest eigenvalues, as the paper says; that code keeps those of the smallest. The cosine is taken after the map; that
+code normalises the class embeddings before the map and the image features not at all, so it prefers classes whose
+embeddings keep more of their length.
 
 Legend: N training images, B images, C classes, S image size in pixels, D embedding width, k subspace dimension.
 """
@@ -104,8 +104,8 @@ class CLIPICM(PromptTrainer):
     def learner(self) -> InvariantMap:
         return self.model.invariant
 
-    def build_data_loader(self) -> None:
-        super().build_data_loader()
+    def before_train(self) -> None:
+        super().before_train()
         options = self.options
         given = options.K and options.LAMBDA
         if options.PREDICTION == "probe" and not (given or held_out(self.dm.dataset)):
@@ -147,7 +147,7 @@ class CLIPICM(PromptTrainer):
         return cosine(images @ a, self.model.text_features.cpu() @ a)
 
     def checkpoint_problems(self, checkpoint: dict) -> list[str]:
-        """As in the base class; and a linear probe predicts its own classes alone."""
+        """As in the base class; and a linear probe predicts its own classes only."""
         problems, names = super().checkpoint_problems(checkpoint), checkpoint.get("class_names")
         if self.options.PREDICTION == "probe" and names != self.class_names:
             known = f"{', '.join(names or ['unknown'])}, not for {', '.join(self.class_names)}"

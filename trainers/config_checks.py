@@ -19,7 +19,7 @@ def collect_errors(check: Callable, *arguments) -> list[str]:
 
 
 def check_pixels(inputs, clip_model: CLIP) -> None:
-    """Check that images are normalised as a CLIP was trained, where its file tells how.
+    """Check that images are normalised as in a CLIP's training, where its file says how.
 
     Args:
         inputs: the config's node `INPUT`.
@@ -36,7 +36,7 @@ def check_pixels(inputs, clip_model: CLIP) -> None:
 
 
 def number_problems(cfg) -> list[str]:
-    """What numbers of a config are no such numbers as any training could have, a sentence each."""
+    """Which numbers of a config no training could have, an error each."""
     problems = [f"{key} must be a finite number, got {value}" for key, value in _infinite_numbers(cfg)]
     if not 0 <= cfg.OPTIM.MAX_EPOCH <= MOST_EPOCHS:
         problems.append(f"OPTIM.MAX_EPOCH must be from 0 to {MOST_EPOCHS:,}, got {cfg.OPTIM.MAX_EPOCH}")

@@ -56,7 +56,7 @@ class CoOp(LogitTrainer):
         self.model = PromptedCLIP(clip_model, learner, self.autocast).to(self.device)
 
     def checkpoint_problems(self, checkpoint: dict) -> list[str]:
-        """As in the base class; and a class-specific context is of use for its own classes alone.
+        """As in the base class; and a class-specific context can be used for its own classes only.
 
         Published checkpoints do not say which classes these are.
         """

@@ -1,10 +1,10 @@
 """Features of a run's training views, encoded once and kept on disk: the option `FEATURE_BANK`.
 
-Where prompts are text-only the image encoder sees nothing of what is trained, so all runs over the same views of the
-same images share their features, whatever their method, losses, learning rate or number of templates. A bank holds n
-views of every training image; training takes view e modulo n in epoch e.
+With text-only prompts the image encoder does not depend on what is trained. So all runs over the same views of the same
+images share their features, whatever their method, losses, learning rate or number of templates. A bank holds n views
+of every training image; epoch e of a training takes view e modulo n.
 
-Legend: N training images, n views an image, M templates, B images of a batch, S image size in pixels, D embedding
+Legend: N training images, n views per image, M templates, B images of a batch, S image size in pixels, D embedding
 width.
 """
 
@@ -115,7 +115,7 @@ def choose_source(trainer: PromptTrainer) -> EncodedViews | FeatureBank:
 
 
 def bank_problems(cfg: CfgNode, options: CfgNode) -> list[str]:
-    """What is wrong in a config with `FEATURE_BANK`, a sentence each."""
+    """What is wrong in a config with `FEATURE_BANK`, an error each."""
     n_views = options.get("FEATURE_BANK", 0)
     if n_views and (n_views < 0 or cfg.SEED < 0 or cfg.INPUT.NO_TRANSFORM):
         return [
@@ -225,7 +225,7 @@ def feature_bank(
 def view_seed(seed: int, names: Sequence[str], copy: int) -> str:
     """What a transform's views are seeded by, beside image and number: others for every transform.
 
-    Else templates whose transforms begin alike would see the same crops.
+    Otherwise templates whose transforms begin alike would see the same crops.
     """
     return f"{seed} {' '.join(names)} {copy}"
 
@@ -236,7 +236,7 @@ def describe(part: object) -> object:
     Two transforms that do the same have one description, whatever other options their configs have.
 
     Raises:
-        ValueError: a part is of a kind that cannot be told from others of its kind, such as a function with a closure.
+        ValueError: a part cannot be distinguished from others of its kind, such as a function with a closure.
     """
     if part is None or isinstance(part, (bool, int, float, str)):
         return part
@@ -257,7 +257,9 @@ def describe(part: object) -> object:
     if isinstance(part, FunctionType) and part.__closure__ is None and part.__name__ != "<lambda>":
         return f"{part.__module__}.{part.__qualname__}"
     if hasattr(part, "__qualname__") or not hasattr(part, "__dict__"):  # another function, or who knows what
-        raise ValueError(f"FEATURE_BANK cannot tell views of {part!r} from others: write it as a class or a function")
+        raise ValueError(
+            f"FEATURE_BANK cannot distinguish views of {part!r} from others: write it as a class or a function"
+        )
     own = {key: value for key, value in vars(part).items() if not key.startswith("_") and key != "training"}
     return [type(part).__qualname__, describe({**own, **vars(part).get("_modules", {})})]
 
@@ -313,6 +315,6 @@ def _write(path: Path, features: np.ndarray) -> None:
 
 
 def _stamp(path: str) -> tuple[int | str, ...]:
-    """What tells that a file has been changed, or is read in another way."""
+    """What changes when a file has been changed, or is read in another way."""
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns, *(["scaled"] if getattr(path, "scaled", False) else [])

@@ -2,11 +2,11 @@
 
 CoOp whose learnt class embeddings are held near those of the data set's hand-written template, by a second loss.
 
-In fp32 all numbers are those of the published code, but for the hand-written template's embeddings, which it computes
-in half precision all the same. It reads its options from `TRAINER.COOP`; here they are in `TRAINER.KGCOOP`. `CTX_INIT`
-is a text, as CoOp's, where the published code takes any true value for "a photo of a". `CLASS_TOKEN_POSITION` has an
-effect, where the published code leaves the class name at the end. In half precision the two differ as in CoOp (see
-there). With `PREC: amp` the published code cannot train.
+In fp32 all numbers are those of the published code, except the hand-written template's embeddings, which that code
+always computes in half precision. It reads its options from `TRAINER.COOP`; here they are in `TRAINER.KGCOOP`.
+`CTX_INIT` is a text, as CoOp's, where the published code takes any true value for "a photo of a".
+`CLASS_TOKEN_POSITION` has an effect, where the published code leaves the class name at the end. In half precision the
+two differ as in CoOp (see there). With `PREC: amp` the published code cannot train.
 
 Legend: C classes, D embedding width.
 """
@@ -78,7 +78,7 @@ class KgCoOp(CoOp):
             return encoder.encode_texts(texts)
 
     def loss(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy, and `W` times the way from the hand-written template's class embeddings."""
+        """Cross-entropy, and `W` times the distance to the hand-written template's class embeddings."""
         label = self.to_device(batch["label"])
         text_features = self.model.text_features()[0]  # (C, D)
         logits = self.scale * self.train_features(batch) @ text_features.T

@@ -1,4 +1,4 @@
-"""Metrics of a test beside the evaluator's: how right each template is, and how far its certainty can be trusted."""
+"""Metrics of a test besides the evaluator's: accuracy of each template, calibration and error detection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def batch_totals(records: dict[str, Tensor], label: Tensor) -> dict[str, float]:
 
 
 def uncertainty_metrics(found: Arrays, when: str = "") -> dict[str, float]:
-    """Print and return how far the probabilities and scores of a test can be trusted, in the evaluator's style."""
+    """Print, in the evaluator's style, and return the calibration and error detection of a test."""
     metrics = {**calibration_metrics(found), **error_detection_metrics(found)}
     print(f"=> uncertainty{when}")
     for name, value in metrics.items():

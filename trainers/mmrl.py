@@ -22,6 +22,7 @@ from dassl.metrics import compute_accuracy
 from torch import Tensor
 from yacs.config import CfgNode
 
+from .checkpointing import ENCODER_KEYS
 from .config_checks import collect_errors
 from .modules.clip_types import CLIP
 from .modules.representation import (
@@ -33,17 +34,17 @@ from .modules.representation import (
 from .modules.templates import format_template
 from .modules.text import TextEncoder
 from .modules.vision import ImageEncoder
-from .prompt_trainer import ENCODER_KEYS, PromptTrainer
+from .prompt_trainer import PromptTrainer
 
 # The published key for the protocol, which says what classifies: B2N (base to new classes), CD (train on ImageNet, test
 # elsewhere) or FS (few-shot). "": trained classes are predicted by both, others by the class token alone; that is the
-# same, where a checkpoint tells what it was trained on. Published ones do not.
+# same, where a checkpoint says what it was trained on. Published ones do not.
 cfg_default.TASK = ""
 cfg_default.TRAINER.MMRL = CfgNode(
     {
         "ALPHA": 0.7,  # weight of the class token, beside that of the representation tokens, 1 - ALPHA
         "REG_WEIGHT": 1.0,  # of both distances to the frozen CLIP
-        "N_REP_TOKENS": 5,  # representation tokens a layer
+        "N_REP_TOKENS": 5,  # representation tokens per layer
         "REP_LAYERS": [6, 7, 8, 9, 10, 11, 12],  # that they are put in, counted from 1
         "REP_DIM": 512,  # width of the space that both encoders share
         "PREC": "fp16",  # of the encoders: fp16, bf16, amp or fp32
@@ -74,7 +75,7 @@ class MMRL(PromptTrainer):
     """Trainer of MMRL.
 
     Attributes:
-        trained_classes: the classes that a loaded checkpoint was trained on; None where it does not tell, or none was
+        trained_classes: the classes that a loaded checkpoint was trained on; None where it does not say, or none was
             loaded.
     """
 
@@ -154,7 +155,7 @@ class MMRL(PromptTrainer):
         """Whether the class token and the representation tokens classify together.
 
         Raises:
-            ValueError: the checkpoint does not tell, and the config says no TASK.
+            ValueError: the checkpoint does not say, and the config has no TASK.
         """
         data, task = self.cfg.DATASET, self.cfg.TASK
         classes = data.get("SUBSAMPLE_CLASSES", "all")
@@ -166,7 +167,7 @@ class MMRL(PromptTrainer):
             return self.trained_classes == self.class_names and self.trained_on["dataset"] == data.NAME
         if classes == "all":
             raise ValueError(
-                f"the checkpoint in {self.model_dir} does not tell what it was trained on: set TASK to CD (trained on "
+                f"the checkpoint in {self.model_dir} does not say what it was trained on: set TASK to CD (trained on "
                 "ImageNet, tested elsewhere) or FS (few-shot)"
             )
         return classes == "base"

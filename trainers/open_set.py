@@ -30,7 +30,7 @@ cfg_default.TEST.FAR_SETS = ()
 
 
 def open_set_problems(cfg: Any) -> list[str]:
-    """What is wrong in the config of a test on an open set, a sentence each."""
+    """What is wrong in the config of a test on an open set, an error each."""
     files = [Path(str(path)) for path in cfg.TEST.FAR_SETS]
     if not cfg.TEST.OPEN_SET:
         return ["TEST.FAR_SETS must be empty unless TEST.OPEN_SET is True"] if files else []
@@ -54,7 +54,7 @@ def open_set_problems(cfg: Any) -> list[str]:
 def unknown_images(cfg: Any, class_names: list[str], transform: Any = None) -> Iterator[tuple[str, Any]]:
     """The sets of images of unknown classes: the name and a loader of each, the new classes' first.
 
-    Images of another data set that belong to a class with the name of a known one are left out.
+    Images of another data set whose class has the name of a known class are left out.
 
     Args:
         cfg: the whole config, as `open_set_problems` accepts it.
@@ -90,7 +90,7 @@ def unknown_images(cfg: Any, class_names: list[str], transform: Any = None) -> I
 
 
 def compare(known: Arrays, unknown: Mapping[str, Arrays], when: str = "") -> tuple[Arrays, dict[str, float]]:
-    """Put the records of all images together, and measure how well each score tells unknown ones, printing it.
+    """Join the records of all images, and measure and print how well each score detects unknown ones.
 
     Args:
         known: records of the test images of known classes.

@@ -22,6 +22,7 @@ from dassl.metrics import compute_accuracy
 from torch import Tensor
 from yacs.config import CfgNode
 
+from .checkpointing import ENCODER_KEYS
 from .config_checks import collect_errors
 from .modules.clip_types import CLIP
 from .modules.prompted import PromptedCLIP
@@ -30,7 +31,7 @@ from .modules.self_regulation import GaussianAverage, distances, ensemble_featur
 from .modules.templates import PROMPTSRC_TEMPLATES
 from .modules.text import TextEncoder
 from .modules.vision import ImageEncoder
-from .prompt_trainer import ENCODER_KEYS, PromptTrainer
+from .prompt_trainer import PromptTrainer
 
 cfg_default.TRAINER.PROMPTSRC = CfgNode(
     {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 from .modules.archives import printable, shortened
@@ -56,15 +58,15 @@ def written_options(checkpoint: Mapping[str, Any], trainer: str) -> dict[str, An
 
 
 def other_training(checkpoint: Mapping[str, Any], settings: Mapping[str, Any], class_names: Sequence[str]) -> str:
-    """How the training that wrote a checkpoint differs from this one, a sentence without its subject.
+    """How the training that wrote a checkpoint differs from this one, an error without its subject.
 
     Args:
-        checkpoint: as read; an older one or one of published code tells less, or nothing.
+        checkpoint: as read; an older one or one of published code says less, or nothing.
         settings: of this run, from `training_settings`.
         class_names: of this run.
 
     Returns:
-        The sentence, or "" if nothing is known to differ.
+        The error, or "" if nothing is known to differ.
     """
     written = checkpoint.get("settings")
     written = dict(written) if isinstance(written, Mapping) else {}
@@ -91,7 +93,7 @@ def other_training(checkpoint: Mapping[str, Any], settings: Mapping[str, Any], c
 
 
 def other_rates(written: Sequence[float], optimizer: Optimizer, epoch: int) -> str:
-    """How the learning rates of a checkpoint differ from those of a run's schedule, a sentence without its subject.
+    """How the learning rates of a checkpoint differ from those of a run's schedule, an error without its subject.
 
     Args:
         written: of each parameter group, in the checkpoint.
@@ -99,7 +101,7 @@ def other_rates(written: Sequence[float], optimizer: Optimizer, epoch: int) -> s
         epoch: that epoch.
 
     Returns:
-        The sentence, or "" if they are the same.
+        The error, or "" if they are the same.
     """
     own = [group["lr"] for group in optimizer.param_groups]
     for rate, wanted in zip(written, own):
@@ -108,3 +110,34 @@ def other_rates(written: Sequence[float], optimizer: Optimizer, epoch: int) -> s
                 f"has the learning rate {rate:g} after epoch {epoch}, where this run's OPTIM settings have {wanted:g}"
             )
     return ""
+
+
+def moments_problem(optimizer: Optimizer) -> str:
+    """What is wrong with the tensors that an optimizer has taken from a checkpoint, an error; "" if nothing is.
+
+    They must be finite and, where they are not single numbers, of the shapes of its parameters.
+    """
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
+                return f"its {name} has the shape {tuple(value.shape)}, not {tuple(parameter.shape)}"
+            if isinstance(value, Tensor) and not value.isfinite().all():
+                return f"its {name} is infinite or not a number"
+    return ""
+
+
+def seconds_before(resume: Mapping[str, Any]) -> float | None:
+    """The seconds of training in a checkpoint; None for an older one, which does not hold them.
+
+    Args:
+        resume: the checkpoint's entry of that name.
+
+    Raises:
+        ValueError: they are no such number.
+    """
+    seconds = resume.get("train_seconds")
+    if seconds is None:
+        return None
+    if not isinstance(seconds, float) or not 0.0 <= seconds < math.inf:
+        raise ValueError(f"its train_seconds must be a finite number from 0 on, got {seconds!r:.40}")
+    return seconds

@@ -103,7 +103,7 @@ def paint_picture() -> Any:
 
 
 def make_views() -> dict[str, np.ndarray]:
-    """One view a template, `(S, S, 3)` in [0, 1], by the config's own augmentations.
+    """One view per template, `(S, S, 3)` in [0, 1], by the config's own augmentations.
 
     Raises:
         ValueError: the config has no template with these augmentations.

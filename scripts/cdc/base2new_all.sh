@@ -7,12 +7,11 @@
 #
 #     DATASETS    default: the eleven of the papers
 #     SEEDS       default: "1 2 3"
-#     CALIBRATED  not empty: base classes are tested, too, as training tests them without calibration
+#     CALIBRATED  not empty: base classes have a test of their own, as the test of the training has no calibration
 #
-# This is `python -m tools.sweep base2new` for one trainer: runs go side by side where Ray is installed, and whatever that
-# command says holds. In a checkout that has no tools/sweep the scripts are called here, one after the other: all calls
-# are checked before anything is run, it is told which runs are left, finished ones are not run again, and those that
-# failed are told in the end, each reason once.
+# This is `python -m tools.sweep base2new` for one trainer: with Ray runs go side by side. In a checkout without
+# tools/sweep this script calls the others one after the other. It checks all calls before anything is run, prints which
+# runs are left, leaves finished ones out, and in the end lists those that failed, each reason once.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

@@ -8,29 +8,29 @@
 #
 #     DATA      folder of the data sets (default: data in the checkout)
 #     OUTPUT    folder of the runs (default: output in the checkout)
-#     SHOTS     training images a class (default: 16; -1: all of them)
+#     SHOTS     training images per class (default: 16; -1: all of them)
 #     TRAINER   configs/trainers/TRAINER (default: CDC)
 #     CFG       configs/trainers/TRAINER/CFG.yaml (default: tiny for the data sets in GENERATED below, else the one that
 #               was published for the protocol, see default_config, or vit_b16)
 #     PYTHON    default: .venv/bin/python in the checkout if it is there, else python
 #     TAG       see below
 #     TRAINED   in tests: <cfg> of the training that is tested, as its folder is called, where the test has other settings
-#     CALIBRATED  not empty, in tests: also say what predictions are worth after the run's calibration, which
-#               python -m tools.calibrate has put there
+#     CALIBRATED  not empty, in tests: also measure the predictions after the calibration of the run, which
+#               python -m tools.calibrate has fitted
 #     QUIET     not empty: show the metrics alone; log.txt has all the rest (not with the train.py of another checkout)
 #     REPORT_TO  where figures go besides TensorBoard: wandb, or empty for nowhere (likewise)
 #     ASK       not empty: run nothing; exit status 0 says that the run is finished
 #
 # A run lies where CoOp puts it: OUTPUT/base2new/<part>/<dataset>/shots_<n>/<trainer>/<cfg>/seed<k> where classes are
 # halved, else OUTPUT/<dataset>/<trainer>/<cfg>_<n>shots/seed<k>. CoOp has no rule for runs with other settings than the
-# config's; in one folder they would be taken for finished, or resumed, in place of each other. So KEY VALUE pairs are
-# part of the folder's name, <cfg>+KEY=VALUE,..., and training and test find each other when given the same pairs.
-# TAG=name puts <cfg>+name instead: then it is up to the caller to keep settings apart. An empty TAG leaves <cfg> alone,
-# and takes only pairs of PLAIN below, which say how a run is done and not what. A test with other settings than its
-# training has a folder of its own, and finds the training by TRAINED.
+# config's; in one folder one would be taken for the other, finished or to be resumed. So KEY VALUE pairs are part of
+# the folder's name, <cfg>+KEY=VALUE,..., and a test finds its training if both are given the same pairs. TAG=name makes
+# <cfg>+name instead; then the caller must keep settings apart. An empty TAG leaves <cfg> alone, and allows only pairs
+# of PLAIN below, which change no result. A test with other settings than its training has a folder of its own, and
+# finds the training by TRAINED.
 #
-# A run is finished when its folder holds results.json, and is not run again. An unfinished one is run again, and the
-# trainer goes on from its last checkpoint. A run that fails before it has written more than its log leaves no folder.
+# A run is finished when its folder holds results.json, and is then not run again. An unfinished run is started again
+# and resumes after its last checkpoint. A run that fails before it has written more than its log leaves no folder.
 
 ROOT=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # Written into DATA on first use, in sizes that suit the small CLIP
@@ -268,7 +268,7 @@ place_run() {
     EVALUATION=evaluation/$TRAINER/$RUN_CFG${1-}${FROM-}_${SHOTS}shots/$DATASET/seed$SEED
 }
 
-# epochs FOLDER: the epochs of the checkpoints in a run's folder, in order, one a line.
+# epochs FOLDER: the epochs of the checkpoints in a run's folder, in order, one per line.
 epochs() {
     local path
     for path in "$1"/*/model.pth.tar-*; do

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Few-shot curve: train on all classes of a data set with 1, 2, 4, 8 and 16 images a class, each time from the start,
+# Few-shot curve: train on all classes of a data set with 1, 2, 4, 8 and 16 images per class, each time from the start,
 # and test on them:
 #
 #     bash scripts/cdc/fewshot.sh DATASET SEED [KEY VALUE ...]

@@ -199,7 +199,9 @@ def test_missing_data_folder_says_where_and_what_is_there(tmp_path):
 def test_class_folder_without_images(tree):
     (tree / "dtd" / "images" / "empty").mkdir()
     (tree / "dtd" / "images" / "empty" / "notes.txt").touch()
-    with pytest.raises(ValueError, match=r"at least 4 images, .* in .*images for empty \(0\): add images"):
+    with pytest.raises(
+        ValueError, match=r"at least 4 images, .* in .*images there are fewer in empty \(0\): add images"
+    ):
         read(tree)
     assert not (tree / "dtd" / SPLIT_FILE).exists()
 
@@ -207,7 +209,7 @@ def test_class_folder_without_images(tree):
 def test_class_folder_too_small_to_split(tmp_path):
     """All such classes are told at once, with how many images they have."""
     write_tree(tmp_path, {"many": 10, "few": 3, "enough": 4, "one": 1})
-    with pytest.raises(ValueError, match=r"at least 4 images, .* for few \(3\), one \(1\): add images"):
+    with pytest.raises(ValueError, match=r"at least 4 images, .* there are fewer in few \(3\), one \(1\): add images"):
         read(tmp_path)
 
 

@@ -250,7 +250,7 @@ def test_classnames_file_names_and_orders_the_classes(tmp_path, capsys):
         ("a x\n", r"a line for every class folder, but has none for b"),
         ("a x\nb y\na z\n", r"several for 'a'"),
         ("a x\nb\n", r"line 2 of .* must be a folder's name, a blank \(or a tab\) and a class name, got 'b'"),
-        ("a Crane\nb crane\n", r"'a' and 'b' the names 'Crane' and 'crane', which are one to CLIP"),
+        ("a Crane\nb crane\n", r"'a' and 'b' the names 'Crane' and 'crane', which are the same to CLIP"),
     ],
 )
 def test_bad_classnames_file(tmp_path, text, sentence):
@@ -265,7 +265,7 @@ def test_folders_that_clip_reads_as_one(tmp_path, one, other):
     write(tmp_path, **{one: 10, other: 10})
     if len(os.listdir(tmp_path / "folder")) < 2:
         pytest.skip("this file system knows no capitals")
-    with pytest.raises(ValueError, match="which are one to CLIP"):
+    with pytest.raises(ValueError, match="which are the same to CLIP"):
         read(tmp_path)
 
 
@@ -278,7 +278,7 @@ def test_folders_that_clip_reads_as_one(tmp_path, one, other):
         ({}, r"two classes at least, but has none: .* is empty"),
         ({"cat": 10}, r"only the class 'cat'"),
         ({"train__cat": 10, "test__cat": 1}, r"only the class 'cat'"),
-        ({"cat": 10, "dog": 2}, r"at least 4 images, .*folder for dog \(2\): add images"),
+        ({"cat": 10, "dog": 2}, r"at least 4 images, .*folder there are fewer in dog \(2\): add images"),
         ({"cat": 10, "_": 10}, r"gives the class folder '_' no name"),
         ({"train__cat": 9, "train__dog": 9}, r"holds train/ without classes in test/"),
         ({"test__cat": 9, "val__cat": 9}, r"holds val/ and test/ without classes in train/"),

@@ -111,7 +111,7 @@ def test_own_folder_and_imagenet_have_one_too(tmp_path):
         ("DescribableTextures", -1, 4, "PSEUDO_IMAGES must be from 0 on, got -1"),
         ("ImageNetSketch", 25, 4, "ImageNetSketch is for testing only, and no settings are chosen on it"),
         ("ImageNet", 25, -1, "ImageNet has no further training or validation image to choose by.*train on fewer shots"),
-        ("Food101", 25, 4, "of which there must be 4 at least, and so 7 classes; Food101 has 5"),
+        ("Food101", 25, 4, "must have at least 4 base classes, 7 in all; Food101 has 5"),
     ],
 )
 def test_sets_without_one_are_refused(tree, name, images, shots, message):

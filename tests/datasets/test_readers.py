@@ -207,14 +207,14 @@ def test_kept_selection_decides_and_says_so(pets, capsys):
     assert random.getstate() == after
     out = capsys.readouterr().out
     assert f"earlier runs from {kept(first)}" in out
-    assert "others would be drawn" not in out
+    assert "would now draw other images" not in out
     assert listed(again, "train_x") == listed(first, "train_x")
 
     content = json.loads(kept(first).read_text())
     content["train"] = json.loads(keep_of_seed(2, pets).read_text())["train"]
     kept(first).write_text(json.dumps(content))
     other = read(pets, "OxfordPets", shots=2, subsample="new")
-    assert "others would be drawn" in capsys.readouterr().out
+    assert "would now draw other images" in capsys.readouterr().out
     assert listed(other, "train_x") != listed(first, "train_x")
     assert listed(other, "val") == listed(first, "val")
 
@@ -231,7 +231,7 @@ def keep_of_seed(seed, root):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_draw_from_another_random_state_is_neither_kept_nor_taken_from_a_file(pets, capsys, seed):
     """As in a notebook that builds the data set by hand; the file is for the seed's own images alone."""
-    note = f"are not those of seed {seed}, as"
+    note = f"are not those of seed {seed}, because"
     unseeded = read(pets, "OxfordPets", seed=seed, shots=2, state=77)
     assert note in capsys.readouterr().out
     assert not kept(unseeded, seed=seed).exists()

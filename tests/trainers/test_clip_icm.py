@@ -398,9 +398,19 @@ def test_probe_without_validation_images_asks_for_k_and_lambda(build, tmp_path, 
     monkeypatch.setattr(clip_icm, "held_out", lambda dataset: [])
     options = ("TRAINER.CLIPICM.PREDICTION", "probe", "TRAINER.CLIPICM.K", 24)
     with pytest.raises(ValueError, match="give both, got 24 and 0"):
-        build(tmp_path, *options)
+        build(tmp_path, *options).train()
     build(tmp_path, *options, "TRAINER.CLIPICM.LAMBDA", 10.0).train()
     assert results_of(tmp_path)["figures"]["lambda"] == 10
+
+
+def test_probe_is_tested_on_a_set_without_validation_images(build, tmp_path, monkeypatch):
+    """As the variants of a source are, where nothing is chosen any more."""
+    options = ("TRAINER.CLIPICM.PREDICTION", "probe")
+    build(tmp_path / "source", *options).train()
+    monkeypatch.setattr(clip_icm, "held_out", lambda dataset: [])
+    variant = build(tmp_path / "variant", *options)
+    variant.load_model(str(tmp_path / "source"), epoch=1)
+    assert variant.test() == results_of(tmp_path / "source")["figures"]["accuracy"]
 
 
 def test_resnet(build, tmp_path):

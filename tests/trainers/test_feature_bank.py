@@ -206,7 +206,7 @@ def test_transforms_that_cannot_be_told_apart_are_refused():
     assert describe(functools.partial(halved, 1)) != describe(functools.partial(halved, 2))
     assert describe(np.float64(2.0)) != describe(np.float64(3.0))
     for part in (own_transform(1), lambda image: image, object()):
-        with pytest.raises(ValueError, match="FEATURE_BANK cannot tell views of"):
+        with pytest.raises(ValueError, match="FEATURE_BANK cannot distinguish views of"):
             describe(part)
 
 

@@ -107,7 +107,7 @@ def test_numbers_and_checkpoint_of_the_published_code_live(golden_clip, golden, 
     images = make_coop.batches(7)[-1]["img"]
     with torch.no_grad():
         found = trainer.model(images)
-        with pytest.raises(ValueError, match="does not tell what it was trained on: set TASK"):
+        with pytest.raises(ValueError, match="does not say what it was trained on: set TASK"):
             trainer.model_inference(images)
     assert relative(found, live["published/end_logits_fused"]) < 1e-5
     note_parity("MMRL", "MMRL_CHECKOUT")
@@ -458,7 +458,7 @@ def save_published(state, folder):
 
 @pytest.mark.parametrize("classes", ["base", "new", "all"])
 def test_published_checkpoint_gives_the_same_logits(build, tmp_path, clip_model, classes):
-    """It does not tell what it was trained on; halves of classes are those of base to new."""
+    """It does not say what it was trained on; halves of classes are those of base to new."""
     trained = build(tmp_path / "run", "DATASET.SUBSAMPLE_CLASSES", classes)
     trained.learner.load_state_dict({name: value.half().float() for name, value in state_of(trained).items()})
     save_published(published_state(trained, clip_model), tmp_path)
@@ -466,7 +466,7 @@ def test_published_checkpoint_gives_the_same_logits(build, tmp_path, clip_model,
     tested.load_model(str(tmp_path), epoch=10)
     images = torch.randn(3, 3, SIZE, SIZE)
     if classes == "all":
-        with pytest.raises(ValueError, match=r"does not tell what it was trained on: set TASK to CD .* or FS"):
+        with pytest.raises(ValueError, match=r"does not say what it was trained on: set TASK to CD .* or FS"):
             tested.model_inference(images)
         return
     expected = logits_of(trained, images)

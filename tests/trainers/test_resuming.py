@@ -90,7 +90,7 @@ def test_what_changes_no_number_may_differ(build_run, tmp_path):
 def test_seconds_are_of_the_whole_training(build_run, tmp_path, monkeypatch):
     """Those of the epochs that were kept, in all processes; an epoch that was cut and its repetition count once."""
     now = [1000.0]
-    monkeypatch.setattr("trainers.prompt_trainer.time.time", lambda: now[0])
+    monkeypatch.setattr("trainers.checkpointing.time.time", lambda: now[0])
 
     def timed(cut=None):
         run = build_run("CoOp", tmp_path, *EVERY_EPOCH)
@@ -112,7 +112,7 @@ def test_seconds_are_of_the_whole_training(build_run, tmp_path, monkeypatch):
 
 def test_clock_that_is_set_back_stops_no_resuming(build_run, tmp_path, monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr("trainers.prompt_trainer.time.time", lambda: now[0])
+    monkeypatch.setattr("trainers.checkpointing.time.time", lambda: now[0])
     run = build_run("CoOp", tmp_path, *EVERY_EPOCH)
     step = run.step
 

@@ -17,7 +17,7 @@ import argparse
 import sys
 
 from storage.safe_text import last_line
-from tools.common.commands import add_model_options, argument_parser
+from tools.common.commands import add_method_options, add_model_options, argument_parser
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -30,6 +30,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="fit on N images per class that are for training, and that the run was not trained on",
     )
     parser.add_argument("--root", default="", help="folder of the data sets (default: the run's)")
+    add_method_options(parser)
     add_model_options(parser)
     args = parser.parse_args(arguments)
     if args.hold_out is not None and args.hold_out < 1:

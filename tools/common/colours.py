@@ -25,12 +25,12 @@ TRAINERS = {
 OTHERS = ("#4d9221", "#c51b7d", "#35978f", "#5e4fa2", "#b8860b", "#a50026")  # of trainers that are not known here
 # Kinds of images in histograms; "out" are all of unknown classes
 KINDS = {"right": "#0072B2", "wrong": "#E69F00", "near": "#CC79A7", "far": "#000000", "out": "#8c8c8c"}
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
-DASHES = ("solid", "dash", "dot", "dashdot")
-PATTERNS = ("", "x", ".", "|", "+", "-")  # of bars
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "triangle-down", "pentagon", "hexagon")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+PATTERNS = ("", "x", ".", "|", "+", "-", "/", "\\")  # of bars
 # What matplotlib calls symbols and dashes
-MARKERS = dict(zip(SYMBOLS, "osD^X*"))
-LINES = dict(zip(DASHES, ("-", "--", ":", "-.")))
+MARKERS = dict(zip(SYMBOLS, "osD^X*PvpH"))
+LINES = dict(zip(DASHES, ("-", "--", ":", "-.", (0, (9, 3)), (0, (9, 3, 1, 3)))))
 
 
 class Style(NamedTuple):

@@ -72,14 +72,24 @@ def told_in_one_line(name: str) -> Iterator[None]:
         sys.exit(130)
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """The options of commands that run a trained model on images: what may differ from the run itself."""
-    parser.add_argument("--batch-size", type=int, help="images at once (default: as the run's test)")
-    parser.add_argument("--workers", type=int, help="processes that read images (default: as the run's)")
+def add_model_options(parser: argparse.ArgumentParser, source: str = "run") -> None:
+    """Add the options of commands that run a model on images: what may differ from the run or the config.
+
+    Args:
+        parser: of the command.
+        source: what the defaults are taken from, "run" or "config".
+    """
+    parser.add_argument("--batch-size", type=int, help=f"images at once (default: as in the {source}'s test)")
+    parser.add_argument("--workers", type=int, help=f"processes that read images (default: the {source}'s)")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="auto: a GPU if there is one")
-    parser.add_argument("--precision", default="", help="fp16, bf16, amp or fp32 in place of the run's")
-    parser.add_argument("--backbone", default="", help="CLIP by name or path in place of the run's")
+    parser.add_argument("--precision", default="", help=f"fp16, bf16, amp or fp32 in place of the {source}'s")
+    parser.add_argument("--backbone", default="", help=f"CLIP by name or path in place of the {source}'s")
     parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint (default: the one that the run tested)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input")
+
+
+def add_method_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--set`, by which a trained model is tested with other options of its method."""
     parser.add_argument(
         "--set",
         nargs=2,
@@ -88,4 +98,3 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar=("KEY", "VALUE"),
         help="an option of the method in place of the run's, as TRAINER.CDC.FUSION averaging",
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input")

@@ -22,7 +22,7 @@ import sys
 
 from storage.safe_text import last_line
 from tools.common.choices import PREDICTIONS, REJECTED
-from tools.common.commands import add_model_options, argument_parser
+from tools.common.commands import add_method_options, add_model_options, argument_parser
 from tools.common.pipes import ending_quietly
 
 
@@ -36,7 +36,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="IMAGE",
         help="write a page on this image: as each template sees it in training, and what each believes of it",
     )
-    parser.add_argument("--classnames", default="", help="classes in place of the run's: a file, one a line, or a,b,c")
+    parser.add_argument(
+        "--classnames", default="", help="classes in place of the run's: a file, one per line, or a,b,c"
+    )
     parser.add_argument("--output", default="", help="file to write, in place of stdout; replaced if it is there")
     parser.add_argument("--format", choices=PREDICTIONS, default="csv", help="a table, or one JSON object a line")
     parser.add_argument(
@@ -57,6 +59,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--rejected", choices=REJECTED, help="mark rejected images in a column (default), or drop their rows"
     )
+    add_method_options(parser)
     add_model_options(parser)
     args = parser.parse_args(arguments)
     if bool(args.images) == bool(args.explain):

@@ -29,8 +29,8 @@ import sys
 from pathlib import Path
 
 from storage.safe_text import last_line
-from tools.common.choices import DEVICES, DTYPES, SPLITS, SUBSAMPLES
-from tools.common.commands import argument_parser
+from tools.common.choices import DTYPES, SPLITS, SUBSAMPLES
+from tools.common.commands import add_model_options, argument_parser
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -47,13 +47,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--classes", choices=SUBSAMPLES, help="classes to take (default: the run's, else all)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="what features are stored in")
     parser.add_argument("--seed", type=int, help="seed that the few-shot images are drawn from (default: the run's)")
-    parser.add_argument("--batch-size", type=int, help="images at once (default: DATALOADER.TEST.BATCH_SIZE)")
-    parser.add_argument("--workers", type=int, help="processes that read images (default: DATALOADER.NUM_WORKERS)")
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="auto: a GPU if there is one")
-    parser.add_argument("--precision", default="", help="fp16, bf16, amp or fp32 in place of the config's")
-    parser.add_argument("--backbone", default="", help="CLIP by name or path in place of the config's")
-    parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint (default: the one that the run tested)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input")
+    add_model_options(parser, "config")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that override the config")
     args = parser.parse_args(arguments)
     if args.model_dir and (args.config_file or args.trainer):

@@ -323,7 +323,7 @@ def _search(folder: str, found: Found, above: tuple[str, ...]) -> None:
 
 
 def read_class_names(given: str) -> list[str]:
-    """Class names from a text file with one a line, or from a list with commas between them.
+    """Class names from a text file with one per line, or from a list with commas between them.
 
     Raises:
         FileNotFoundError: neither a file nor a list.

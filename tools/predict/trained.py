@@ -190,7 +190,7 @@ def _build(run: str | Path, results: dict[str, Any], cfg: CfgNode, class_names: 
 
 
 def test_views(trainer: ClipTrainer) -> list[Any]:
-    """The transforms that a run's test images got, one a view."""
+    """The transforms that a run's test images got, one per view."""
     _, views = trainer.transforms()
     views = views or build_transform(trainer.cfg, is_train=False)
     return views if isinstance(views, list) else [views]

@@ -63,8 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.exit(2, f"tools.report: {escaped(str(error))}\n")
     size = Path(args.output).stat().st_size / 2**20
     tests = sum(detail["runs"] for detail in report.details)
-    tables = f"{len(report.tables)} table{'s' * (len(report.tables) > 1)}"
-    print(f"{args.output}: {size:.1f} MiB, {tables}, {tests} tests with records")
+    told = ", ".join(f"{n} {what}{'s' * (n != 1)}" for n, what in ((len(report.tables), "table"), (tests, "test")))
+    print(f"{args.output}: {size:.1f} MiB, {told} with records")
     for note in report.notes:
         print(escaped(note), file=sys.stderr)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,15 +14,16 @@ from plotly.offline import get_plotlyjs
 
 from storage.files import atomic_write
 from storage.safe_text import escaped
-from tools.common.colours import KINDS, system_styles
 from tools.common.layout import trains_nothing
-from tools.report.gather import TITLES, Report, cell_numbers, display
-from tools.report.records import LOWEST
+from tools.report.data import DRAWN, chart_data, results_by_system, safe
+from tools.report.report import TITLES, Report
+from tools.results import published
 from tools.results.render import best_cells, cell_text
-from tools.results.tables import Column, SeedMean, shots_of
+from tools.results.tables import Column, SeedMean, seeds_name
 
 ASSETS = Path(__file__).with_name("assets")
 TEMPLATE = "page.html.j2"
+SCRIPTS = ("choices.js", "charts.js", "page.js")  # in this order
 
 _ID = re.compile(r'\bid="([\w-]+)"')  # of the template's own elements
 
@@ -51,6 +51,9 @@ def render_page(report: Report, title: str) -> str:
     template = environment.get_template(TEMPLATE)
     tables = [_table(report, protocol) for protocol in report.tables]
     has = {
+        "curves": any(
+            len(own.metrics) > 1 for key, table in report.tables.items() if key == "fewshot" for own in table.columns
+        ),
         "epochs": bool(report.epochs),
         "details": bool(report.details),
         "templates": any(detail["templates"] for detail in report.details),
@@ -76,38 +79,36 @@ def render_page(report: Report, title: str) -> str:
         missing=[escaped(line) for line in missing],
         tables=tables,
         has=has,
+        many=len(results_by_system(report)) > DRAWN,
         cost=_cost(report),
-        facts=_safe(report.facts),
+        facts=safe(report.facts),
         settings=_settings(report),
         places=_places(report, links),
         # As text of the script element; "<" could end it.
-        data=Markup(json.dumps(_data(report, links), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")),
+        data=Markup(
+            json.dumps(chart_data(report, links), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+        ),
         css=Markup((ASSETS / "page.css").read_text(encoding="utf-8")),
-        script=Markup((ASSETS / "page.js").read_text(encoding="utf-8")),
+        script=Markup("\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)),
         plotly=Markup(get_plotlyjs()),
     )
     return text
-
-
-def _safe(value: Any) -> Any:
-    """Texts without control characters and characters that turn the direction of writing, at any depth."""
-    if isinstance(value, str):
-        return escaped(value)
-    if isinstance(value, dict):
-        return {_safe(key): _safe(own) for key, own in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_safe(own) for own in value]
-    return value
 
 
 def _there(report: Report) -> list[str]:
     lines = []
     for protocol, table in report.tables.items():
         seeds = sorted({seed for column in table.columns for seed in column.seeds})
-        lines.append(
-            f"{TITLES.get(protocol, protocol)}: {len(table.columns)} systems on {len(table.datasets)} data sets, "
-            f"seeds {', '.join(map(str, seeds))}"
+        systems, datasets = (
+            f"{n} {what}{'s' * (n != 1)}"
+            for n, what in ((len(table.columns), "system"), (len(table.datasets), "data set"))
         )
+        fewer: dict[tuple[int, ...], list[str]] = {}
+        for column in table.columns:
+            if list(column.seeds) != seeds and not trains_nothing(column.trainer):
+                fewer.setdefault(column.seeds, []).append(column.title)
+        told = "".join(f"; {seeds_name(own)} alone: {', '.join(titles)}" for own, titles in fewer.items())
+        lines.append(f"{TITLES.get(protocol, protocol)}: {systems} on {datasets}, {seeds_name(seeds)}{told}")
     return lines
 
 
@@ -132,7 +133,7 @@ def _table(report: Report, protocol: str) -> dict[str, Any]:
                 gap = "" if cell is None else f" ({round(cell.mean - paper, 2) + 0:+.2f})"
                 own["paper"] = f"paper {paper:.2f}{gap}"
             cells.append(own)
-        title = f"average of {len(table.averaged)}" if row == "average" else escaped(display(row))
+        title = f"average of {len(table.averaged)}" if row == "average" else escaped(published.display_name(row))
         kind = "average" if row == "average" else "source" if row == table.source else ""
         lines.append({"title": title, "key": escaped(row), "kind": kind, "cells": cells})
     single = all(column.metrics == ("Accuracy",) for column in table.columns)
@@ -244,81 +245,10 @@ def _places(report: Report, links: Mapping[str, str]) -> list[dict[str, Any]]:
                 text += f"{place['accuracy']:.2f}% over seeds {seeds}"
                 own.append({"text": escaped(text), "folders": [escaped(folder) for folder in place["folders"]]})
             lines.append({"title": escaped(title), "id": f"{links[dataset]}/{own_links[title]}", "lines": own})
-        found.append({"title": escaped(display(dataset)), "id": links[dataset], "systems": lines})
+        found.append({"title": escaped(published.display_name(dataset)), "id": links[dataset], "systems": lines})
     return found
 
 
 def _slug(text: str) -> str:
     """A name as part of a link."""
     return "".join(letter if letter.isalnum() or letter in "_-." else "-" for letter in text.lower())
-
-
-def _data(report: Report, links: Mapping[str, str]) -> dict[str, Any]:
-    """What the charts are drawn from."""
-    tables = {}
-    for protocol, table in report.tables.items():
-        columns = []
-        for column in table.columns:
-            cells: dict[str, dict[str, Any]] = {}
-            for (dataset, metric), cell in column.cells.items():
-                cells.setdefault(dataset, {})[metric] = cell_numbers(cell)
-            own: dict[str, Any] = {"title": column.title, "metrics": column.metrics, "cells": cells}
-            own["constant"] = trains_nothing(column.trainer)
-            own["averages"] = {metric: cell_numbers(cell) for metric, cell in column.averages.items()}
-            if protocol == "fewshot":
-                own["shots"] = {metric: shots_of(metric) for metric in column.metrics}
-            columns.append(own)
-        tables[protocol] = {
-            "columns": columns,
-            "datasets": table.datasets,
-            "source": table.source,
-            "averaged": table.averaged,
-        }
-    # Rows of other data sets on an open set are pairs of them.
-    datasets = list(
-        dict.fromkeys(name for table in report.tables.values() if table.part != "far" for name in table.datasets)
-    )
-    galleries, pictures = _pictures_once(report.galleries)
-    systems = [(column.title, column.trainer) for table in report.tables.values() for column in table.columns]
-    data = {
-        "tables": tables,
-        "datasets": datasets,
-        "names": {dataset: display(dataset) for dataset in datasets},
-        "links": {links[dataset]: dataset for dataset in datasets},
-        "titles": TITLES,
-        "styles": {title: style._asdict() for title, style in system_styles(systems).items()},
-        "kinds": KINDS,
-        "details": report.details,
-        "classes": report.classes,
-        "open_sets": report.open_sets,
-        "epochs": report.epochs,
-        "galleries": galleries,
-        "pictures": pictures,
-        "lowest": LOWEST,
-    }
-    rounded: dict[str, Any] = _rounded(_safe(data))
-    return rounded
-
-
-def _pictures_once(galleries: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Galleries whose cards have numbers in place of pictures, and the pictures once: many cards show the same."""
-    numbers: dict[str, int] = {"": 0}
-    found = []
-    for gallery in galleries:
-        rows = []
-        for row in gallery["rows"]:
-            cards = [{**card, "source": numbers.setdefault(card["source"], len(numbers))} for card in row["cards"]]
-            rows.append({**row, "cards": cards})
-        found.append({**gallery, "rows": rows})
-    return found, list(numbers)
-
-
-def _rounded(value: Any) -> Any:
-    """Numbers with five digits, which is more than a chart shows; JSON has no NaN."""
-    if isinstance(value, float):
-        return float(f"{value:.5g}") if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _rounded(own) for key, own in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(own) for own in value]
-    return value

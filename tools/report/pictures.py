@@ -66,7 +66,7 @@ class Gallery:
             for what, indices in chosen:
                 cards = [self._card(records, index, names, folder) for index in indices]
                 if cards:
-                    rows.append({"title": f"{title}: {what}", "seed": runs[title].seed, "cards": cards})
+                    rows.append(_row(f"{title}: {what}", [title], runs[title].seed, cards))
         if len(pair) == 2 and len({runs[title].seed for title in pair}) == 1:
             one, other = (tests[title] for title in pair)
             if one["path"].shape == other["path"].shape and (one["path"] == other["path"]).all():
@@ -84,7 +84,7 @@ class Gallery:
                     cards.append(card)
                 if cards:
                     title = f"judged differently by {pair[0]} and {pair[1]}"
-                    rows.append({"title": title, "seed": runs[pair[0]].seed, "cards": cards})
+                    rows.append(_row(title, list(pair), runs[pair[0]].seed, cards))
             else:
                 self._pairs_apart.append(where["key"])
         if rows:
@@ -94,12 +94,11 @@ class Gallery:
     def _told(self) -> list[str]:
         notes = []
         if self._left_out:
-            notes.append(f"{len(self._left_out)} images are not shown, as {self._left_out[0]}")
+            number = len(self._left_out)
+            notes.append(f"{number} image{' is' if number == 1 else 's are'} not shown, as {self._left_out[0]}")
         if self._too_many:
-            notes.append(
-                f"{self._too_many} cards have no image, as the page has {MOST} already; "
-                "--dataset and --images take fewer"
-            )
+            cards = "1 card has" if self._too_many == 1 else f"{self._too_many} cards have"
+            notes.append(f"{cards} no image, as the page has {MOST} already; --dataset and --images take fewer")
         if self._pairs_apart:
             notes.append(f"the two systems' tests are of different images: {', '.join(self._pairs_apart)}")
         return notes
@@ -140,6 +139,10 @@ class Gallery:
                 self._left_out.append(f"{whole}: {error}")
                 self._embedded[whole] = ""
         return self._embedded[whole]
+
+
+def _row(title: str, systems: list[str], seed: int, cards: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"title": title, "systems": systems, "seed": seed, "cards": cards}
 
 
 def _thumbnail(folder: str, path: str) -> str:

@@ -282,6 +282,7 @@ def table_of(
     join_configs: bool = False,
     figure: str = "",
     part: str = "",
+    beside: Iterable[tuple[str, str]] = (),
     **filters,
 ) -> Table:
     """The table of the runs below one or several output folders.
@@ -289,7 +290,7 @@ def table_of(
     Args:
         output: the folder or folders.
         protocol: one of `PROTOCOLS`.
-        join_configs: as in `build_table`.
+        join_configs, beside: as in `build_table`.
         figure: as in `build_table`; by default the protocol's in `DEFAULT_FIGURES`, else the accuracy.
         part: of an open set near (default) or far.
         filters: datasets, trainers, configs, shots, seeds and source, as in `tools.results.find_runs`.
@@ -311,7 +312,8 @@ def table_of(
     if protocol == "open_set":
         part = part or NEAR
         shown = open_set_part(runs, part, figure)
-    table = build_table(shown, join_configs=join_configs, seeds=given.get("seeds", ()), figure=figure, part=part)
+    seeds = given.get("seeds", ())
+    table = build_table(shown, join_configs=join_configs, seeds=seeds, figure=figure, part=part, beside=beside)
     there: dict[str, set[Any]] = {
         "datasets": {run.dataset for run in runs},
         "trainers": {run.trainer for run in runs},
@@ -329,7 +331,7 @@ def tables_of(output: str | Path | Iterable[str | Path], protocol: str = "base2n
     """As `table_of`, of an open set both tables: near, and far where a run has seen images of other data sets."""
     tables = [table_of(output, protocol, **options)]
     if protocol == "open_set":
-        filters = {name: value for name, value in options.items() if name not in ("figure", "join_configs")}
+        filters = {name: value for name, value in options.items() if name not in ("figure", "join_configs", "beside")}
         if any(run.part != NEAR for run in find_runs(output, protocol, **filters)):
             tables.append(table_of(output, protocol, part="far", **options))
     return tables

@@ -147,6 +147,7 @@ def build_table(
     seeds: Iterable[int] = (),
     figure: str = "accuracy",
     part: str = "",
+    beside: Iterable[tuple[str, str]] = (),
 ) -> Table:
     """The table of the runs of one protocol.
 
@@ -160,6 +161,7 @@ def build_table(
         figure: what to show of each run, by its name in `results.json`. Only of `ACCURACIES` there is a harmonic
             mean.
         part: near or far of runs from `open_set_part`, which has chosen what to show where it has given them scores.
+        beside: trainers and configs of tables that stand beside, in which a system has the same title.
 
     Raises:
         ValueError: there are no runs, none in xd and dg is a test on another data set, configs to be joined have
@@ -177,6 +179,9 @@ def build_table(
         shots = None if protocol == "fewshot" else run.shots
         groups[run.trainer, "" if join_configs else run.config, shots].append(run)
     keys = sorted(groups, key=_place_in_table)
+    configs = defaultdict(set)
+    for trainer, config in () if join_configs else beside:
+        configs[trainer].add(config)
     untested = [key for key in keys if all(run.part == "source" for run in groups[key])]
     without = [key for key in keys if all(run.problem.endswith(_without(figure)) for run in groups[key])]
     keys = [key for key in keys if key not in untested and key not in without]
@@ -189,7 +194,7 @@ def build_table(
             trainer=key[0],
             config=", ".join(sorted({run.config for run in members})),
             shots=key[2],
-            title=_title(key, keys),
+            title=_title(key, keys, configs[key[0]]),
             seeds=tuple(sorted(set(seeds) or {run.seed for run in members})),
             metrics=_metrics(protocol, members, figure),
             cells={},
@@ -199,10 +204,11 @@ def build_table(
         columns.append(column)
         missing += _fill(column, members, datasets)
     if untested:
-        titles = ", ".join(_title(key, groups) for key in untested)
+        titles = ", ".join(_title(key, groups, configs[key[0]]) for key in untested)
         missing.append(f"tests on other data sets of what is trained on {published.display_name(source)}: {titles}")
     if without:
-        missing.append(f"{', '.join(_title(key, groups) for key in without)}: no run has {figure}")
+        titles = ", ".join(_title(key, groups, configs[key[0]]) for key in without)
+        missing.append(f"{titles}: no run has {figure}")
     averaged = _average(columns, [dataset for dataset in datasets if dataset != source])
     return Table(protocol, columns, datasets, source, averaged, missing, figure, part)
 
@@ -227,10 +233,10 @@ def _place_in_table(key: tuple) -> tuple:
     return (trainer == "CDC", named, trainer, config, shots or 0)
 
 
-def _title(key: tuple, keys: Iterable[tuple]) -> str:
+def _title(key: tuple, keys: Iterable[tuple], more_configs: set[str]) -> str:
     trainer, config, shots = key
     configs, numbers = (set(values) for values in zip(*(other[1:] for other in keys if other[0] == trainer)))
-    return " ".join([trainer] + [config] * (len(configs) > 1) + [shots_name(shots)] * (len(numbers) > 1))
+    return " ".join([trainer] + [config] * (len(configs | more_configs) > 1) + [shots_name(shots)] * (len(numbers) > 1))
 
 
 def shots_name(shots: int) -> str:

@@ -32,7 +32,7 @@ from tools.common.paths import ROOT
 from tools.common.pipes import ending_quietly
 
 # Options that change no result
-WHERE = ("--output", "--save", "--address", "--gpus-per-run", "--cpus-per-run")
+WHERE = ("--output", "--save", "--address", "--gpus-per-run", "--cpus-per-run", "--report-to")
 FLAGS = ("--one-by-one", "--force")
 
 
@@ -48,7 +48,7 @@ def without(options: tuple[str, ...], arguments: list[str]) -> list[str]:
 
 def parser_of_arguments() -> argparse.ArgumentParser:
     """The command line."""
-    from tools.sweep.engine import add_options
+    from tools.sweep.engine import add_options, add_report_to
 
     parser = argument_parser("tools.search", __doc__ or "", allow_abbrev=False)
     parser.add_argument("--dataset", nargs="+", default=["shapes"], metavar="DATASET", help="(default: shapes)")
@@ -69,6 +69,7 @@ def parser_of_arguments() -> argparse.ArgumentParser:
     group = parser.add_argument_group("a grid")
     group.add_argument("--vary", nargs="+", action="append", default=[], metavar=("KEY", "VALUE"))
     group.add_argument("--save", type=Path, metavar="FILE.json", help="keep the table and how it was made")
+    add_report_to(parser)
     add_options(parser)
     return parser
 
@@ -129,6 +130,7 @@ def run(args: argparse.Namespace, command: str) -> int:
         settings,
         args.rungs,
         args.sampler_seed,
+        args.report_to,
     )
     return search_settings(search, args.trials, name, command, args)
 

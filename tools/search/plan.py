@@ -82,6 +82,7 @@ class Search:
         space: what is varied.
         rungs: after how many equal parts of its epochs a trial is compared with others; 1: only at its end.
         seed: of the sampler.
+        report_to: where figures of the runs go besides TensorBoard; "" for nowhere.
     """
 
     trainer: str
@@ -94,6 +95,7 @@ class Search:
     settings: Mapping[str, object] = field(default_factory=dict, hash=False)
     rungs: int = 3
     seed: int = 1
+    report_to: str = ""
 
     @property
     def file(self) -> Path:
@@ -120,7 +122,7 @@ class Search:
         given = self.settings_of(values)
         top = self.folder / "runs" / digest({key: given[key] for key in sorted(given)})
         for dataset, smaller in self.smaller.items():
-            settings = {"DATASET.NUM_SHOTS": self.shots, **smaller.settings, **OF_RUNS, **given}
+            settings = {**self._settings(smaller), **given}
             for seed in self.seeds:
                 folder = top / dataset / f"seed{seed}"
                 training = Experiment(self.trainer, self.config, dataset, seed, "base", folder, settings, until=epoch)
@@ -180,7 +182,7 @@ class Search:
     def _configure(self, dataset: str, seed: int, settings: Mapping[str, Any]) -> CfgNode:
         """The config of a run, checked; errors as of `train.setup_cfg` and `ClipTrainer.check_cfg`."""
         smaller = self.smaller[dataset]
-        given = {"DATASET.NUM_SHOTS": self.shots, **smaller.settings, **OF_RUNS, **settings}
+        given = {**self._settings(smaller), **settings}
         experiment = Experiment(self.trainer, self.config, dataset, seed, "base", self.folder, given)
         _, cfg = configure(experiment, smaller.data)
         if cfg.TEST.FINAL_MODEL == "best_val":
@@ -193,6 +195,11 @@ class Search:
         if issubclass(method, ClipTrainer):
             method.check_cfg(object.__new__(method), cfg)
         return cfg
+
+    def _settings(self, smaller: Smaller) -> dict[str, object]:
+        """What all runs on a data set have, beside what is given and varied."""
+        reporting = {"REPORT_TO": self.report_to} if self.report_to else {}
+        return {"DATASET.NUM_SHOTS": self.shots, **smaller.settings, **OF_RUNS, **reporting}
 
     def identity(self) -> dict[str, Any]:
         """What tells this search from others, as plain data. Data may be moved, and trials added."""

@@ -121,8 +121,11 @@ def do_rung(rung: Rung) -> None:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove from a run's folder all but its logs and the results of its tests, unless another trial uses it."""
+    """Remove from a run's folder all but its logs, the results of its tests and what wandb is still to be sent.
+
+    Nothing is removed where another trial uses the folder.
+    """
     with suppress(FolderInUse), own_folder(folder):
         for path in folder.iterdir():
-            if path.is_dir() and not path.name.startswith("epoch"):
+            if path.is_dir() and path.name != "wandb" and not path.name.startswith("epoch"):
                 shutil.rmtree(path, ignore_errors=True)

@@ -1,11 +1,14 @@
-"""The study: every protocol of the paper and its ablation on the embedded data sets over the embedded CLIP.
+"""The study: every method, the parts of CDC, and every protocol of the paper on the embedded data sets.
 
-    make study                  # or python -m tools.study; some 270 trainings, resumable
+    make study                  # or python -m tools.study; some 1,000 trainings, resumable
     make study QUICK=1          # or python -m tools.study --quick: each part once, briefly, into output/study_quick
+    python -m tools.study --only base2new confounded --seeds 1 2        # a part of it, which the rest then finds done
+    python -m tools.study --page-only                                   # the page of the runs that are there
 
 Runs lie below `--output` in the layout of the scripts, for `tools.results` and `tools.predict` too. The page and its
-figures are then made from their `results.json` files alone, and `report.html` beside the runs shows them all. Runs that
-are finished are not run again. They go side by side where Ray is installed, as with `python -m tools.sweep`.
+pictures are then made from their `results.json` files alone, and `report.html` beside the runs shows them all. Their
+figures are kept beside the page, in a .csv, from which `--page-only` makes it again where the runs are not there. Runs
+that are finished are not run again. They go side by side where Ray is installed, as with `python -m tools.sweep`.
 """
 
 from __future__ import annotations
@@ -19,26 +22,32 @@ from typing import TYPE_CHECKING
 from storage.safe_text import escaped
 from tools.common.commands import argument_parser
 from tools.common.paths import ROOT
+from tools.study.sections import SECTIONS
 
 if TYPE_CHECKING:
     from tools.study.plan import Plan
 
 
 def main() -> None:
-    from tools.sweep.engine import add_options
+    from tools.sweep.engine import add_options, add_report_to
 
     parser = argument_parser("tools.study", __doc__)
     parser.add_argument("--quick", action="store_true", help="each part once, briefly")
     parser.add_argument("--output", type=Path, help="folder of the runs (default: output/study, or output/study_quick)")
     parser.add_argument("--page", type=Path, help="page to write (default: docs/study.md, or study.md in the output)")
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="folder of the data sets")
-    parser.add_argument("--seeds", type=int, nargs="+", help="seeds (default: 1 2 3, or 1)")
+    parser.add_argument("--seeds", type=int, nargs="+", help="seeds (default: 1 to 5, or 1)")
+    parser.add_argument(
+        "--only", choices=SECTIONS, nargs="+", default=[], help="run these sections alone, in the usual order"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="cores of this machine to use (default: all)")
     parser.add_argument("--page-only", action="store_true", help="run nothing, write the page of what is there")
+    add_report_to(parser)
     add_options(parser)
     args = parser.parse_args()
     from tools.study.page import write_page
     from tools.study.plan import full, quick
+    from tools.study.results import read_figures, read_kept, write_kept
     from tools.study.run import run_all, write_data_sets
 
     output = (args.output or ROOT / "output" / ("study_quick" if args.quick else "study")).absolute()
@@ -51,7 +60,7 @@ def main() -> None:
     if not args.page_only:
         write_data_sets(plan.data_sets, args.data.absolute())
         try:
-            failures = run_all(plan.experiments(), output, args.data.absolute(), args)
+            failures = run_all(plan.experiments(args.only), output, args.data.absolute(), args)
         except (OSError, ValueError) as error:
             parser.exit(2, f"tools.study: {escaped(str(error))}\n")
         except KeyboardInterrupt:
@@ -60,13 +69,23 @@ def main() -> None:
         told = [escaped(str(failure)) for failure in failures]
         parser.exit(1, "\n".join(["tools.study: these runs failed; those of the others are kept:", *told, ""]))
 
+    kept = page.with_suffix(".csv")
     try:
-        write_page(plan, page)
+        if output.is_dir():
+            folders = [folder for experiment in plan.experiments() for folder in experiment.folders]
+            figures = read_figures(output, folders)
+            page.parent.mkdir(parents=True, exist_ok=True)
+            write_kept(kept, figures)
+        elif kept.is_file():
+            figures = read_kept(kept)
+        else:
+            parser.exit(2, f"tools.study: there are no runs in {escaped(str(output))}, and no {escaped(str(kept))}\n")
+        write_page(plan, figures, page)
     except (OSError, ValueError) as error:
         parser.exit(2, f"tools.study: {escaped(str(error))}\n")
     kind = " (a trial, whose figures mean nothing)" if plan.is_trial else ""
     print(f"{page} is written{kind}; it took {(time.time() - started) / 60:.0f} minutes")
-    print(_report(plan, output, args.data))
+    print(_report(plan, output, args.data) if output.is_dir() else f"its figures are those that {kept} keeps")
 
 
 def _report(plan: Plan, output: Path, data: Path) -> str:

@@ -1,14 +1,27 @@
-"""What the study compares: data sets, methods, the parts of CDC."""
+"""What the study compares: data sets, methods, the parts of CDC.
+
+Settings are those of configs/trainers/<trainer>/tiny*.yaml, and what is varied here is varied on these.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import compat  # noqa: F401  makes `import dassl` work; stands before it
+
+from dassl.config import get_cfg_default
+
+import trainers  # noqa: F401  registers the trainers' options
 from tools.common.layout import config_folder, trains_nothing
+from tools.common.paths import ROOT
 
 SETS = ("shapes", "textures", "digits", "letters", "symbols", "backgrounds")
 SOURCE = "shapes"
-CONFOUNDED = "confounded"
+MISLEADING = "confounded_colours"
+CONFOUNDED = (MISLEADING, "confounded")
 ABLATED = ("shapes", "textures", "letters")  # on which parts are left out and numbers varied
 CURVE_SETS = ("shapes", "textures")  # shown over the epochs
 
@@ -24,6 +37,7 @@ class Method:
         settings: config keys and values besides.
         epoch: that is tested, with its folder named after it; None for the one that the training tests.
         as_it_starts: whether it is tested before any training.
+        own_classes: whether it knows the classes of its training alone.
     """
 
     title: str
@@ -33,6 +47,7 @@ class Method:
     settings: dict[str, object] = field(default_factory=dict, hash=False)
     epoch: int | str | None = None
     as_it_starts: bool = False
+    own_classes: bool = False
 
     @property
     def run_config(self) -> str:
@@ -40,111 +55,253 @@ class Method:
 
     @property
     def train(self) -> bool:
-        """Whether it is trained; if not, its results do not depend on the seed."""
+        """Whether it is trained."""
         return not (self.as_it_starts or trains_nothing(self.trainer))
 
+    @property
+    def seeded(self) -> bool:
+        """Whether its results depend on the seed."""
+        return not trains_nothing(self.trainer)
 
-def cdc(title: str, tag: str, **options: object) -> Method:
-    """CDC with text-only templates and other options than the config's."""
-    settings = {key if "." in key else f"TRAINER.CDC.{key}": value for key, value in options.items()}
-    return Method(title, "CDC", "tiny_text", tag, settings)
+
+@functools.cache
+def settings_of(trainer: str, config: str) -> Mapping[str, Any]:
+    """All settings of a trainer's config by their whole names; the defaults where there is no such file (yet)."""
+    cfg = get_cfg_default()
+    path = ROOT / f"configs/trainers/{trainer}/{config}.yaml"
+    if path.is_file():  # a run of a config that is missing says so itself
+        cfg.merge_from_file(str(path))
+    found: dict[str, Any] = {}
+    waiting = [("", cfg)]
+    for prefix, node in waiting:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                waiting.append((f"{prefix}{key}.", value))
+            else:
+                found[f"{prefix}{key}"] = value
+    return found
 
 
 def banked(method: Method) -> dict[str, object]:
-    """Settings for training on features of views that are encoded once, as many as the method sees different ones."""
-    if (method.trainer, method.config) not in (("CDC", "tiny_text"), ("CoOp", "tiny"), ("CoCoOp", "tiny")):
-        return {}  # its prompts are in the image encoder too, or it trains nothing
-    views = method.settings.get("OPTIM.MAX_EPOCH", 10) if method.trainer == "CDC" else 1  # others see plain pictures
-    return {f"TRAINER.{method.trainer.upper()}.FEATURE_BANK": views}
+    """Settings for training on features of views that are encoded once, as many as the method sees different ones.
+
+    None where the method has no bank of features, as its prompts are in the image encoder too or nothing is trained,
+    and where its config or its settings say of how many views theirs is.
+    """
+    options = {**settings_of(method.trainer, method.config), **method.settings}
+    own = f"TRAINER.{method.trainer.upper()}."
+    if options.get(f"{own}FEATURE_BANK", 1) or options.get(f"{own}PROMPT", "text") != "text":
+        return {}
+    views = options.get(f"{own}AUGMENTATIONS") or [options["INPUT.TRANSFORMS"]]
+    random = any(name != "normalize" for names in views for name in names)
+    return {f"{own}FEATURE_BANK": options["OPTIM.MAX_EPOCH"] if random else 1}
 
 
+# --------------------------------------------------------------------------------------------- what is varied in CDC
+CONFIGURED = settings_of("CDC", "tiny")
+VIEWS = CONFIGURED["TRAINER.CDC.AUGMENTATIONS"]
+NUMBERS = (1, 2, 4, 8)  # of templates
+LONG = 30  # epochs of the curves
+CURVE_EPOCHS = (2, 4, 6, 10, 14, 18, 22, 26, 30)
+# A start of one token a word, of which the last ones are taken
+WORDS = "this is a very good and clear and sharp photo or picture or image of a"
+
+
+def _number(templates: int) -> dict[str, object]:
+    """So many templates, with the config's views in turn."""
+    views = [VIEWS[m % len(VIEWS)] for m in range(templates)] if VIEWS else []
+    return {"N_TEMPLATES": templates, "AUGMENTATIONS": views}
+
+
+# Changes of CDC's settings, in the order in which their names stand in a folder's
+PIECES: dict[str, dict[str, Any]] = {
+    **{f"m{number}": _number(number) for number in NUMBERS},
+    "plain": {"AUGMENTATIONS": []},  # INPUT.TRANSFORMS for all
+    "mild": {
+        "AUGMENTATIONS": [
+            ["normalize"],
+            ["random_translation", "normalize"],
+            ["gaussian_blur", "normalize"],
+            ["random_resized_crop", "normalize"],
+        ]
+    },
+    "strong": {
+        "AUGMENTATIONS": [
+            ["random_resized_crop", "normalize"],
+            ["random_resized_crop", "random_translation", "normalize"],
+            ["random_resized_crop", "gaussian_blur", "normalize"],
+            ["random_translation", "gaussian_blur", "normalize"],
+        ]
+    },
+    "recoloured": {  # interventions on the colour, which is what misleads
+        "AUGMENTATIONS": [
+            ["normalize"],
+            ["colorjitter", "normalize"],
+            ["randomgrayscale", "normalize"],
+            ["colorjitter", "randomgrayscale", "normalize"],
+        ]
+    },
+    # Plain cross-entropy of CLIP's softmax for each template, and the mean of their logits
+    "mean": {
+        **{"DECISION": "mean", "EVIDENCE": "exp", "EVIDENCE_SCALE": 0.0, "FUSED_LOSS": False, "KL_WEIGHT": 0.0},
+        **{"FUSION": "dempster", "PROBABILITY": "belief"},
+    },
+    "beta0": {"BETA": 0.0},
+    "beta1": {"BETA": 1.0},
+    "beta10": {"BETA": 10.0},
+    "gamma0": {"GAMMA": 0.0},
+    "invariant": {"INVARIANT_MAP.ENABLED": True},
+    "words": {"CTX_INIT": ["a photo of a", "a picture of a", "an image of a", "a snapshot of a"]},
+    "noise": {"CTX_STD": 0.02},
+    "wide": {
+        "N_CTX": 4 * CONFIGURED["TRAINER.CDC.N_CTX"],
+        "CTX_INIT": [" ".join(WORDS.split()[-4 * CONFIGURED["TRAINER.CDC.N_CTX"] :])],
+    },
+    "long": {"OPTIM.MAX_EPOCH": 4 * CONFIGURED["OPTIM.MAX_EPOCH"]},
+    "epochs30": {"OPTIM.MAX_EPOCH": LONG, "TRAIN.CHECKPOINT_FREQ": 2},
+}
+
+
+def cdc(title: str, *pieces: str) -> Method:
+    """CDC with pieces of its config replaced. One that the config has already is not part of the folder's name.
+
+    Raises:
+        ValueError: there is no such piece.
+    """
+    if set(pieces) - PIECES.keys():
+        raise ValueError(f"CDC's pieces are {', '.join(PIECES)}, got {', '.join(pieces)}")
+    settings: dict[str, object] = {}
+    names = []
+    for name in PIECES:
+        own = {k if k.startswith(("OPTIM", "TRAIN")) else f"TRAINER.CDC.{k}": v for k, v in PIECES[name].items()}
+        if name in pieces and any({**CONFIGURED, **settings}[key] != value for key, value in own.items()):
+            settings.update(own)
+            names.append(name)
+    return Method(title, "CDC", tag="-".join(names), settings=settings)
+
+
+NO_LOSSES = ("beta0", "gamma0")
+
+# ------------------------------------------------------------------------------------------------------ all systems
 ZERO_SHOT = Method("Zero-shot CLIP", "ZeroshotCLIP")
 COOP = Method("CoOp", "CoOp")
-CDC = Method("CDC", "CDC")
-TEXT_ONLY = cdc("CDC, text-only", "")
+MAPLE = Method("MaPLe", "MaPLe")
+CDC = cdc("CDC")
+TEXT_ONLY = Method("CDC, text-only", "CDC", "tiny_text")
 SELF_REGULATED = Method("CDC, self-regulated", "CDC", "tiny_self_regulated")
 METHODS = (
     ZERO_SHOT,
+    Method("Zero-shot ensemble", "ZeroshotCLIP2"),
+    Method("CLIP-ICM", "CLIPICM"),
     COOP,
     Method("CoCoOp", "CoCoOp"),
-    Method("MaPLe", "MaPLe"),
+    Method("KgCoOp", "KgCoOp"),
+    Method("TCP", "TCP"),
+    MAPLE,
     Method("PromptSRC", "PromptSRC"),
+    Method("MMRL", "MMRL"),
     TEXT_ONLY,
-    CDC,
+    Method("CDC, independent", "CDC", "tiny_independent"),
     SELF_REGULATED,
+    CDC,
 )
+# A linear probe is no method for new classes or other data sets
+PROBE = Method(
+    "CLIP-ICM, probe", "CLIPICM", tag="probe", settings={"TRAINER.CLIPICM.PREDICTION": "probe"}, own_classes=True
+)
+START = Method("CDC before training", "CDC", tag="start", as_it_starts=True)
 
-# Wordings and views of up to eight templates; the first four of both are those of the config
-WORDINGS: tuple[str, ...] = ("a photo of a", "a picture of a", "an image of a", "a snapshot of a")
-WORDINGS += ("a drawing of a", "a painting of a", "a sketch of a", "a rendering of a")
-PLAIN = ["normalize"]
-VIEWS_OF = (
-    PLAIN,
-    ["random_translation", "normalize"],
-    ["gaussian_blur", "normalize"],
-    ["random_resized_crop", "normalize"],
-)
-ONE_VIEW = {"AUGMENTATIONS": [PLAIN] * 4}
-NO_LOSSES = {"BETA": 0.0, "GAMMA": 0.0}
-ONE = cdc(
-    "one template",
-    "one",
-    N_TEMPLATES=1,
-    CTX_INIT=list(WORDINGS[:1]),
-    AUGMENTATIONS=[PLAIN],
-    DECISION="mean",
-    **NO_LOSSES,
-)
-TEMPLATES = cdc("M = 4 templates", "templates", DECISION="mean", **ONE_VIEW, **NO_LOSSES)
-VSD = cdc("M = 4 + VSD (own views, losses (2) and (3))", "vsd", DECISION="mean")
-DSTC = cdc("M = 4 + DSTC (evidence, fusion, loss (7))", "dstc", **ONE_VIEW, **NO_LOSSES)
-NO_DIVERSITY = cdc("CDC without (2)", "beta0", BETA=0.0)
-NO_CONSISTENCY = cdc("CDC without (3)", "gamma0", GAMMA=0.0)
-PLAIN_PICTURES = cdc("CDC on plain pictures", "oneview", **ONE_VIEW)
-INVARIANT = cdc("CDC after CLIP-ICM's map (9)", "invariant", **{"TRAINER.CDC.INVARIANT_MAP.ENABLED": True})
+# --------------------------------------------------------------------------------------------------- the parts of CDC
+ONE = cdc("one template", "m1", "plain", "mean", *NO_LOSSES)
+TEMPLATES = cdc("M = 4 templates", "plain", "mean", *NO_LOSSES)
+VSD = cdc("M = 4 + VSD (own views, losses (2) and (3))", "mean")
+DSTC = cdc("M = 4 + DSTC (evidence, fusion, loss (7))", "plain", *NO_LOSSES)
+NO_DIVERSITY = cdc("CDC without (2)", "beta0")
+NO_CONSISTENCY = cdc("CDC without (3)", "gamma0")
+NEITHER = cdc("CDC without (2) and (3)", *NO_LOSSES)
+PLAIN = cdc("CDC on plain pictures", "plain")
+MILD = cdc("CDC on mild views", "mild")
+INVARIANT = cdc("CDC after CLIP-ICM's map (9)", "invariant")
+RECOLOURED = cdc("CDC on recoloured views", "recoloured")
 ABLATION = (
-    *(ONE, TEMPLATES, VSD, DSTC, replace(TEXT_ONLY, title="all: CDC")),
-    *(NO_DIVERSITY, NO_CONSISTENCY, PLAIN_PICTURES, INVARIANT),
+    *(ONE, TEMPLATES, VSD, DSTC, replace(CDC, title="all: CDC")),
+    *(NO_DIVERSITY, NO_CONSISTENCY, NEITHER, PLAIN, MILD, INVARIANT),
 )
 # What a part changes: with it, without it
 PARTS = (
     ("four templates in place of one", TEMPLATES, ONE),
     ("DSTC (evidence, fusion, loss (7)) for four templates", DSTC, TEMPLATES),
     ("VSD (own views, losses (2) and (3)) for four templates", VSD, TEMPLATES),
-    ("DSTC beside VSD", TEXT_ONLY, VSD),
-    ("VSD beside DSTC", TEXT_ONLY, DSTC),
-    ("of VSD: diversity loss (2)", TEXT_ONLY, NO_DIVERSITY),
-    ("of VSD: consistency loss (3)", TEXT_ONLY, NO_CONSISTENCY),
-    ("of VSD: own views", TEXT_ONLY, PLAIN_PICTURES),
-    ("DSTC and VSD together, for four templates", TEXT_ONLY, TEMPLATES),
-    ("all of it: CDC in place of one template", TEXT_ONLY, ONE),
-    ("CDC in place of CoOp", TEXT_ONLY, COOP),
+    ("DSTC beside VSD", CDC, VSD),
+    ("VSD beside DSTC", CDC, DSTC),
+    ("of VSD: diversity loss (2)", CDC, NO_DIVERSITY),
+    ("of VSD: consistency loss (3)", CDC, NO_CONSISTENCY),
+    ("of VSD: both losses", CDC, NEITHER),
+    ("of VSD: mild views in place of plain pictures", MILD, PLAIN),
+    ("DSTC and VSD together, for four templates", CDC, TEMPLATES),
+    ("all of it: CDC in place of one template", CDC, ONE),
+    ("besides: CLIP-ICM's map (9)", INVARIANT, CDC),
 )
-NUMBERS = (1, 2, 4, 8)  # of templates
 
 
 def templates(number: int) -> Method:
     """CDC with so many templates."""
-    if number == 4:
-        return replace(TEXT_ONLY, title="4")
-    starts = {"CTX_INIT": list(WORDINGS[:number]), "AUGMENTATIONS": [VIEWS_OF[m % 4] for m in range(number)]}
-    return cdc(str(number), f"m{number}", N_TEMPLATES=number, **starts)
+    return cdc(str(number), f"m{number}")
 
 
 DIVERSITY = (
     replace(NO_DIVERSITY, title="0"),
-    replace(TEXT_ONLY, title="0.1 (the config's)"),
-    cdc("1", "beta1", BETA=1.0),
-    cdc("10", "beta10", BETA=10.0),
+    replace(CDC, title=f"{CONFIGURED['TRAINER.CDC.BETA']:g} (the config's)"),
+    cdc("1", "beta1"),
+    cdc("10", "beta10"),
 )
-START = replace(cdc("CDC before training", "start"), as_it_starts=True)
-LONG: dict[str, object] = {"OPTIM.MAX_EPOCH": 30, "TRAIN.CHECKPOINT_FREQ": 3}
-CURVES = tuple(replace(method, tag="epochs30", settings=LONG) for method in (COOP, TEXT_ONLY))
+
+# -------------------------------------------------------------------------------------------------------- equal cost
+# Only loss (2) ties templates while they train: without it, they are what templates that train alone become, over the
+# same batches. So those without losses are an ensemble of four separately trained ones.
+LONG_ONE = cdc("one template, four times the epochs", "m1", "plain", "mean", *NO_LOSSES, "long")
+WIDE_ONE = cdc("one template, four times the tokens", "m1", "plain", "mean", *NO_LOSSES, "wide")
+ENSEMBLE = replace(TEMPLATES, title="four templates trained alone, mean of their logits")
+FUSED = replace(NO_DIVERSITY, title="four templates trained alone, as CDC but for (2)")
+EQUAL_COST = (ONE, LONG_ONE, WIDE_ONE, ENSEMBLE, FUSED, CDC)
+COST_PAIRS = tuple(
+    (f"{one.title} in place of {other.title}", one, other)
+    for one, other in (
+        *((ENSEMBLE, other) for other in (ONE, LONG_ONE, WIDE_ONE)),
+        *((CDC, other) for other in (LONG_ONE, WIDE_ONE, ENSEMBLE, FUSED)),
+    )
+)
+
+# ------------------------------------------------------------------------------------- when losses (2) and (3) help
+# Pieces of a regime, and its data sets where they are not those of the ablation
+REGIMES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("as configured", (), ()),
+    ("templates that start from other words", ("words",), ()),
+    ("templates that start with noise", ("noise",), ()),
+    ("plain pictures", ("plain",), ()),
+    ("mild views", ("mild",), ()),
+    ("stronger views", ("strong",), ()),
+    (f"{LONG} epochs", ("epochs30",), CURVE_SETS),
+    ("harder sets: backgrounds that follow the class", (), CONFOUNDED),
+)
+
+
+def regime(pieces: tuple[str, ...]) -> tuple[Method, Method]:
+    """CDC in a regime with losses (2) and (3), and without."""
+    return cdc("with", *pieces), cdc("without", *pieces, *NO_LOSSES)
+
+
+# ------------------------------------------------------------------------------------------------------- over epochs
+CURVES = (
+    *(
+        replace(method, tag="epochs30", settings={"OPTIM.MAX_EPOCH": LONG, "TRAIN.CHECKPOINT_FREQ": 2})
+        for method in (COOP, MAPLE)
+    ),
+    cdc("CDC", "epochs30"),
+    cdc("CDC without (2) and (3)", "epochs30", *NO_LOSSES),
+)
 
 
 def at_epoch(method: Method, epoch: int | str) -> Method:
     """A method at an epoch of its training, in the folders of tests with LOADEP."""
     return replace(method, epoch=epoch)
-
-
-CURVE_EPOCHS = tuple(range(3, 31, 3))

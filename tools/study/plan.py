@@ -1,8 +1,8 @@
-"""Which runs the study is made of, and where they lie."""
+"""Which runs the study is made of, in which order, and where they lie."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,25 @@ from tools.study.methods import (
     CURVE_SETS,
     CURVES,
     DIVERSITY,
+    EQUAL_COST,
     METHODS,
     NUMBERS,
+    PROBE,
+    RECOLOURED,
+    REGIMES,
     SETS,
     SOURCE,
     START,
     Method,
     at_epoch,
     banked,
+    regime,
     templates,
 )
+from tools.study.sections import SECTIONS
 from tools.sweep.experiment import Experiment
+
+FIRST = 1  # the seed under which results that depend on none lie
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class Plan:
         seeds: the random seeds.
         sets: of base-to-new; the first is the source of the tests on the others.
         variants: the source's, for domain generalisation.
+        confounded: sets whose background follows the class in training.
         ablated: of the sets those on which parts of CDC are left out, and the number of templates and beta varied.
         curve_sets: of the sets those on which accuracy is followed over the epochs.
         numbers: of templates.
@@ -48,9 +57,10 @@ class Plan:
     """
 
     output: Path
-    seeds: tuple[int, ...] = (1, 2, 3)
+    seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     sets: tuple[str, ...] = SETS
     variants: tuple[str, ...] = VARIANTS[SOURCE]
+    confounded: tuple[str, ...] = CONFOUNDED
     ablated: tuple[str, ...] = ABLATED
     curve_sets: tuple[str, ...] = CURVE_SETS
     numbers: tuple[int, ...] = NUMBERS
@@ -65,44 +75,64 @@ class Plan:
 
     @property
     def data_sets(self) -> tuple[str, ...]:
-        return (*self.sets, *self.variants, CONFOUNDED)
+        return (*self.sets, *self.variants, *self.confounded)
 
-    def groups(self) -> list[list[Experiment]]:
-        """All runs, in groups that do not need each other: seed by seed, the longest first."""
-        groups = []
-        for seed in self.seeds:
-            groups += [[*self._on_all_classes(seed)], [*self._confounded(seed)]]
-            groups += [[*self._base_to_new(dataset, seed)] for dataset in self.sets]
-        return groups
+    def experiments(self, only: Sequence[str] = ()) -> list[Experiment]:
+        """The runs in order: section by section, and in each seed by seed. One that several sections need comes once.
 
-    def experiments(self) -> list[Experiment]:
-        """All runs, as in `groups`."""
-        return [experiment for group in self.groups() for experiment in group]
+        Args:
+            only: of the sections; of all if empty.
 
-    def _on_all_classes(self, seed: int) -> Iterator[Experiment]:
-        """Training on all classes of the source, and tests on the other sets and the source's variants."""
-        source = self.sets[0]
-        for method in self.of_seed((*METHODS, START), seed):
-            run = self._run(method, source, seed, "all", self.tested_on(method, source, seed))
-            yield run
-            for target in (*self.sets[1:], *self.variants):
-                yield self._test(run, dataset=target, folder=self.tested_on(method, target, seed))
+        Raises:
+            ValueError: there is no such section.
+        """
+        if set(only) - SECTIONS.keys():
+            raise ValueError(f"the study has the sections {', '.join(SECTIONS)}, got {', '.join(only)}")
+        found: dict[Path, Experiment] = {}
+        for section in SECTIONS:
+            for seed in self.seeds if not only or section in only else ():
+                for experiment in self.section(section, seed):
+                    found.setdefault(experiment.folder, experiment)
+        return list(found.values())
 
-    def _confounded(self, seed: int) -> Iterator[Experiment]:
-        """Training on all classes of a set whose backgrounds follow the class."""
-        for method in _distinct((*self.of_seed(METHODS, seed), *ABLATION)):
-            yield self._run(method, CONFOUNDED, seed, "all", self.trained_on(method, CONFOUNDED, seed))
+    def section(self, name: str, seed: int) -> Iterator[Experiment]:
+        """The runs of a section with a seed, each after the one that it tests."""
+        if name == "base2new":
+            yield from self._base_to_new(METHODS, self.sets, seed)
+        elif name == "confounded":
+            for dataset in self.confounded:
+                for method in (*METHODS, PROBE, *ABLATION, RECOLOURED):
+                    yield self._run(method, dataset, seed, "all", self.trained_on(method, dataset, seed))
+        elif name == "ablation":
+            numbers = map(templates, self.numbers)
+            yield from self._base_to_new((*ABLATION, *numbers, *DIVERSITY, START), self.ablated, seed)
+        elif name == "cost":
+            yield from self._base_to_new(EQUAL_COST, self.ablated, seed)
+        elif name == "regimes":
+            for _, pieces, datasets in REGIMES:
+                yield from self._base_to_new(regime(pieces), self.sets_of(datasets), seed)
+        elif name == "curves":
+            yield from self._curves(seed)
+        else:
+            yield from self._transfer(seed)
 
-    def _base_to_new(self, dataset: str, seed: int) -> Iterator[Experiment]:
-        """Training on base classes and tests on new ones of whatever the tables show, and the curves."""
-        methods = [*self.of_seed(METHODS, seed)]
-        if dataset in self.ablated:
-            methods += [*ABLATION, *map(templates, self.numbers), *DIVERSITY, *self.of_seed([START], seed)]
-        for method in _distinct(methods):
-            base = self._half(method, dataset, seed, "base")
-            yield base
-            yield self._test(base, classes="new", folder=self.half(method, dataset, seed, "new"))
-        if dataset in self.curve_sets:
+    def sets_of(self, datasets: tuple[str, ...]) -> tuple[str, ...]:
+        """The data sets of a regime that names some or, for those of the ablation, none."""
+        own: dict[tuple[str, ...], tuple[str, ...]] = {CURVE_SETS: self.curve_sets, CONFOUNDED: self.confounded}
+        return own[datasets] if datasets else self.ablated
+
+    def _base_to_new(self, methods: Iterable[Method], datasets: Iterable[str], seed: int) -> Iterator[Experiment]:
+        """Training on base classes and tests on new ones."""
+        methods = list(methods)
+        for dataset in datasets:
+            for method in methods:
+                base = self._half(method, dataset, seed, "base")
+                yield base
+                yield self._test(base, classes="new", folder=self.half(method, dataset, seed, "new"))
+
+    def _curves(self, seed: int) -> Iterator[Experiment]:
+        """Longer trainings, and tests of their epochs."""
+        for dataset in self.curve_sets:
             for method in CURVES:
                 base = self._half(method, dataset, seed, "base")
                 yield base
@@ -110,9 +140,22 @@ class Plan:
                     folder = self.half(at_epoch(method, "{}"), dataset, seed, part, "test")
                     yield self._test(base, classes=part, folder=folder, epochs=self.curve_epochs)
 
-    def of_seed(self, methods: Iterable[Method], seed: int) -> Iterator[Method]:
-        """Without what does not depend on the seed, but for the first."""
-        return (m for m in methods if seed == self.seeds[0] or m.train)
+    def _transfer(self, seed: int) -> Iterator[Experiment]:
+        """Training on all classes of the source, and tests on the other sets and the source's variants."""
+        source = self.sets[0]
+        for method in (*METHODS, PROBE, START):
+            run = self._run(method, source, seed, "all", self.tested_on(method, source, seed))
+            yield run
+            for target in self.targets(method):
+                yield self._test(run, dataset=target, folder=self.tested_on(method, target, seed))
+
+    def targets(self, method: Method) -> tuple[str, ...]:
+        """The sets on which what was trained on the source is tested."""
+        return (*(() if method.own_classes else self.sets[1:]), *self.variants)
+
+    def seeds_of(self, method: Method) -> tuple[int, ...]:
+        """The seeds of a method's results: one where they do not depend on it."""
+        return self.seeds if method.seeded else (FIRST,)
 
     def half(self, method: Method, dataset: str, seed: int, part: str, kind: str = "") -> Path:
         """Folder of the results on the base or the new classes.
@@ -134,6 +177,7 @@ class Plan:
         return self._folder("evaluation", method, dataset, seed)
 
     def _folder(self, kind: str, method: Method, dataset: str, seed: int) -> Path:
+        seed = seed if method.seeded else FIRST
         return self.output / Place(kind, dataset, self.shots, method.trainer, method.run_config, seed).folder
 
     def _half(self, method: Method, dataset: str, seed: int, part: str) -> Experiment:
@@ -142,17 +186,13 @@ class Plan:
     def _run(self, method: Method, dataset: str, seed: int, classes: str, folder: Path) -> Experiment:
         settings = {"DATASET.NUM_SHOTS": self.shots, "TRAIN.CHECKPOINT_FREQ": 0, **method.settings, **self.overrides}
         settings.update(banked(replace(method, settings=settings)))
+        seed = seed if method.seeded else FIRST
         return Experiment(method.trainer, method.config, dataset, seed, classes, folder, settings, train=method.train)
 
     @staticmethod
     def _test(run: Experiment, **changes: Any) -> Experiment:
         """A test of a run's model."""
         return replace(run, tested=run.folder if run.train else None, **changes)
-
-
-def _distinct(methods: Iterable[Method]) -> Iterable[Method]:
-    """Each run's folder once, as some stand in several tables under several titles."""
-    return {(method.trainer, method.run_config): method for method in methods}.values()
 
 
 def full(output: Path) -> Plan:
@@ -164,9 +204,10 @@ def quick(output: Path) -> Plan:
     return Plan(
         output,
         seeds=(1,),
-        sets=("textures", "digits"),
+        sets=("shapes", "digits"),
         variants=("shapesv2",),
-        ablated=("textures",),
+        confounded=("confounded",),
+        ablated=("shapes",),
         curve_sets=("digits",),
         numbers=(1, 4),
         curve_epochs=(1, 2),

@@ -100,7 +100,7 @@ def _results(experiment: Any, records: Mapping[str, Any], data: Path) -> dict[st
         "seed": experiment.seed,
         "classes": experiment.classes,
         "class_names": [f"class {index}" for index in range(CLASSES)],
-        "trained_on": {"dataset": experiment.dataset},
+        "model_dir": str(experiment.tested or ""),
         "split": "test",
         "images": IMAGES,
         "figures": figures,

@@ -49,7 +49,7 @@ def split_settings(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 @ending_quietly()
 def main() -> None:
-    from tools.sweep.engine import add_options
+    from tools.sweep.engine import add_options, add_report_to
 
     parser = argument_parser(
         "tools.sweep", __doc__, allow_abbrev=False, usage="%(prog)s PROTOCOL [options] [KEY VALUE ...]"
@@ -84,6 +84,7 @@ def main() -> None:
         help="with --calibrated: fit on N training images per class that the run was not trained on, as ImageNet needs",
     )
     parser.add_argument("--dry-run", action="store_true", help="run nothing, only tell what would be run")
+    add_report_to(parser)
     add_options(parser)
     arguments, settings = split_settings(sys.argv[1:])
     args = parser.parse_args(arguments)
@@ -97,7 +98,13 @@ def main() -> None:
     from tools.sweep.sweep import sweep
 
     with told_in_one_line("tools.sweep"):
-        status = sweep(args, settings, dict(os.environ))
+        environment = dict(os.environ)
+        if args.report_to:
+            from tools.sweep.experiment import check_receiver  # PyTorch takes seconds to load
+
+            check_receiver(args.report_to)
+            environment["REPORT_TO"] = args.report_to
+        status = sweep(args, settings, environment)
     sys.exit(status)
 
 

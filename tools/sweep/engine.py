@@ -97,6 +97,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--one-by-one", action="store_true", help="one after the other, without Ray")
 
 
+def add_report_to(parser: argparse.ArgumentParser) -> None:
+    """The option that each run takes over from `train.py`."""
+    parser.add_argument(
+        "--report-to", default="", metavar="wandb", help="where figures of the runs go besides TensorBoard"
+    )
+
+
 def choose_engine(
     runs: int,
     address: str | None = None,

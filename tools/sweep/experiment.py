@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import compat  # noqa: F401  makes `import dassl` work; stands before it
@@ -31,6 +31,7 @@ from tools.results.runs import read_results
 from tools.sweep.engine import LOGS, Failure, Run, clear_logs
 from tools.sweep.sweep import do_runs
 from tools.sweep.work import perform
+from trainers.modules.figures import receiver_problem
 
 # Settings that say where things lie, and change no result; a calibration adds figures of its own
 WHERE = (
@@ -145,6 +146,12 @@ def runs_of(experiments: Sequence[Experiment], output: Path, data: Path) -> list
     ]
 
 
+def check_receiver(name: str) -> None:
+    """Raise ValueError if figures cannot be reported to what `--report-to` names; "" is nowhere."""
+    if problem := receiver_problem(name):
+        raise ValueError(problem)
+
+
 def do_experiments(
     experiments: Sequence[Experiment], output: Path, data: Path, options: argparse.Namespace, cpus: int | None = None
 ) -> list[Failure]:
@@ -154,16 +161,19 @@ def do_experiments(
 
     Args:
         experiments, output, data: as of `runs_of`.
-        options: of `engine.add_options`.
+        options: of `engine.add_options` and `engine.add_report_to`.
         cpus: of this machine that are used; None for all.
 
     Returns:
         What failed.
 
     Raises:
-        ValueError, ConnectionError: as `engine.choose_engine`.
+        ValueError, ConnectionError: as `engine.choose_engine` and `check_receiver`.
         KeyboardInterrupt: Ctrl-C.
     """
+    check_receiver(options.report_to)
+    reporting = {"REPORT_TO": options.report_to} if options.report_to else {}
+    experiments = [replace(experiment, settings={**experiment.settings, **reporting}) for experiment in experiments]
     experiments = list({experiment.folder: experiment for experiment in experiments}.values())
     failures, left = [], []
     for experiment, run in zip(experiments, runs_of(experiments, output, data)):
@@ -238,7 +248,7 @@ def _run(experiment: Experiment, args: argparse.Namespace, cfg: CfgNode) -> None
             trainer.max_epoch = min(experiment.until, trainer.max_epoch)
         trainer.train()
         return
-    for epoch, folder in zip(experiment.epochs or (cfg.OPTIM.MAX_EPOCH,), experiment.folders):
+    for epoch, folder in zip(experiment.epochs or (trainer.max_epoch,), experiment.folders):
         if experiment.tested is not None:
             trainer.load_model(str(experiment.tested), epoch=epoch)
         trainer.output_dir = str(folder)

@@ -125,7 +125,7 @@ class Saved:
 
 
 class _Count:
-    """Counts the values of a file, each as often as it is named."""
+    """Counts the values of a file; a value that is named several times counts several times."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -141,7 +141,7 @@ def opened(path: str | Path) -> Iterator[Saved]:
     """Open a file of `torch.save` or of TorchScript, gzip-compressed or not.
 
     Raises:
-        Unreadable: of whatever is wrong in the file; with what it seems to be, and what to do.
+        Unreadable: the file is broken; the error says what it seems to be, and what to do.
         OSError: it cannot be opened.
     """
     with ExitStack() as stack:
@@ -154,7 +154,7 @@ def opened(path: str | Path) -> Iterator[Saved]:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """The context in which whatever a reader stumbles over becomes an `Unreadable`."""
+    """The context in which every error of a reader becomes an `Unreadable`."""
     try:
         yield
     except (Unreadable, MemoryError):

@@ -49,8 +49,8 @@ def write_calibration(run: str | Path, content: Mapping[str, Any]) -> Path:
         run: the folder.
         content: plain data under `KEYS`: trainer, epoch and options of the run; digests of what was trained and of
             CLIP; `values` by name, and the names of those that are at a bound; what they were fitted on; `figures` on
-            these images, and the score that tells mistakes best, `before` and `after`; and of the `images` in the same
-            way `wrong`, N of 0 and 1, and `scores`, N numbers by name.
+            these images, and the score that detects mistakes best, `before` and `after`; and of the `images` in the
+            same way `wrong`, N of 0 and 1, and `scores`, N numbers by name.
 
     Raises:
         OSError: the folder cannot be written or the disk is full.
@@ -120,7 +120,7 @@ def _shared_content(path: Path) -> Any:
 
 
 def _other_model(content: Mapping[str, Any], model: Mapping[str, Any]) -> str:
-    """Why a file does not fit a model, a sentence without its subject; "" if it does."""
+    """Why a file does not fit a model, an error without its subject; "" if it does."""
     if content["trainer"] != model["trainer"]:
         return f"was fitted to a model of {content['trainer']}, and this one is of {model['trainer']}"
     if content["backbone_sha256"] != model["backbone_sha256"]:

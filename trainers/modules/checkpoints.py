@@ -1,11 +1,16 @@
-"""Reading checkpoints of any origin without running what is in them."""
+"""Checkpoints: writing them whole, reading those of any origin without running what is in them, comparing them."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from storage.files import atomic_write
 
 from .archives import kind, opened, shortened
 from .inert_pickle import Unreadable
@@ -13,6 +18,27 @@ from .sharing import read_shared
 from .tensor_file import is_tensor_file
 
 MOST_EPOCHS = 1_000_000  # of a training; schedules go through them one by one
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all; one of that name is replaced only once the new one is complete.
+
+    Args:
+        path: the file; its folder is made.
+        content: tensors and plain data.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        saved = io.BytesIO()  # where the disk is full, PyTorch's own error gives positions in a file
+        torch.save(content, saved)
+        with atomic_write(path) as unfinished:
+            unfinished.write_bytes(saved.getbuffer())
+    except OSError as error:
+        reason = error.strerror or error  # without the number, and the path again
+        raise OSError(f"{path} cannot be written, older checkpoints are kept: {reason}") from error
 
 
 def read_saved(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -66,7 +92,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", *neede
         raise ValueError(f"{path} is not a whole checkpoint: its {wrong}")
     if not 0 <= epoch <= MOST_EPOCHS:
         raise ValueError(f"{path} is not a whole checkpoint: its epoch must be from 0 to {MOST_EPOCHS:,}, got {epoch}")
-    no_tensors = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)]
+    no_tensors = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
     if no_tensors:
         raise ValueError(f"{path} is not a whole checkpoint: {shortened(no_tensors)} should be tensors")
     return checkpoint
@@ -84,3 +110,25 @@ def _read_shared(path: str | Path, device: torch.device | str) -> dict[str, Any]
     )
     checkpoint.update(about=about, state_dict={name: value.to(device) for name, value in state_dict.items()})
     return checkpoint
+
+
+def state_problems(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Why a model cannot take the parameters of a checkpoint, an error each, without its subject.
+
+    Args:
+        state: the checkpoint's, by name.
+        own: the model's, by the same names.
+    """
+    problems = [f"has no {key}" for key in own.keys() - state.keys()]
+    problems += [f"has {key}, which is not known" for key in state.keys() - own.keys()]
+    for key in own.keys() & state.keys():
+        there, wanted = state[key], own[key]
+        if there.shape != wanted.shape:
+            problems.append(f"has {key} of shape {tuple(there.shape)} where this run has {tuple(wanted.shape)}")
+        if not there.isfinite().all():
+            problems.append(
+                f"has {key} with infinite values or some that are not numbers, as of a training that diverged"
+            )
+        if wanted.is_floating_point() and not there.is_floating_point():
+            problems.append(f"has {key} of type {there.dtype} where this run has real numbers")
+    return sorted(problems)

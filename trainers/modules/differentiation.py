@@ -1,4 +1,4 @@
-"""Gradients that are taken at once, so that what they need does not pile up in memory."""
+"""Gradients that are taken at once, so that memory does not grow with the number of losses."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch.autograd.function import once_differentiable
 def differentiate_now(
     function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor, scale: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Tensor, ...]:
-    """Call `function` and take its gradient in the same breath.
+    """Call `function` and take its gradient at once.
 
-    A sum of losses that do not share what they compute needs the memory of one of them this way: what a call has kept
-    for its gradient is free before the next call. Value and gradients are those of `function(*inputs)`.
+    So a sum of losses that share no computation needs the memory of only one of them: what a call has kept for its
+    gradient is freed before the next call. Value and gradients are those of `function(*inputs)`.
 
     Args:
         function: of the inputs; returns a loss of one element and any other tensors, through which no gradient goes.

@@ -61,7 +61,7 @@ class Wandb:
     """A run on Weights & Biases.
 
     Its number is kept in the run's folder, so a run that is cut and goes on is one run there, too. Figures stand at the
-    training step after which they came. What goes wrong after the start is told once, and the training goes on.
+    training step after which they came. A problem after the start is reported once, and the training goes on.
 
     Args:
         folder: of the run.

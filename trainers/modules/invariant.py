@@ -113,7 +113,7 @@ def check_estimate(n_interventions: int, k: int, weight: float, width: int | Non
         ValueError: it cannot.
     """
     if n_interventions < 1:
-        raise ValueError(f"INTERVENTIONS must be at least 1 an image, got {n_interventions}")
+        raise ValueError(f"INTERVENTIONS must be at least 1 per image, got {n_interventions}")
     if k < 0 or weight < 0:
         raise ValueError(f"K and LAMBDA must be positive, or 0 to choose them on validation images, got {k}, {weight}")
     if width is not None and k > width:

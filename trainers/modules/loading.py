@@ -1,4 +1,4 @@
-"""The one door to the `clip` package and to open_clip: a backbone's name or path -> frozen CLIP, and its tokenizer.
+"""Loading CLIPs by the `clip` package or open_clip: a backbone's name or path -> frozen CLIP; and the tokenizer.
 
 Works with OpenAI's package and its copies on PyPI, with CoOp's (`build_model(state_dict)`) and with MaPLe's
 (`build_model(state_dict, design_details)`).
@@ -51,7 +51,7 @@ _kept: dict[tuple[str, str, str, str | None], CLIP] | None = None  # those that 
 
 
 class OtherWeights(ValueError):
-    """Something was made with other weights than a file's: a sentence without its subject."""
+    """Something was made with other weights than a file's: an error without its subject."""
 
     def __init__(self, path: Path, sha256: str, wanted: str) -> None:
         super().__init__(
@@ -95,7 +95,7 @@ def load_clip(name: str, precision: str = "fp32", cache: str = CACHE, sha256: st
 
 @contextmanager
 def clips_kept() -> Iterator[None]:
-    """The context in which `load_clip` reads each CLIP once and gives copies, for who builds many trainers."""
+    """The context in which `load_clip` reads each CLIP once and gives copies, for programs that build many trainers."""
     global _kept
     before, _kept = _kept, {} if _kept is None else _kept
     try:
@@ -181,9 +181,9 @@ def _build(state_dict: dict[str, Tensor], path: Path) -> CLIP:
 
 
 def repeat_draws(clip_model: CLIP) -> None:
-    """Draw the random numbers that the making of this CLIP drew, for nothing.
+    """Draw, and discard, the random numbers that building this CLIP drew.
 
-    Published code that loads CLIP a second time in the midst of its start has them drawn there.
+    Published code that loads CLIP a second time while it starts draws them there.
     """
     _build(dict(clip_model.state_dict()), Path("the loaded CLIP"))
 
@@ -261,7 +261,7 @@ def _file_digest(path: Path) -> str:
 
 
 def assumptions(name: str, model: CLIP) -> str:
-    """What is taken for granted of a CLIP in a file, as its weights do not tell it; a sentence, "" of OpenAI's own.
+    """What is assumed of a CLIP in a file, because its weights do not say it: a note, "" for OpenAI's own files.
 
     Weights that were trained with another activation or number of heads fit without an error, and cost accuracy.
 
@@ -277,7 +277,7 @@ def assumptions(name: str, model: CLIP) -> str:
     towers = {"text encoder": model.transformer, "image encoder": getattr(model.visual, "transformer", None)}
     heads = [f"{tower.resblocks[0].attn.num_heads} in the {part}" for part, tower in towers.items() if tower]
     return (
-        f"{path} is none of OpenAI's files and is computed as theirs are, with QuickGELU and heads of width 64 "
+        f"{path} is not one of OpenAI's files, and is computed as if it were, with QuickGELU and heads of width 64 "
         f"({', '.join(heads)}); weights that were trained with others are open_clip:MODEL/FILE (docs/backbones.md)"
     )
 

@@ -1,6 +1,6 @@
-"""The losses of CDC (Zhang et al., NeurIPS 2024): eq. (2) diversity, (3) consistency, (7) trusted cross-entropy.
+"""The losses of CDC (Zhang et al., NeurIPS 2024): (2) diversity, (3) consistency, (7) trusted cross-entropy, (8) total.
 
-Equation numbers are those of docs/method.md. And the loss that KgCoOp and TCP add to the cross-entropy.
+Equation numbers are those of docs/method.md. `knowledge_loss` is what KgCoOp and TCP add to the cross-entropy.
 
 Legend: M templates, B images, C classes, D embedding width. All of them compute in float32 or wider.
 """
@@ -20,6 +20,28 @@ from .evidence import log1p_exp, to_float32
 LOGITS_AT_ONCE = 2**22
 # Above this the asymptotic series below are exact to 1e-8 and better, and need only log(alpha).
 _LOG_LARGE = math.log(100.0)
+
+
+def total_loss(
+    classification: Tensor, text_features: Tensor, anchor: Tensor, scale: Tensor | float, beta: float, gamma: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What CDC minimises, eq. (8): `L_tce + beta L_de + gamma L_con`.
+
+    Args:
+        classification: L_tce of eq. (7), or what stands in its place; a scalar.
+        text_features, anchor, scale: see `consistency_loss`.
+        beta: weight of the diversity loss.
+        gamma: weight of the consistency loss.
+
+    Returns:
+        The total, L_de of eq. (2) and L_con of eq. (3), scalars.
+
+    Raises:
+        ValueError: the shapes do not fit each other.
+    """
+    diversity = diversity_loss(text_features, scale)
+    consistency = consistency_loss(text_features, anchor, scale)
+    return classification + beta * diversity + gamma * consistency, diversity, consistency
 
 
 def trusted_cross_entropy(log_evidence: Tensor, target: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ def reset_peak(device: torch.device) -> bool:
         device: where a run computes.
 
     Returns:
-        Whether that can be told; on a CPU only by Linux.
+        Whether the system can measure that; on a CPU only Linux can.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -30,7 +30,7 @@ def reset_peak(device: torch.device) -> bool:
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """The most memory since `reset_peak`, in bytes; None where the system does not tell."""
+    """The most memory since `reset_peak`, in bytes; None where the system cannot measure it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

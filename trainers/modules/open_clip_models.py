@@ -194,7 +194,7 @@ def _pixels(preprocessing: object) -> Pixels:
 
 
 def config_problems(config: Mapping[str, Any]) -> list[str]:
-    """Why the model of a config is not supported, a sentence each; empty where it is."""
+    """Why the model of a config is not supported, an error each; empty where it is."""
     vision, text = config.get("vision_cfg"), config.get("text_cfg")
     if not isinstance(vision, Mapping) or not isinstance(text, Mapping) or "embed_dim" not in config:
         return ["its config must have embed_dim, vision_cfg and text_cfg"]

@@ -18,7 +18,7 @@ def content_problem(content: object, newest: int, kinds: Mapping[str, type], par
         part: of the file that the content is, as "header"; "" for all of it.
 
     Returns:
-        A sentence; "" if nothing is wrong.
+        An error; "" if nothing is wrong.
     """
     whole = f"its {part}" if part else "it"
     if not isinstance(content, dict) or type(content.get("format")) is not int:

@@ -1,4 +1,4 @@
-"""How far a loop is, with its rate and the time left: a bar on a terminal, elsewhere one line now and then."""
+"""Progress of a loop, with its rate and the time left: a bar on a terminal, elsewhere a line per minute."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class _Lines(tqdm):  # type: ignore[type-arg]  # tqdm takes its parameter in stu
         return tell
 
     def close(self) -> None:
-        """The end is no line: it would be one for each test of a long night."""
+        """Print no line at the end, which would be one for each of many tests."""
         if not self.disable:
             self.last_print_t = self.start_t  # as if nothing had been shown, which would then be cleared
         super().close()
 
 
 def progress(items: Iterable[T], what: str, unit: str = "batches", total: int | None = None) -> Iterable[T]:
-    """Give things one after the other, and tell on stderr how far that is.
+    """Yield items one by one, and show the progress on stderr.
 
     Without a terminal, as in a job of Slurm, it takes a minute before the first line, so what is brief is silent.
 

@@ -72,7 +72,7 @@ class PromptedCLIP(nn.Module):
         """L2-normalised image embeddings, float32.
 
         Args:
-            images: `(B, 3, S, S)`, one view for all templates, or `(M, B, 3, S, S)`, one view a template.
+            images: `(B, 3, S, S)`, one view for all templates, or `(M, B, 3, S, S)`, one view per template.
             prompt: of the templates that see the images; None for all that the prompt learner has.
 
         Returns:

@@ -1,9 +1,9 @@
 """One run on several processes: each encodes its share of the images and classes, and all take the same step.
 
-torchrun starts the processes, or ranks. All see the same batches and hold the same parameters. What the encoders
-compute is divided among them, and what they found is put together again; all else, losses among it, each computes by
-itself. So a run ends with the parameters of one process, up to rounding. Without torchrun there is one rank, which has
-all to itself.
+torchrun starts the processes, or ranks. All see the same batches and hold the same parameters. The encoders' work is
+divided among them, and the results are gathered; each rank computes everything else, such as the losses, by itself. So
+a run ends with the parameters of one process, up to rounding. Without torchrun there is one rank, which does
+everything.
 
 The gradient: each rank differentiates the whole loss, but through the encoders only as far as its own share goes. Its
 share of a parameter's gradient counts `size()` times, what all ranks compute alike counts once in each, and the mean
@@ -44,7 +44,7 @@ def number() -> int:
 
 @contextmanager
 def joined(on_gpu: bool) -> Iterator[None]:
-    """The context in which this process works with the others that torchrun has started, if it has.
+    """The context in which this process works with the others that torchrun has started, if there are any.
 
     Args:
         on_gpu: whether each process on this machine takes one of its GPUs.
@@ -108,7 +108,7 @@ def divided(n: int, dim: int, compute: Callable[[slice], Tensor]) -> Tensor:
 
 
 def own_or_first(n: int) -> slice:
-    """As `share`; the first thing where this rank has none, as who computes nothing has no gradient to average."""
+    """As `share`; the first thing where this rank has none: a rank that computes nothing has no gradient to average."""
     own = share(n)
     return own if own.start < own.stop else slice(0, 1)
 

@@ -108,7 +108,7 @@ def find_shared(place: str | Path) -> Path | None:
 
 
 def explain(problems: Sequence[str], about: Mapping[str, Any], trainer: str, options: Mapping[str, Any]) -> list[str]:
-    """Why a run cannot take a file, a sentence each without its subject; empty where it can.
+    """Why a run cannot take a file, an error each, without its subject; empty where it can.
 
     Args:
         problems: with the file's parameters, by names and shapes.
@@ -126,13 +126,13 @@ def explain(problems: Sequence[str], about: Mapping[str, Any], trainer: str, opt
 
 
 def other_options(there: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
-    """How a training's options differ from a run's, a sentence each without its subject.
+    """How a training's options differ from a run's, an error each, without its subject.
 
     Where parameters do not fit, this says more than their names and shapes.
 
     Args:
         there: the training's, by key: `INVARIANT_MAP.K`.
-        options: the run's. Lists, PREC and what the training does not tell are left out.
+        options: the run's. Lists, PREC and options that the training does not have are left out.
     """
     return [
         f"was trained with {key} {printable(str(there[key]))}, where this run has {value}"

@@ -17,7 +17,7 @@ _WRITER = "tensorboard."  # the package of TensorBoard's own thread, which write
 
 @contextmanager
 def writer_tells_once() -> Iterator[None]:
-    """The context in which an OSError of TensorBoard's own thread is told where something is logged, and there alone.
+    """The context in which an OSError of TensorBoard's own thread is raised where something is logged, and only there.
 
     TensorBoard raises it again in whichever thread logs next. Python's traceback of it is left out.
     """

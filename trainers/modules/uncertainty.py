@@ -250,7 +250,7 @@ def calibration_metrics(records: Mapping[str, NDArray[Any]]) -> dict[str, float]
 
 
 def error_detection_metrics(records: Mapping[str, NDArray[Any]]) -> dict[str, float]:
-    """How well each score of `uncertainty_scores` tells wrong predictions from right ones, in percent.
+    """How well each score of `uncertainty_scores` detects wrong predictions, in percent.
 
     Returns:
         For each score `auroc_error_<score>`, where there are both wrong and right predictions, `aurc_<score>`,
@@ -271,7 +271,7 @@ def error_detection_metrics(records: Mapping[str, NDArray[Any]]) -> dict[str, fl
 
 
 def open_set_metrics(known: Mapping[str, NDArray[Any]], unknown: Mapping[str, NDArray[Any]]) -> dict[str, float]:
-    """How well each score tells images of no known class from those of known ones, in percent.
+    """How well each score detects images of no known class, in percent.
 
     Args:
         known: records of a test on images of the model's classes.

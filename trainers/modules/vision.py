@@ -86,7 +86,7 @@ class ImageEncoder(nn.Module):
         """Features in float32, not normalised.
 
         Args:
-            images: `(..., 3, S, S)`; with a prompt `(M, B, 3, S, S)`, one view a template, or `(B, 3, S, S)`, one
+            images: `(..., 3, S, S)`; with a prompt `(M, B, 3, S, S)`, one view per template, or `(B, 3, S, S)`, one
                 view for all.
             prompt: of M templates, or None.
 

@@ -155,7 +155,9 @@ def test_other_epoch(run_of, tmp_path, clip_files):
     about = read_shared(path)[1]
     assert (about["epoch"], about["figures"]) == (1, {})
     assert Predictor(path, backbone=str(clip_files["plain"])).trainer.tested_epoch == 1
-    with pytest.raises(ValueError, match=r"first\.safetensors is no checkpoint of this CoOp: it is of epoch 1, not 2$"):
+    with pytest.raises(
+        ValueError, match=r"first\.safetensors is not a checkpoint of this CoOp: it is of epoch 1, not 2$"
+    ):
         Predictor(path, epoch=2, backbone=str(clip_files["plain"]))
 
 
@@ -215,7 +217,7 @@ def refused(build_run, place, match, *options, trainer="CDC"):
 
 def test_foreign_keys(build_run, shared, tmp_path):
     place = changed(shared, tmp_path / "more.safetensors", {"extra": torch.zeros(1)})
-    refused(build_run, place, r"more\.safetensors is no checkpoint of this CDC: it has extra, which is not known$")
+    refused(build_run, place, r"more\.safetensors is not a checkpoint of this CDC: it has extra, which is not known$")
 
 
 def test_other_shapes(build_run, shared, tmp_path):
@@ -224,7 +226,7 @@ def test_other_shapes(build_run, shared, tmp_path):
 
 
 def test_other_method(build_run, shared):
-    refused(build_run, shared, r"cdc\.safetensors is no checkpoint of this CoOp: it is one of CDC$", trainer="CoOp")
+    refused(build_run, shared, r"cdc\.safetensors is not a checkpoint of this CoOp: it is one of CDC$", trainer="CoOp")
 
 
 def test_config_of_the_other_kind(build_run, shared):

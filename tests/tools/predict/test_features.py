@@ -180,7 +180,7 @@ def refused(capsys, *arguments):
     return line
 
 
-def test_wrong_input_is_one_sentence(run_of, plain, tmp_path, capsys):
+def test_wrong_input_is_one_error(run_of, plain, tmp_path, capsys):
     output, (run, _) = ("--output", tmp_path / "out" / "a.npz"), run_of("CoOp")
     assert "ends in .npz" in refused(capsys, "--output", tmp_path / "a.txt", *plain)
     assert "--model-dir" in refused(capsys, *output, *plain, "--trainer", "CDC", *SMALL)

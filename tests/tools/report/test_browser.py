@@ -307,6 +307,82 @@ def test_gains_stand_in_the_order_of_the_table(browser, tmp_path):
     own.view.close()
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Twelve systems, of which the last two lack a data set; their names differ in the middle."""
+    folder = tmp_path_factory.mktemp("many")
+    label = [0, 0, 1, 2]
+    for index in range(12):
+        for dataset in ("dtd", "eurosat", "ucf101")[: 2 if index > 9 else 3]:
+            right = arrays([0] * (index % 3) + [1] * (4 - index % 3), label, templates=[[0, 0]] * 4)
+            base_to_new(
+                folder / "output", dataset, "CDC", f"a_long_name_of_a_config_{index:02}_as_of_a_search", 1, right, right
+            )
+    for dataset in ("dtd", "eurosat", "ucf101"):
+        base_to_new(folder / "output", dataset, "ZeroshotCLIP", "v", 1, arrays(label, label), arrays(label, label))
+    main([str(folder / "output"), "--output", str(folder / "report.html")])
+    return folder / "report.html"
+
+
+@pytest.fixture(params=[1600, 360])
+def page_of_many(browser, many, request):
+    own = Page(browser, many, request.param)
+    own.show_all()
+    yield own
+    assert own.view.evaluate("document.documentElement.scrollWidth") <= request.param
+    own.view.close()
+    assert own.errors == []
+
+
+def systems_drawn(page, chart="scatter"):
+    return {trace["legendgroup"] for trace in drawn(page, chart) if "legendgroup" in trace}
+
+
+def test_of_many_systems_ten_are_drawn_at_first_and_the_rest_can_be_ticked(page_of_many):
+    page = page_of_many
+    assert page.view.locator("#drawn-number").inner_text() == "10 of 13"
+    assert len(systems_drawn(page)) == 10
+    names = [trace["name"] for trace in drawn(page, "reliability") if "name" in trace]
+    assert len(set(names)) == 10
+    assert all(len(name) <= 40 for name in names)
+    assert page.view.locator("[data-chart=scatter] .annotation-text").all_text_contents() == ["average of 3", "DTD"]
+
+    page.view.locator(".drawn > summary").click()
+    page.view.fill("#drawn-filter", "_11_as")
+    page.view.locator("#drawn-list li:visible input").check()
+    assert page.view.locator("#drawn-number").inner_text() == "11 of 13"
+    assert len(systems_drawn(page)) == 11
+    assert page.view.locator("[data-chart=scatter] .annotation-text").first.text_content() == "average of 2"
+    page.view.fill("#drawn-filter", "")
+    page.view.click("#drawn-none")
+    assert "of the systems that are drawn" in page.view.locator("[data-chart=scatter] .empty").inner_text()
+    assert page.view.locator("[data-list=images] img").count() == 0
+    page.view.click("#drawn-all")
+    page.wait("document.querySelector('[data-chart=scatter]').data")
+    assert len(systems_drawn(page)) == 13
+
+
+def test_gains_of_many_systems_stand_in_rows(page_of_many):
+    base, new = drawn(page_of_many, "gain")[:2]
+    assert len(new["x"]) == len(base["x"]) == 9  # ZeroshotCLIP, which they are compared with, is the tenth
+    assert new["x"] == sorted(new["x"])  # the best at the top
+    ticks = page_of_many.view.locator("[data-chart=gain] .ytick text").all_text_contents()
+    assert len(set(ticks)) == 9
+    assert all(len(text) <= 32 for text in ticks)
+
+
+def test_an_average_in_a_chart_is_that_of_the_table(opened):
+    page = opened()
+    page.show_all()
+    text = page.view.locator("#table-base2new tr.average td").all_inner_texts()
+    head = page.view.locator("#table-base2new thead tr").first.locator("th").all_inner_texts()
+    for trace in drawn(page, "scatter"):
+        if trace.get("showlegend") and "legendgroup" in trace:
+            place = 1 + 3 * (head.index(trace["legendgroup"]) - 1)
+            base, new = (float(cell.split()[0]) for cell in text[place : place + 2])
+            assert (round(trace["x"][0], 2), round(trace["y"][0], 2)) == (base, new)
+
+
 def test_all_charts_are_there_for_the_printer(browser, mixed):
     page = Page(browser, mixed, 1600)
     page.view.evaluate("window.dispatchEvent(new Event('beforeprint'))")

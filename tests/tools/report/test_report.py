@@ -46,10 +46,11 @@ def test_the_table_has_means_deviations_the_best_and_the_papers(page):
     (coop, cdc) = data["tables"]["base2new"]["columns"]
     assert (coop["title"], cdc["title"]) == ("CoOp", "CDC")
     assert cdc["cells"]["dtd"]["Base"] == {"mean": 87.5, "std": 17.678, "seeds": {"1": 75, "2": 100}}
-    assert cdc["averages"]["New"]["mean"] == 87.5
     assert cdc["cells"]["dtd"]["HM"]["mean"] == 87.5
     assert "87.50 ± 17.68" in text
-    assert "average of 2" in text
+    average = re.search(r'<tr class="average".*?</tr>', text, re.DOTALL)[0]
+    assert "average of 2" in average
+    assert average.count("87.50") == 3
     assert "paper 82.70 (+4.80)" in text  # of CDC on base classes of DTD
     row = re.search(r'<tr class="" data-dataset="dtd">.*?</tr>', text, re.DOTALL)[0]
     assert [("best" in cell) for cell in re.findall(r"<td[^>]*data-value[^>]*>", row)] == [False] * 3 + [True] * 3
@@ -160,7 +161,7 @@ def test_a_broken_file_of_records_is_told_and_left_out(output, tmp_path):
     path = tmp_path / "output/base2new/test_new/dtd/shots_16/CDC/vit_b16/seed2/predictions.npz"
     path.write_bytes(path.read_bytes()[:100])
     report = gather([tmp_path / "output"])
-    assert any("is not a whole file of predictions" in note for note in report.notes)
+    assert any(re.search("is not a whole file of predictions.*: left out$", note) for note in report.notes)
     (own,) = [own for own in report.details if (own["dataset"], own["part"], own["system"]) == ("dtd", "new", "CDC")]
     assert own["runs"] == 1
 
@@ -182,6 +183,15 @@ def test_records_that_do_not_fit_are_left_out(tmp_path, records, problem):
     report = gather([tmp_path])
     assert any(problem in note and "test_new/dtd/shots_16/CoOp/vit_b16/seed1" in note for note in report.notes)
     assert [own["part"] for own in report.details] == ["base"]
+
+
+@pytest.mark.parametrize("names", [None, [], "abc", [1, 2, 3], [{"a": 1}, "b", "c"]])
+def test_records_without_names_of_classes_are_left_out(tmp_path, names):
+    records = arrays([0, 1], [0, 0])
+    base_to_new(tmp_path, "dtd", "CoOp", "vit_b16", 1, records, records, class_names=names)
+    report = gather([tmp_path])
+    assert (report.details, len(report.tables)) == ([], 1)
+    assert any(note.endswith("is of a test without class names: left out") for note in report.notes)
 
 
 def test_runs_on_other_classes_are_not_averaged_together(tmp_path):
@@ -212,6 +222,26 @@ def test_images_beyond_the_most_are_told_without_the_name_of_one(tmp_path, monke
     assert re.fullmatch(r"\d+ cards have no image, as the page has 2 already; --dataset and --images take fewer", note)
 
 
+def test_one_image_that_is_not_shown_is_told_of_one(tmp_path):
+    two_systems(tmp_path / "output", tmp_path / "data")
+    (tmp_path / "data/images/0.png").unlink()
+    assert any(note.startswith("1 image is not shown, as") for note in gather([tmp_path / "output"]).notes)
+
+
+def test_what_is_there_is_counted(page, output):
+    assert "Base to new classes: 2 systems on 2 data sets, seeds 1, 2" in page
+    one = render_page(gather([output], trainers=["CoOp"], datasets=["dtd"], seeds=[1]), "t")
+    assert "Base to new classes: 1 system on 1 data set, seed 1<" in re.sub(r"\s+<", "<", one)
+
+
+def test_systems_of_fewer_seeds_than_others_are_named(tmp_path):
+    records = arrays([0, 1], [0, 0])
+    for trainer, seeds in (("ZeroshotCLIP", (1,)), ("CoOp", (1, 2)), ("MaPLe", (2,)), ("CDC", (2,))):
+        for seed in seeds:
+            base_to_new(tmp_path, "dtd", trainer, "v", seed, records, records)
+    assert "4 systems on 1 data set, seeds 1, 2; seed 2 alone: MaPLe, CDC" in render_page(gather([tmp_path]), "t")
+
+
 def test_page_without_an_average_says_so(tmp_path):
     records = arrays([0, 0], [0, 0])
     base_to_new(tmp_path, "dtd", "CoOp", "v", 1, records, records)
@@ -219,6 +249,50 @@ def test_page_without_an_average_says_so(tmp_path):
     sentence = "There is no average, as fewer than two data sets have results of every system."
     assert sentence in render_page(gather([tmp_path]), "A title")
     assert sentence not in render_page(gather([tmp_path], datasets=["dtd"]), "A title")
+
+
+def test_a_system_has_one_title_in_all_tables(tmp_path):
+    records = arrays([0, 1], [0, 0])
+    for config in ("a", "b"):
+        base_to_new(tmp_path, "dtd", "CoOp", config, 1, records, records)
+    write_run(tmp_path / "evaluation/CoOp/a_16shots/dtd/seed1", records, classes="all")
+    tables = gather([tmp_path]).tables
+    assert [column.title for column in tables["base2new"].columns] == ["CoOp a", "CoOp b"]
+    assert [column.title for column in tables["xd"].columns] == ["CoOp a"]
+    joined = gather([tmp_path], datasets=["dtd"], configs=["a"], join_configs=True).tables
+    assert [column.title for table in joined.values() for column in table.columns] == ["CoOp", "CoOp"]
+
+
+def test_trainings_on_all_classes_stand_in_a_table_whatever_their_shots(tmp_path):
+    records = arrays([0, 1], [0, 0])
+    for dataset in ("dtd", "imagenet"):
+        write_run(tmp_path / f"{dataset}/CoOp/v_16shots/seed1", records, classes="all")
+    (table,) = gather([tmp_path]).tables.values()
+    assert (table.protocol, table.datasets) == ("fewshot", ["imagenet", "dtd"])
+    write_run(tmp_path / "evaluation/CoOp/v_16shots/eurosat/seed1", records, classes="all")
+    for dataset in ("dtd", "eurosat"):
+        write_run(tmp_path / f"evaluation/ZeroshotCLIP/v_16shots/{dataset}/seed1", records, classes="all")
+    tables = gather([tmp_path]).tables
+    assert tables["xd"].source == "imagenet"
+    assert tables["fewshot"].datasets == ["dtd"]  # what was trained on ImageNet stands among tests elsewhere
+    assert [column.title for column in tables["fewshot"].columns] == ["ZeroshotCLIP", "CoOp"]
+
+
+def test_of_many_systems_the_first_and_those_with_the_most_results_are_drawn_at_first(tmp_path):
+    records = arrays([0, 1], [0, 0])
+    for index in range(12):
+        for seed in (1, 2) if index > 8 else (1,):
+            base_to_new(tmp_path, "dtd", "CoOp", f"v{index:02}", seed, records, records)
+    page = render_page(gather([tmp_path]), "t")
+    data = embedded(page)
+    assert data["first"] == ["CoOp v00", "CoOp v09", "CoOp v10", "CoOp v11"]  # no two of one number are parted
+    assert (data["runs"]["CoOp v00"], data["runs"]["CoOp v11"]) == (2, 4)
+    assert len({data["styles"][title]["symbol"] for title in data["first"]}) == 4
+    equal = embedded(render_page(gather([tmp_path], seeds=[1]), "t"))
+    assert equal["first"] == [f"CoOp v{index:02}" for index in range(10)]
+    assert len({equal["styles"][title]["symbol"] for title in equal["first"]}) == 10
+    assert 'id="drawn-list"' in page
+    assert 'id="drawn-list"' not in render_page(gather([tmp_path], configs=["v00", "v01"]), "t")
 
 
 def test_no_star_where_all_are_equal(tmp_path):

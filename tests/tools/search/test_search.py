@@ -7,6 +7,7 @@ import json
 import pickle
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,6 +112,16 @@ def found(search):
 
 
 # ---- what is trained
+def test_where_figures_go_changes_nothing_else(make):
+    search = make()
+    reporting = replace(search, report_to="wandb")
+    assert reporting.identity() == search.identity()
+    values = {"OPTIM.LR": 0.05, "INPUT.TRANSFORMS": "flips"}
+    for (plain,), (told,) in zip((search.rung(values, 1),), (reporting.rung(values, 1),)):
+        for one, other in zip((plain.training, *plain.tests), (told.training, *told.tests)):
+            assert other == replace(one, settings={**one.settings, "REPORT_TO": "wandb"})
+
+
 @pytest.mark.parametrize("trainer", ["CoOp", "PromptSRC"])  # the latter puts an average in place of its last prompts
 def test_rungs_change_no_figure_of_the_whole_training(make, tmp_path, trainer):
     more = {"TRAINER.PROMPTSRC.GPA_MEAN": 2, "TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION": 2}

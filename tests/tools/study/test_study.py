@@ -1,4 +1,4 @@
-"""The study: its plan fits together, runs in this process do what train.py does, its page says what the results say."""
+"""The study: runs in this process do what train.py does, its page says what the results say."""
 
 from __future__ import annotations
 
@@ -11,70 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tools.common.layout import parse
+from tools.common.blocks import contents, names
 from tools.common.paths import ROOT
 from tools.study import methods
 from tools.study.__main__ import main
-from tools.study.page import PAGE, SEARCHES, TRIAL, searches, write_page
+from tools.study.page import BEFORE, PAGE, SEARCHES, TRIAL, searches, write_page
 from tools.study.plan import full, quick
+from tools.study.results import read_figures, read_kept
 from tools.study.run import run_all, write_data_sets
 from tools.sweep.experiment import Experiment, execute
-
-PLANS = [full, quick]
-
-
-@pytest.mark.parametrize("plan", PLANS)
-def test_what_is_tested_has_been_trained_before(plan, tmp_path):
-    everything = []
-    for group in plan(tmp_path).groups():
-        done = set()
-        for experiment in group:
-            assert experiment.tested is None or experiment.tested in done
-            done.update(experiment.folders)
-            everything += experiment.folders
-    assert len(set(everything)) == len(everything)
-
-
-@pytest.mark.parametrize("plan", PLANS)
-def test_runs_lie_where_tables_look_for_them(plan, tmp_path):
-    for group in plan(tmp_path).groups():
-        for run in group:
-            for folder in run.folders:
-                place = parse(folder.relative_to(tmp_path))
-                assert place
-                assert (place.dataset, place.trainer, place.seed) == (run.dataset, run.trainer, run.seed)
-                assert (place.shots, place.classes) == (run.settings["DATASET.NUM_SHOTS"], run.classes)
-
-
-def test_plan_keeps_settings_apart(tmp_path):
-    """Runs of one config in different folders differ in their settings, and all templates of a run have a start."""
-    by_settings = {}
-    for group in full(tmp_path).groups():
-        for run in group:
-            if run.train and run.tested is None:
-                key = (run.trainer, run.config, run.dataset, run.seed, run.classes, json.dumps(dict(run.settings)))
-                by_settings.setdefault(key, []).append(run.folder)
-            number = run.settings.get("TRAINER.CDC.N_TEMPLATES", 4)
-            assert len(run.settings.get("TRAINER.CDC.CTX_INIT", [""] * number)) == number
-    assert all(len(folders) == 1 for folders in by_settings.values())
-
-
-def test_parts_differ_by_what_their_rows_say():
-    def options(method):
-        return {key.split(".")[-1] for key in method.settings}
-
-    vsd, dstc = {"AUGMENTATIONS", "BETA", "GAMMA"}, {"DECISION"}
-    one = {"N_TEMPLATES", "CTX_INIT"}
-    pairs = [(title, options(a) ^ options(b)) for title, a, b in methods.PARTS if b != methods.COOP]
-    expected = [one, dstc, vsd, dstc, vsd, {"BETA"}, {"GAMMA"}, {"AUGMENTATIONS"}, vsd | dstc, one | vsd | dstc]
-    assert [keys for _, keys in pairs] == expected
-
-
-def test_config_is_what_the_tables_call_it():
-    text = (ROOT / "configs/trainers/CDC/tiny_text.yaml").read_text()
-    assert "BETA" not in text.split("TRAINER:")[1]  # the default, 0.1
-    for view in methods.VIEWS_OF:
-        assert f"- [{', '.join(json.dumps(name) for name in view)}]" in text
+from trainers.modules.figures import RECEIVERS
 
 
 def experiment(tmp_path, **changes):
@@ -135,7 +81,9 @@ def test_untrained_run_is_tested_alone(tmp_path, digits, monkeypatch):
         execute(run, digits)
 
 
-OPTIONS = argparse.Namespace(address=None, gpus_per_run=None, cpus_per_run=None, one_by_one=True, workers=None)
+OPTIONS = argparse.Namespace(
+    address=None, gpus_per_run=None, cpus_per_run=None, one_by_one=True, workers=None, report_to=""
+)
 
 
 def test_failed_run_is_named_and_others_go_on(tmp_path, digits, monkeypatch):
@@ -156,25 +104,65 @@ def test_failed_run_is_named_and_others_go_on(tmp_path, digits, monkeypatch):
     assert run_all([right], tmp_path, digits, OPTIONS) == []
 
 
+class Receiver:
+    """Keeps figures, in place of a service."""
+
+    def __init__(self):
+        self.figures = {}
+
+    def add_scalar(self, tag, value, step=None, /):
+        self.figures[tag] = value
+
+    def close(self, failed=False, /):
+        self.figures["failed"] = failed
+
+
+def test_runs_report_where_the_study_says(tmp_path, digits, monkeypatch):
+    receiver = Receiver()
+    monkeypatch.setitem(RECEIVERS, "json", lambda folder, name, settings: receiver)  # a package that is there
+    run = experiment(tmp_path, train=False)
+    options = argparse.Namespace(**{**vars(OPTIONS), "report_to": "json"})
+    assert run_all([run], tmp_path, digits, options) == []
+    assert receiver.figures["test/accuracy"] == pytest.approx(run.metrics()["accuracy"])
+    assert receiver.figures["failed"] is False
+    assert run_all([run], tmp_path, digits, OPTIONS) == []  # its results are those without a service
+
+    options.report_to = "mlflow"
+    with pytest.raises(ValueError, match=r"--report-to .* must be wandb or json, got 'mlflow'"):
+        run_all([run], tmp_path, digits, options)
+
+
 @pytest.fixture
 def finished(tmp_path):
-    """The quick plan with made-up results: 50% everywhere, 60% for new classes, and 80% there for text-only CDC."""
+    """The quick plan with made-up results of two seeds: 50%, 60% for new classes, and there 81% and 82% of CDC."""
     plan = replace(quick(tmp_path / "runs"), seeds=(1, 2))
-    for group in plan.groups():
-        for run in group:
-            for folder in run.folders:
-                accuracy = 50.0 if run.classes != "new" else 60.0
-                if run.classes == "new" and folder.parts[-2] == "tiny_text":
-                    accuracy = 80.0 + run.seed
-                figures = {"accuracy": accuracy, "template_similarity": 0.5, "uncertainty": 0.1}
-                figures.update({f"template{m}_accuracy": accuracy - m for m in range(1, 5)})
+    for run in plan.experiments():
+        for folder in run.folders:
+            accuracy = 50.0 if run.classes != "new" else 60.0
+            if run.classes == "new" and folder.parts[-3:-1] == ("CDC", "tiny"):
+                accuracy = 80.0 + run.seed
+            figures = {"accuracy": accuracy, "ece": 5.0, "auroc_error_confidence": 90.0, "aurc_confidence": 3.0}
+            if run.trainer == "CDC":
+                figures.update({"auroc_error_uncertainty": 70.0, "aurc_uncertainty": 4.0, "uncertainty": 0.1})
+                figures.update({f"template{m}_accuracy": accuracy - m for m in range(1, 5)}, template_similarity=0.5)
+            if run.dataset == "confounded":
                 figures.update({f"{name}_accuracy": 40.0 for name in ("aligned", "conflicting", "worst_group")})
-                folder.mkdir(parents=True)
-                seconds = 2.0 if run.config in ("tiny", "tiny_text") else 3.0
-                seconds *= 3 if folder.parts[-2] == "tiny_text" else 1
-                results = {"figures": figures, "train_seconds": seconds}
-                (folder / "results.json").write_text(json.dumps(results))
+            folder.mkdir(parents=True)
+            results = {"figures": figures, "train_seconds": 6.0 if folder.parts[-2] == "tiny" else 3.0}
+            (folder / "results.json").write_text(json.dumps(results))
     return plan
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """They take longer than the tables."""
+    for name in ("draw_differences", "draw_numbers", "draw_epochs"):
+        monkeypatch.setattr(f"tools.study.pictures.{name}", lambda measured, path: False)
+
+
+def figures_of(plan):
+    folders = [folder for experiment in plan.experiments() for folder in experiment.folders]
+    return read_figures(plan.output, folders)
 
 
 def rows_of(page: Path, title: str) -> list[list[str]]:
@@ -185,43 +173,72 @@ def rows_of(page: Path, title: str) -> list[list[str]]:
 
 def test_page_says_what_the_results_say(finished, tmp_path):
     page = tmp_path / "docs" / "study.md"
-    write_page(finished, page)
-    # 81 and 82 on both sets; harmonic mean of 50 and 81.5
-    assert rows_of(page, "CDC, text-only")[0] == ["CDC, text-only", "50.00 ± 0.00", "81.50 ± 0.71", "61.98", "6.0"]
-    assert rows_of(page, "Zero-shot CLIP")[0] == ["Zero-shot CLIP", "50.00", "60.00", "54.55", ""]
-    assert rows_of(page, "all: CDC")[-1][-1] == "40.00 ± 0.00"
-    # 81 and 82 against 60 and 60; harmonic means with 50 of 61.83, 62.12 and 54.55
-    assert rows_of(page, "VSD beside DSTC")[0][1:] == ["+0.00 ± 0.00", "+21.50 ± 0.71", "+7.43 ± 0.20", "3.0"]
-    assert rows_of(page, "DSTC and VSD together, for four templates")[0][-1] == "3.0"
-    assert rows_of(page, "CDC before training")[0][1] == "50.00"  # no spread, as it does not depend on the seed
+    write_page(finished, figures_of(finished), page)
+    text = page.read_text()
+    # 81 and 82 against 60 and 60 on both sets; harmonic means with 50 of 61.98 and 54.55
+    difference = rows_of(page, "MaPLe")[0]
+    assert difference[1] == "+0.00 [+0.00, +0.00]"
+    # Draws of two values reach both; the bounds are away by 0.5 sqrt(2) 4.303 / 1.960, of two degrees of freedom
+    assert difference[2] == "**+21.50 [+19.95, +23.05]**"
+    assert difference[3].startswith("**+7.43 [+6.9")
+    assert difference[4:] == ["2", "New, HM"]
+    own = [row for row in rows_of(page, "CDC") if len(row) == 6]
+    assert own[0] == ["CDC", "50.00 ± 0.00", "81.50 ± 0.71", "61.98", "2", "6.0"]
+    zero_shot = [row for row in rows_of(page, "Zero-shot CLIP") if len(row) == 6]
+    assert ["Zero-shot CLIP", "50.00", "60.00", "54.55", "", ""] in zero_shot
+    assert rows_of(page, "VSD beside DSTC")[0][2].startswith("**+21.50")
     assert rows_of(page, "0")[0][1:5] == ["0.500", "47.50", "49.00", "50.00"]  # templates have 49 to 46
-    for name in ("study_epochs.png", "study_templates.png"):
+    assert f"{CDC_LONG}: 2.0" in text  # 6 seconds against 3
+    assert "Missing" not in text
+    assert "`base2new`   | base-to-new of all methods" in text
+    assert "112 of 112" not in text  # of two seeds, but those methods that do not depend on the seed
+    for name in ("study_epochs.png", "study_templates.png", "study_differences.png"):
         assert (page.parent / name).read_bytes().startswith(b"\x89PNG")
-        assert f"]({name})" in page.read_text()
+        assert f"]({name})" in text
 
 
-def test_page_keeps_what_was_written_by_hand(finished, tmp_path):
-    page = tmp_path / "study.md"
-    write_page(finished, page)
+CDC_LONG = "CDC in place of one template, four times the epochs"
+
+
+def test_page_keeps_what_was_written_by_hand(finished, no_pictures, tmp_path):
+    page, figures = tmp_path / "study.md", figures_of(finished)
+    write_page(finished, figures, page)
     page.write_text(page.read_text().replace("## Base to new\n", "## Base to new\n\nCDC wins.\n\nOr not.\n"))
-    write_page(finished, page)
+    write_page(finished, figures, page)
     assert "## Base to new\n\nCDC wins.\n\nOr not.\n" in page.read_text()
     page.write_text(page.read_text().replace("<!-- made: parts -->", "<!-- made: pieces -->"))
     with pytest.raises(ValueError, match=r"must hold each of the blocks .*parts.* got .*pieces"):
-        write_page(finished, page)
+        write_page(finished, figures, page)
 
 
-def test_new_page_makes_no_claims(finished, tmp_path):
+def test_new_page_makes_no_claims(finished, no_pictures, tmp_path):
     """What is written by hand on the study's page is about the full study, and not about a trial of it."""
     page = tmp_path / "study.md"
-    write_page(finished, page)
-    text = page.read_text()
-    assert [line for line in PAGE.read_text().splitlines() if line.startswith("#")] == [
+    write_page(finished, figures_of(finished), page)
+    text, now = page.read_text(), PAGE.read_text().partition(f"\n{BEFORE}\n")[0]
+    assert [line for line in now.splitlines() if line.startswith("#")] == [
         line for line in text.splitlines() if line.startswith("#")
     ]
-    assert "In short" in PAGE.read_text()
-    assert "In short" not in text
+    assert "How to read it" in now
+    assert "How to read it" not in text
     assert "- seeds 1, 2; 2 training images per class;" in text
+
+
+def test_what_is_of_another_day_is_not_made_again():
+    """The blocks of the page stand before the first study, whose tables have no runs here."""
+    now, heading, before = PAGE.read_text().partition(f"\n{BEFORE}\n")
+    assert names(now)
+    assert heading
+    assert names(before) == []
+
+
+def test_page_is_that_of_the_figures_which_are_kept(no_pictures, tmp_path):
+    """Its tables, as the repository has them, follow from docs/study.csv."""
+    page, kept = tmp_path / "study.md", PAGE.with_suffix(".csv")
+    page.write_text(PAGE.read_text(), encoding="utf-8")
+    write_page(full(ROOT / "output" / "study"), read_kept(kept), page)
+    now, made = contents(PAGE.read_text()), contents(page.read_text())
+    assert [name for name in now if now[name] != made[name] and not name.endswith("drawn")] == []
 
 
 def test_searches_on_the_page_are_those_that_are_kept():
@@ -237,58 +254,80 @@ def test_page_names_searches_that_are_kept():
     assert [name for name in found if not (SEARCHES / name).is_file()] == []
 
 
-def test_page_of_an_unfinished_study_is_refused(finished, tmp_path):
-    next(iter(finished.output.glob("base2new/test_new/*/*/CDC/tiny_text+dstc/seed2/results.json"))).unlink()
-    with pytest.raises(FileNotFoundError, match=r"dstc/seed2/results.json is missing: the study is not finished"):
-        write_page(finished, tmp_path / "study.md")
+def test_page_of_an_unfinished_study_says_what_is_missing(finished, no_pictures, tmp_path):
+    plan = finished
+    for seed in plan.seeds:
+        (plan.half(methods.MAPLE, "digits", seed, "new") / "results.json").unlink()
+    (plan.half(methods.DSTC, "shapes", 2, "base") / "results.json").unlink()
+    page = tmp_path / "study.md"
+    write_page(plan, figures_of(plan), page)
+    made = contents(page.read_text())
+    assert rows_of(page, "MaPLe")[0] == ["MaPLe", "—", "—", "—", "—", "—"]
+    assert "\n\nMissing: MaPLe: all seeds.\n" in made["differences"]
+    assert made["base to new"].endswith("\n\nMissing: MaPLe: all seeds.")
+    assert "Missing: M = 4 + DSTC (evidence, fusion, loss (7)): seed 2." in made["parts"]
+    assert rows_of(page, "VSD beside DSTC")[0][1:] == ["+0.00", "+21.00", "+7.29", "1", "—"]  # of seed 1, 50 and 81
+    assert "Missing" not in made["uncertainty"].replace("Missing: MaPLe", "")
 
 
 def test_trial_says_so_on_the_page_and_in_its_pictures(finished, tmp_path):
     """Its gain of CDC over others reads as a result else."""
-    page = tmp_path / "page.md"
+    page, figures = tmp_path / "page.md", figures_of(finished)
     contents = {}
-    for plan in (finished, replace(finished, overrides={}), finished, finished):
-        write_page(plan, page)
-        pictures = [(tmp_path / f"page_{name}.png").read_bytes() for name in ("epochs", "templates")]
+    for plan in (finished, replace(finished, overrides={}), finished):
+        write_page(plan, figures, page)
+        pictures = [(tmp_path / f"page_{name}.png").read_bytes() for name in ("epochs", "templates", "differences")]
         contents.setdefault(plan.is_trial, []).append((page.read_text(), *pictures))
     trial, result = contents[True][0], contents[False][0]
-    assert contents[True] == [trial] * 3
+    assert contents[True] == [trial] * 2
     assert trial[0] == f"{TRIAL}\n\n{result[0]}"
     assert all(with_text != without for with_text, without in zip(trial[1:], result[1:]))
-    assert [plan(tmp_path).is_trial for plan in PLANS] == [False, True]
+    assert [plan(tmp_path).is_trial for plan in (full, quick)] == [False, True]
 
 
-def test_command_writes_the_page_of_finished_runs(finished, tmp_path, monkeypatch, capsys):
-    arguments = [
-        "--quick",
-        "--seeds",
-        "1",
-        "2",
-        "--output",
-        str(tmp_path / "runs"),
-        "--page",
-        str(tmp_path / "page.md"),
-    ]
+def test_command_writes_the_page_of_finished_runs(finished, no_pictures, tmp_path, monkeypatch, capsys):
+    """And again, where the runs are gone, from the figures that it has kept."""
+    runs, page = tmp_path / "runs", tmp_path / "page.md"
+    arguments = ["--quick", "--seeds", "1", "2", "--output", str(runs), "--page", str(page)]
     monkeypatch.setattr("sys.argv", ["study", *arguments, "--page-only"])
     main()
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith(f"{tmp_path / 'page.md'} is written")
-    report = tmp_path / "runs/report.html"
+    assert said[0].startswith(f"{page} is written")
+    report = runs / "report.html"
     if importlib.util.find_spec("plotly") and importlib.util.find_spec("jinja2"):
         assert said[1].startswith(f"{report} shows all runs (")
         assert "<title>A trial of the study: its figures mean nothing</title>" in report.read_text(encoding="utf-8")
     else:
         assert said[1].startswith("there is no report, as ")
-    write_page(finished, tmp_path / "expected.md")
-    assert rows_of(tmp_path / "page.md", "CDC, text-only") == rows_of(tmp_path / "expected.md", "CDC, text-only") != []
+    write_page(finished, figures_of(finished), tmp_path / "expected.md")
+    expected = (tmp_path / "expected.md").read_text().replace("(expected_", "(page_")
+    assert page.read_text() == expected
+
+    runs.rename(tmp_path / "gone")
+    page.unlink()
+    main()
+    assert page.read_text() == expected
+    assert f"its figures are those that {tmp_path / 'page.csv'} keeps" in capsys.readouterr().out
+
+
+def test_command_runs_the_sections_that_it_is_told(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("tools.study.run.write_data_sets", lambda names, data: None)
+    monkeypatch.setattr("tools.study.run.run_all", lambda runs, *arguments: asked.extend(runs) or ["none was run"])
+    arguments = ["--output", str(tmp_path), "--only", "cost", "--seeds", "4"]
+    monkeypatch.setattr("sys.argv", ["study", *arguments])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert asked == replace(full(tmp_path), seeds=(4,)).experiments(["cost"])
 
 
 def test_command_tells_what_is_missing_and_what_failed(tmp_path, monkeypatch, capsys):
-    arguments = ["study", "--quick", "--output", str(tmp_path)]
+    output = tmp_path / "runs"
+    arguments = ["study", "--quick", "--output", str(output)]
     monkeypatch.setattr("sys.argv", [*arguments, "--page-only"])
     with pytest.raises(SystemExit, match="2"):
         main()
-    assert capsys.readouterr().err.startswith("tools.study: ")
+    assert capsys.readouterr().err == f"tools.study: there are no runs in {output}, and no {output / 'study.csv'}\n"
 
     monkeypatch.setattr("tools.study.run.write_data_sets", lambda names, data: None)
     monkeypatch.setattr("tools.study.run.run_all", lambda *arguments: ["seed1: OSError: disk is full"])
@@ -296,4 +335,4 @@ def test_command_tells_what_is_missing_and_what_failed(tmp_path, monkeypatch, ca
     with pytest.raises(SystemExit, match="1"):
         main()
     assert "seed1: OSError: disk is full" in capsys.readouterr().err
-    assert not (tmp_path / "study.md").exists()
+    assert not (output / "study.md").exists()

@@ -12,7 +12,8 @@ import time
 import pytest
 
 from helpers import ROOT, results_of
-from tools.sweep.__main__ import split_settings
+from tools.sweep.__main__ import main, split_settings
+from trainers.modules.figures import RECEIVERS
 
 # Does what `train.py` does for a plan: results, a model where it trains, a log; fails or waits where it should.
 TRAIN = """#!{python} -S
@@ -44,6 +45,19 @@ def checkout(tmp_path):
     python.chmod(0o755)
     (tmp_path / "data").mkdir()
     return tmp_path
+
+
+def test_runs_are_told_where_figures_go(monkeypatch, capsys):
+    called = []
+    monkeypatch.setattr("tools.sweep.sweep.sweep", lambda args, settings, environment: called.append(environment) or 0)
+    monkeypatch.setitem(RECEIVERS, "json", None)  # a package that is there
+    for given, status in (("json", 0), ("mlflow", 2)):
+        monkeypatch.setattr(sys, "argv", ["tools.sweep", "base2new", "--report-to", given])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == status
+    assert [environment["REPORT_TO"] for environment in called] == ["json"]
+    assert "must be wandb or json, got 'mlflow'" in capsys.readouterr().err
 
 
 def environment(checkout, **variables):

@@ -284,7 +284,7 @@ def test_what_weights_do_not_tell_is_told(monkeypatch, clip_files, tmp_path):
     path = str(clip_files["plain"])
     told = loading.assumptions(path, loading.load_clip(path))
     assert told.startswith(
-        f"{path} is none of OpenAI's files and is computed as theirs are, with QuickGELU and heads of "
+        f"{path} is not one of OpenAI's files, and is computed as if it were, with QuickGELU and heads of "
     )
     assert "(1 in the text encoder, 1 in the image encoder)" in told
     resnet = random_clip(vision_layers=(1, 1, 1, 1), vision_width=2, vision_patch_size=None)
@@ -335,7 +335,7 @@ def test_name_is_found_in_the_cache_after_its_checksum(monkeypatch, clip_files, 
     assert loading.find_file("small", str(tmp_path)) == tmp_path / "small.pt"
 
 
-def test_failed_download_is_one_sentence(monkeypatch, tmp_path):
+def test_failed_download_is_one_error(monkeypatch, tmp_path):
     def refuse(*_):
         raise urllib.error.URLError("no network")
 

@@ -15,6 +15,7 @@ from trainers.modules.losses import (
     diversity_loss,
     knowledge_loss,
     template_similarity,
+    total_loss,
     trusted_cross_entropy,
 )
 
@@ -153,6 +154,13 @@ def test_consistency_limits():
     eye = torch.eye(5)
     assert consistency_loss(eye.expand(3, 5, 5), eye, 1000.0).item() == pytest.approx(0.0, abs=1e-6)
     assert consistency_loss(torch.ones(3, 5, 5), eye, 10.0).item() == pytest.approx(3 * math.log(5), rel=1e-6)
+
+
+def test_total_is_equation_8():
+    text, anchor, classification = random_features(3, 4, 8), random_features(4, 8), torch.tensor(4.4367937)
+    total, diversity, consistency = total_loss(classification, text, anchor, 10.0, beta=0.25, gamma=2.0)
+    assert (diversity, consistency) == (diversity_loss(text, 10.0), consistency_loss(text, anchor, 10.0))
+    assert total.item() == pytest.approx(4.4367937 + diversity.item() / 4 + 2 * consistency.item())
 
 
 def test_gradients_of_the_text_losses():

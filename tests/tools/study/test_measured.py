@@ -1,0 +1,201 @@
+"""Means and differences of the study by hand, and what it says of runs that are not there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tools.study import tables
+from tools.study.measured import BASE, HM, NEW, NOTHING, Measured, gap, tell_missing, value
+from tools.study.methods import CDC, MAPLE, ZERO_SHOT
+from tools.study.plan import quick
+from tools.study.results import FIGURES, read_figures, read_kept, write_kept
+
+SETS = ("shapes", "digits")
+
+
+@pytest.fixture
+def plan(tmp_path):
+    return replace(quick(tmp_path), seeds=(1, 2))
+
+
+def measured(plan, base, new):
+    """Accuracies by method, data set and seed, of base and of new classes."""
+    figures = {}
+    for part, found in (("base", base), ("new", new)):
+        for (method, dataset, seed), accuracy in found.items():
+            folder = plan.half(method, dataset, seed, part)
+            figures[folder.relative_to(plan.output).as_posix()] = {"accuracy": accuracy}
+    return Measured(plan, figures)
+
+
+def of_both(shapes, digits, method=CDC):
+    return {(method, name, seed): a for name, own in zip(SETS, (shapes, digits)) for seed, a in zip((1, 2), own)}
+
+
+def test_means_are_over_sets_and_then_over_seeds(plan):
+    found = measured(plan, of_both([60.0, 70.0], [80.0, 74.0]), of_both([50.0, 50.0], [40.0, 60.0]))
+    where = found.halves()
+    assert found.show(CDC, SETS, where, BASE) == "71.00 ± 1.41"  # 70 and 72
+    assert found.show(CDC, SETS, where, NEW) == "50.00 ± 7.07"  # 45 and 55
+    assert found.show_mean(CDC, SETS, where, HM) == "58.68"  # 2 * 71 * 50 / 121
+    assert found.count(CDC, SETS, where) == "2"
+    assert found.show(CDC, ["shapes"], where, gap(0, 1)) == "15.00 ± 7.07"  # 10 and 20
+
+
+def test_difference_is_paired(plan):
+    """Both methods vary by ten points with the seed, and differ by one in each run."""
+    ours = of_both([60.0, 70.0], [80.0, 70.0])
+    theirs = {(MAPLE, *key[1:]): accuracy - 1 for key, accuracy in ours.items()}
+    found = measured(plan, {**ours, **theirs}, {**ours, **theirs})
+    difference = found.difference(CDC, MAPLE, SETS, found.halves(), BASE)
+    assert difference.seeds == (1, 2)
+    assert difference.interval == pytest.approx((1.0, 1.0, 1.0))
+    assert str(difference) == "**+1.00 [+1.00, +1.00]**"
+    assert str(found.difference(CDC, CDC, SETS, found.halves(), BASE)) == "+0.00 [+0.00, +0.00]"
+
+
+def test_what_no_seed_changes_stands_beside_every_seed(plan):
+    zero_shot = {(ZERO_SHOT, name, 1): 70.0 for name in SETS}
+    found = measured(plan, {**of_both([60.0, 70.0], [80.0, 74.0]), **zero_shot}, {})
+    where = found.half("base", "accuracy")
+    assert found.show(ZERO_SHOT, SETS, where, value(0)) == "70.00"
+    assert found.count(ZERO_SHOT, SETS, where) == ""
+    difference = found.difference(CDC, ZERO_SHOT, SETS, where, value(0))
+    assert (difference.estimate, difference.seeds) == (pytest.approx(1.0), (1, 2))
+
+
+def test_a_seed_that_lacks_one_run_is_in_no_mean(plan):
+    """Nor does a mean of a part of the sets stand for the average of all."""
+    base = of_both([60.0, 90.0], [80.0, 95.0])
+    del base[CDC, "digits", 2]
+    found = measured(plan, base, of_both([50.0, 50.0], [40.0, 60.0]))
+    where = found.halves()
+    assert found.show(CDC, SETS, where, BASE) == "70.00"
+    assert found.show(CDC, SETS, where, NEW) == "45.00"  # though seed 2 has its new classes
+    assert found.show(CDC, ["shapes"], where, BASE) == "75.00 ± 21.21"
+    assert found.count(CDC, SETS, where) == "1"
+    assert found.missing(CDC, SETS, where) == (2,)
+
+
+def test_a_difference_is_of_the_seeds_that_both_have(plan):
+    plan = replace(plan, seeds=(1, 2, 3))
+    ours = {(CDC, name, seed): 60.0 + 10 * seed for name in SETS for seed in (1, 2)}
+    theirs = {(MAPLE, name, seed): 60.0 + 10 * seed for name in SETS for seed in (2, 3)}
+    found = measured(plan, {**ours, **theirs}, {**ours, **theirs})
+    difference = found.difference(CDC, MAPLE, SETS, found.halves(), BASE)
+    assert difference == (0.0, None, (2,))  # the means alone would say -10
+    assert str(difference) == "+0.00"  # and one seed gives no interval
+    assert not difference.is_real
+
+
+def test_without_any_run_there_are_dashes(plan):
+    found = Measured(plan, {})
+    where = found.halves()
+    assert found.show(CDC, SETS, where, BASE) == found.show_mean(CDC, SETS, where, HM) == NOTHING
+    assert found.count(ZERO_SHOT, SETS, where) == found.count(CDC, SETS, where) == NOTHING
+    assert str(found.difference(CDC, MAPLE, SETS, where, BASE)) == NOTHING
+    written = tables.base_to_new(found)
+    assert not any(character.isdigit() for character in written)
+    assert written.endswith("\n\nMissing: all seeds of all rows.")
+
+
+@pytest.mark.parametrize(
+    ("lacking", "told"),
+    [
+        ({"A": (), "B": ()}, ""),
+        ({"A": (3,), "B": (3,)}, "Missing: seed 3 of all rows."),
+        ({"A": (2, 3), "B": (3,)}, "Missing: seed 3 of all rows; A: seed 2."),
+        ({"A": (1, 2, 3), "B": ()}, "Missing: A: all seeds."),
+        ({"A": (), "B": (1, 3)}, "Missing: B: seeds 1, 3."),
+        ({}, ""),
+    ],
+)
+def test_missing_seeds_are_told(lacking, told):
+    assert tell_missing(lacking, (1, 2, 3)) == told
+
+
+def test_real_differences_are_named(plan):
+    ours, theirs = of_both([60.0, 61.0], [80.0, 81.0]), of_both([50.0, 51.0], [70.0, 71.0], MAPLE)
+    new = {**of_both([50.0, 60.0], [50.0, 60.0]), **of_both([60.0, 50.0], [60.0, 50.0], MAPLE)}
+    text = tables.differences(measured(plan, {**ours, **theirs}, new))
+    row = next(line for line in text.splitlines() if line.startswith("| MaPLe "))
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells[1] == "**+10.00 [+10.00, +10.00]**"
+    assert cells[2].startswith("+0.00 [-")
+    assert cells[4:] == ["2", "Base"]
+    assert "Half the width of an interval, mean of the rows: Base 0.00, New " in text
+
+
+def test_figure_1b_needs_both_a_rise_and_a_fall(plan):
+    figures = {}
+    for method in tables.CURVES:
+        for epoch, base, new in ((1, 70.0, 80.0), (2, 75.0, 76.0 if method.trainer == "CoOp" else 80.0)):
+            for seed in plan.seeds:
+                for part, accuracy in (("base", base), ("new", new)):
+                    folder = plan.half(tables.at_epoch(method, epoch), "digits", seed, part, "test")
+                    figures[folder.relative_to(plan.output).as_posix()] = {"accuracy": accuracy}
+    lines = [line for line in tables.epochs(Measured(plan, figures)).splitlines() if ", digits" in line]
+    assert [line.rstrip(" |").endswith("yes") for line in lines] == [True, False, False, False]
+    assert "**-4.00 [-4.00, -4.00]**" in lines[0]
+
+
+def test_gaps_of_the_confounder(plan):
+    figures = {}
+    accuracies = {CDC: (80.0, 84.0, 79.0, 70.0), MAPLE: (82.0, 90.0, 80.0, 60.0)}
+    for method, found in accuracies.items():
+        for seed in plan.seeds:
+            folder = plan.trained_on(method, "confounded", seed).relative_to(plan.output).as_posix()
+            figures[folder] = dict(zip(tables.GROUPS, found))
+    found = Measured(plan, figures)
+    levels = next(line for line in tables.confounder(found).splitlines() if line.startswith("| MaPLe "))
+    means = ["82.00", "90.00", "80.00", "60.00", "10.00", "22.00"]
+    assert [cell.strip() for cell in levels.split("|")[2:8]] == [f"{mean} ± 0.00" for mean in means]
+    row = next(line for line in tables.confounder_differences(found).splitlines() if "minus MaPLe" in line)
+    estimates = [cell.split()[0].strip("*") for cell in row.split("|")[2:6]]
+    assert estimates == ["-5.00", "-12.00", "+10.00", "-2.00"]  # 5 - 10, 10 - 22, 70 - 60, 80 - 82
+
+
+def test_uncertainty_under_a_shift_is_that_of_the_variants(plan):
+    plan = replace(plan, variants=("shapesv2", "shapes_r"))
+    figures = {}
+    for dataset, error in (("shapes", 4.0), ("shapesv2", 6.0), ("shapes_r", 10.0), ("digits", 90.0)):
+        for seed in plan.seeds:
+            folder = plan.tested_on(CDC, dataset, seed).relative_to(plan.output).as_posix()
+            figures[folder] = {"ece": error + seed}
+    text = tables.uncertainty_shifted(Measured(plan, figures))
+    row = next(line for line in text.splitlines() if line.startswith("| CDC "))
+    assert [cell.strip() for cell in row.split("|")[2:5]] == ["5.50 ± 0.71", "9.50 ± 0.71", NOTHING]
+
+
+# ---- figures in files
+
+
+def test_figures_are_kept_and_read_again(tmp_path):
+    figures = {"a/seed1": {"accuracy": 79.3358, "train_seconds": 12345.6789}, "b/seed1": {"accuracy": 0.0}}
+    write_kept(tmp_path / "study.csv", figures)
+    assert read_kept(tmp_path / "study.csv") == figures
+    assert (tmp_path / "study.csv").read_text().splitlines()[0] == ",".join(["run", *FIGURES])
+
+
+@pytest.mark.parametrize("line", ["a/seed1,much", "a/seed1," + ",".join(["1.0"] * (len(FIGURES) + 2))])
+def test_a_kept_file_that_is_not_whole_is_refused(tmp_path, line):
+    write_kept(tmp_path / "study.csv", {})
+    (tmp_path / "study.csv").write_text((tmp_path / "study.csv").read_text() + line)
+    with pytest.raises(ValueError, match=r"study\.csv is not whole in line 2"):
+        read_kept(tmp_path / "study.csv")
+
+
+def test_figures_are_read_from_results(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "results.json").write_text(
+        '{"figures": {"accuracy": 66.666666, "ece": 1.0, "nll": 2.0}, "train_seconds": 3}'
+    )
+    found = read_figures(tmp_path, [folder, Path(tmp_path / "missing")])
+    assert found == {"run": {"accuracy": 66.6667, "ece": 1.0, "train_seconds": 3.0}}
+    (folder / "results.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"not a whole results\.json"):
+        read_figures(tmp_path, [folder])

@@ -1,0 +1,275 @@
+"""The study's plan: what is tested has been trained, no two settings share a folder, sections run apart."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from dassl.engine import build_trainer
+from dassl.utils import set_random_seed
+
+from tools.common.layout import parse
+from tools.study import methods
+from tools.study.methods import CDC, PIECES, Method, banked, cdc, settings_of
+from tools.study.plan import full, quick
+from tools.study.run import write_data_sets
+from tools.study.sections import SECTIONS
+from tools.sweep.experiment import Experiment, configure
+
+PLANS = [full, quick]
+VIEWS = [["normalize"], ["gaussian_blur", "normalize"]] * 2
+
+
+@pytest.mark.parametrize("only", [[], *([name] for name in SECTIONS)])
+@pytest.mark.parametrize("plan", PLANS)
+def test_what_is_tested_has_been_trained_before(plan, only, tmp_path):
+    """In every section by itself too."""
+    done = set()
+    everything = []
+    for experiment in plan(tmp_path).experiments(only):
+        assert experiment.tested is None or experiment.tested in done
+        done.update(experiment.folders)
+        everything += experiment.folders
+    assert everything
+    assert len(set(everything)) == len(everything)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_runs_lie_where_tables_look_for_them(plan, tmp_path):
+    for run in plan(tmp_path).experiments():
+        for folder in run.folders:
+            place = parse(folder.relative_to(tmp_path))
+            assert place
+            assert (place.dataset, place.trainer, place.seed) == (run.dataset, run.trainer, run.seed)
+            assert (place.shots, place.classes) == (run.settings["DATASET.NUM_SHOTS"], run.classes)
+
+
+def test_plan_keeps_settings_apart(tmp_path):
+    """A folder has one run and a run's settings one folder, and all templates of a run have a start and views."""
+    by_settings: dict[str, set[Path]] = {}
+    by_folder: dict[Path, set[str]] = {}
+    plan = full(tmp_path)
+    for run in (run for name in SECTIONS for run in plan.section(name, 1)):
+        if run.tested is None:
+            known = {**settings_of(run.trainer, run.config), **run.settings}
+            key = json.dumps([run.trainer, run.config, run.dataset, run.classes, run.train, known], default=str)
+            by_settings.setdefault(key, set()).add(run.folder)
+            by_folder.setdefault(run.folder, set()).add(key)
+        if run.trainer == "CDC":
+            options = {**settings_of("CDC", run.config), **run.settings}
+            number = options["TRAINER.CDC.N_TEMPLATES"]
+            assert len(options["TRAINER.CDC.CTX_INIT"]) in (1, number)
+            assert len(options["TRAINER.CDC.AUGMENTATIONS"]) in (0, number)
+    assert {len(folders) for folders in by_settings.values()} == {1}
+    assert {len(settings) for settings in by_folder.values()} == {1}
+
+
+def test_sections_come_in_order_and_in_each_seed_by_seed(tmp_path):
+    plan = replace(quick(tmp_path), seeds=(1, 2))
+    both = plan.experiments()
+    assert both[: len(plan.experiments(["base2new"]))] == plan.experiments(["base2new"])
+    seeds = [run.seed for run in plan.experiments(["ablation"])]
+    assert seeds == sorted(seeds)
+    asked = plan.experiments(["confounded", "base2new"])
+    assert [run.classes == "all" for run in asked] == sorted(run.classes == "all" for run in asked)
+    with pytest.raises(ValueError, match=r"sections base2new, .* got base"):
+        plan.experiments(["base"])
+
+
+def test_a_run_that_two_sections_need_comes_once(tmp_path):
+    plan = full(tmp_path)
+    folder = plan.half(CDC, "shapes", 1, "base")
+    assert folder in [run.folder for run in plan.experiments(["base2new"])]
+    assert folder in [run.folder for run in plan.experiments(["cost"])]
+    assert [run.folder for run in plan.experiments(["base2new", "cost"])].count(folder) == 1
+
+
+def test_what_no_seed_changes_is_run_once(tmp_path):
+    plan = replace(full(tmp_path), seeds=(3, 4))
+    zero_shot = [run for run in plan.experiments() if run.trainer == "ZeroshotCLIP"]
+    assert {run.seed for run in zero_shot} == {1}
+    assert len({run.folder for run in zero_shot}) == len(zero_shot)
+    starts = [run for run in plan.experiments(["ablation"]) if run.folder.parent.name == "tiny+start"]
+    assert {run.seed for run in starts} == {3, 4}  # deep prompts start at random
+    assert not any(run.train for run in starts)
+
+
+def test_every_method_is_in_base_to_new(tmp_path):
+    runs = {(run.trainer, run.config) for run in full(tmp_path).experiments(["base2new"])}
+    others = {
+        "ZeroshotCLIP",
+        "ZeroshotCLIP2",
+        "CLIPICM",
+        "CoOp",
+        "CoCoOp",
+        "KgCoOp",
+        "TCP",
+        "MaPLe",
+        "PromptSRC",
+        "MMRL",
+    }
+    kinds = {("CDC", f"tiny{kind}") for kind in ("", "_text", "_independent", "_self_regulated")}
+    assert runs == kinds | {(trainer, "tiny") for trainer in others}
+
+
+def test_probe_is_tested_on_the_classes_that_it_knows_alone(tmp_path):
+    plan = full(tmp_path)
+    runs = [run for run in plan.experiments() if "TRAINER.CLIPICM.PREDICTION" in run.settings]
+    assert {run.classes for run in runs} == {"all"}
+    tested = {run.dataset for run in runs if run.tested is not None}
+    assert tested == set(plan.variants)
+    assert {run.dataset for run in runs if run.tested is None} == {"shapes", *plan.confounded}
+
+
+def test_parts_differ_by_what_their_rows_say():
+    mean = set(PIECES["mean"]) - {"EVIDENCE_SCALE"}
+    for title, one, other in methods.PARTS:
+        known = settings_of("CDC", "tiny")
+        changed = {
+            key.removeprefix("TRAINER.CDC.")
+            for key in {*one.settings, *other.settings}
+            if {**known, **one.settings}[key] != {**known, **other.settings}[key]
+        }
+        losses = {"BETA", "GAMMA"}
+        expected = {
+            "four templates in place of one": {"N_TEMPLATES"},
+            "DSTC (evidence, fusion, loss (7)) for four templates": {"DECISION"},
+            "VSD (own views, losses (2) and (3)) for four templates": losses,
+            "DSTC beside VSD": {"DECISION"},
+            "VSD beside DSTC": losses,
+            "of VSD: diversity loss (2)": {"BETA"},
+            "of VSD: consistency loss (3)": {"GAMMA"},
+            "of VSD: both losses": losses,
+            "of VSD: mild views in place of plain pictures": {"AUGMENTATIONS"},
+            "DSTC and VSD together, for four templates": losses | {"DECISION"},
+            "all of it: CDC in place of one template": losses | {"DECISION", "N_TEMPLATES"},
+            "besides: CLIP-ICM's map (9)": {"INVARIANT_MAP.ENABLED"},
+        }[title]
+        # Views and the scale of the evidence belong to VSD and DSTC where the config has some of its own
+        assert expected <= changed, title
+        assert changed <= expected | {"AUGMENTATIONS"} | (
+            mean | {"EVIDENCE_SCALE"} if "DECISION" in expected else set()
+        )
+
+
+# ---- pieces of CDC's settings
+
+
+def test_pieces_name_the_folder_in_one_order():
+    assert cdc("", "gamma0", "m1", "beta0") == cdc("", "m1", "beta0", "gamma0")
+    assert cdc("", "gamma0", "m1", "beta0").run_config == "tiny+m1-beta0-gamma0"
+    with pytest.raises(ValueError, match=r"pieces are m1, .* got gamma1"):
+        cdc("", "gamma1")
+
+
+def test_a_piece_that_the_config_has_already_names_nothing(monkeypatch):
+    """Else a setting that a search has found would be trained again under another name, or two under one."""
+    assert cdc("", "m4") == replace(CDC, title="")
+    monkeypatch.setitem(methods.CONFIGURED, "TRAINER.CDC.BETA", 0.0)
+    assert cdc("", "beta0").run_config == "tiny"
+    assert cdc("", "beta0", "gamma0").run_config == "tiny+gamma0"
+    monkeypatch.setitem(methods.CONFIGURED, "TRAINER.CDC.AUGMENTATIONS", [])
+    assert cdc("", "plain").run_config == "tiny"
+    assert cdc("", "mild").run_config == "tiny+mild"
+
+
+@pytest.mark.parametrize("pieces", [(name,) for name in PIECES])
+def test_trainers_take_every_piece(pieces, tmp_path):
+    method = cdc("", *pieces)
+    run = Experiment("CDC", "tiny", "shapes", 1, "base", tmp_path, method.settings)
+    _, cfg = configure(run, tmp_path)
+    for key, value in method.settings.items():
+        node = cfg
+        for name in key.split("."):
+            node = node[name]
+        assert node == value
+
+
+# ---- banks of features
+
+
+@pytest.mark.parametrize(
+    ("method", "bank"),
+    [
+        (methods.COOP, {"TRAINER.COOP.FEATURE_BANK": 1}),
+        (replace(methods.COOP, settings={"INPUT.TRANSFORMS": ["random_flip", "normalize"]}), "epochs"),
+        (replace(methods.COOP, settings={"TRAINER.COOP.FEATURE_BANK": 3}), {}),
+        (replace(methods.TEXT_ONLY, settings={"TRAINER.CDC.AUGMENTATIONS": VIEWS}), "epochs"),
+        (replace(methods.TEXT_ONLY, settings={"TRAINER.CDC.AUGMENTATIONS": []}), {"TRAINER.CDC.FEATURE_BANK": 1}),
+        (CDC, {}),
+        (methods.MAPLE, {}),
+        (methods.ZERO_SHOT, {}),
+        (Method("", "KgCoOp"), {"TRAINER.KGCOOP.FEATURE_BANK": 1}),
+    ],
+)
+def test_a_bank_holds_the_views_that_a_training_sees(method, bank, monkeypatch):
+    known = {
+        **settings_of(method.trainer, method.config),
+        "INPUT.TRANSFORMS": ["normalize"],
+        "OPTIM.MAX_EPOCH": 7,
+    }
+    if f"TRAINER.{method.trainer.upper()}.FEATURE_BANK" in known:
+        known[f"TRAINER.{method.trainer.upper()}.FEATURE_BANK"] = 0
+    monkeypatch.setattr(methods, "settings_of", lambda trainer, config: known)
+    expected = {f"TRAINER.{method.trainer.upper()}.FEATURE_BANK": 7} if bank == "epochs" else bank
+    assert banked(method) == expected
+
+
+def test_a_bank_that_a_search_has_found_is_kept(monkeypatch):
+    known = {**settings_of("CoOp", "tiny"), "TRAINER.COOP.FEATURE_BANK": 10}
+    monkeypatch.setattr(methods, "settings_of", lambda trainer, config: known)
+    assert banked(methods.COOP) == {}
+
+
+# ---- an ensemble
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    data = tmp_path_factory.mktemp("data")
+    write_data_sets(["digits"], data)
+    return data
+
+
+def trainer_of(data, folder, number, **options):
+    settings = {f"TRAINER.CDC.{key}": value for key, value in options.items()}
+    settings.update({"TRAINER.CDC.N_TEMPLATES": number, "TRAINER.CDC.AUGMENTATIONS": [], "DATASET.NUM_SHOTS": 2})
+    _, cfg = configure(Experiment("CDC", "tiny", "digits", 1, "base", folder, settings), data)
+    set_random_seed(1)
+    return build_trainer(cfg)
+
+
+@pytest.mark.parametrize(
+    ("options", "alone"),
+    [
+        ({"DECISION": "mean", "BETA": 0.0, "GAMMA": 0.0}, True),
+        ({"BETA": 0.0, "GAMMA": 1.0}, True),
+        ({"BETA": 1000.0, "GAMMA": 0.0}, False),  # as its gradient is small where classes are far apart
+    ],
+)
+def test_only_loss_2_ties_templates(options, alone, digits, tmp_path, capsys):
+    """What the page says of an ensemble: without (2), templates that train together are what each becomes alone."""
+    together = trainer_of(digits, tmp_path / "two", 2, **options)
+    single = [trainer_of(digits, tmp_path / f"one{m}", 1, **options) for m in range(2)]
+    own = together.model.prompt_learner.templates
+    for m, trainer in enumerate(single):
+        trainer.model.prompt_learner.templates[0].load_state_dict(own[m].state_dict())
+    start = [{name: tensor.clone() for name, tensor in template.state_dict().items()} for template in own]
+    batches = [batch for _, batch in zip(range(3), together.dm.train_loader_x)]
+    for trainer in (together, *single):
+        trainer.set_model_mode("train")
+        for group in trainer.optim.param_groups:
+            group["lr"] = 0.02
+        for trainer.batch_idx, batch in enumerate(batches):
+            trainer.num_batches, trainer.epoch = 10, 1
+            trainer.forward_backward(batch)
+    far = moved = 0.0
+    for m, trainer in enumerate(single):
+        found = trainer.model.prompt_learner.templates[0].state_dict()
+        for name, tensor in own[m].state_dict().items():
+            far = max(far, float((tensor - found[name]).abs().max()))
+            moved = max(moved, float((tensor - start[m][name]).abs().max()))
+    assert moved > 0.1
+    assert far < 1e-6 if alone else far > 5e-5

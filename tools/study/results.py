@@ -1,0 +1,76 @@
+"""The figures of the study's runs, from their `results.json` files or from the file that keeps them beside the page.
+
+A kept file has a line per run: its folder below the output folder, and its figures to four decimals. The page is made
+of figures so rounded, wherever they come from.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from storage.files import atomic_write
+from tools.results.runs import read_results
+
+# What the page is made of
+FIGURES = (
+    *("accuracy", "aligned_accuracy", "conflicting_accuracy", "worst_group_accuracy"),
+    *("ece", "auroc_error_confidence", "aurc_confidence", "auroc_error_uncertainty", "aurc_uncertainty", "uncertainty"),
+    *("template_similarity", "template1_accuracy", "template2_accuracy", "template3_accuracy", "template4_accuracy"),
+    "train_seconds",
+)
+DECIMALS = 4
+
+Figures = Mapping[str, Mapping[str, float]]  # by the run's folder, and by name
+
+
+def read_figures(output: Path, folders: Iterable[Path]) -> dict[str, dict[str, float]]:
+    """Figures of the runs that have finished.
+
+    Args:
+        output: folder below which all of them lie.
+        folders: of the runs.
+
+    Raises:
+        ValueError: a file of results is broken.
+    """
+    found = {}
+    for folder in folders:
+        path = folder / "results.json"
+        if path.is_file():
+            figures = dict(read_results(path).metrics)
+            seconds = json.loads(path.read_text(encoding="utf-8")).get("train_seconds")
+            if seconds is not None:
+                figures["train_seconds"] = float(seconds)
+            kept = {name: round(figures[name], DECIMALS) for name in FIGURES if name in figures}
+            found[folder.relative_to(output).as_posix()] = kept
+    return found
+
+
+def write_kept(path: Path, figures: Figures) -> None:
+    """Write a kept file."""
+    with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["run", *FIGURES])
+        for run in sorted(figures):
+            writer.writerow([run, *(figures[run].get(name, "") for name in FIGURES)])
+
+
+def read_kept(path: Path) -> dict[str, dict[str, float]]:
+    """The figures in a kept file.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it is not whole.
+    """
+    found = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), 2):
+            try:
+                run = row.pop("run")
+                found[run] = {name: float(value) for name, value in row.items() if value}
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path} is not whole in line {number}: {type(error).__name__}: {error}") from error
+    return found
