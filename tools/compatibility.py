@@ -48,29 +48,29 @@ VERSIONS = ("lock", "newest", "lowest")
 
 PAGE = """# What runs with what
 
-Made by `python -m tools.compatibility` of the rows in `compatibility.jsonl`, which tests wrote when they passed. How to
-run them again is in `tools/compatibility.py`.
+`python -m tools.compatibility` makes this page from the rows in `compatibility.jsonl`. Tests wrote these rows when they
+passed; `tools/compatibility.py` says how to run them again.
 
 ## The tests
 
-Environments in which the whole suite ran and no test failed, as far as they are recorded. `lock`: the versions of
-`requirements.lock`, by `make test`. `newest`: those that pip took without it, by `make test-newest`. `lowest`: those of
-the lower bounds of `setup.py`, by `make test-lowest`. Skipped are tests of what the versions or the machine lack;
-`-rs` tells the reasons. PyTorch before 2.3 needs NumPy 1, which pip does not know.
+In these environments the whole suite ran and no test failed. `lock`: the versions of `requirements.lock` (`make test`).
+`newest`: those that pip took without it (`make test-newest`). `lowest`: the lower bounds of `setup.py`
+(`make test-lowest`). Tests are skipped where the versions or the machine lack something; `-rs` prints the reasons.
+PyTorch before 2.3 needs NumPy 1, which pip does not know.
 
 {suite}
 
 ## The public repositories
 
-The repositories at the commits named, with a CLIP of random weights and 32-pixel images. Each row is a test that
-passed, of `tests/test_published.py` or, where it names this project's trainer, of `tests/trainers/`. There the numbers
-are start, logits, losses, gradients and the parameters after some steps. The rows show that the code runs and agrees;
-they say nothing about accuracy.
+Each row is a test that passed on a repository at the named commit, with a CLIP of random weights and 32-pixel images.
+The tests are in `tests/test_published.py` or, if the row names this project's trainer, in `tests/trainers/`. The latter
+compare the start, logits, losses, gradients and the parameters after some steps. The rows show that the code runs and
+agrees; they say nothing about accuracy.
 
 The first loss of CDC depends on the version of Pillow: 3.1445 with 13.0.0, 3.1447 with older ones (11.3.0, 12.0.0).
-Where a crop is narrower than the input and higher, Pillow 13 scales its height before its width, and some pixels of the
-result are a few grey levels off. With the same Pillow, PyTorch 2.0.1 and 2.14.1 start from the same parameters and see
-the same pixels of the first batch to the last bit; their losses differ by less than 1e-6, as rounding does.
+If a crop is narrower and higher than the input, Pillow 13 scales its height before its width, and some pixels of the
+result differ by a few grey levels. With the same Pillow, PyTorch 2.0.1 and 2.14.1 have the same parameters at the start
+and the same pixels in the first batch, to the last bit; their losses differ by less than 1e-6, which is rounding.
 
 {published}
 """

@@ -94,7 +94,7 @@ class CheckpointedTrainer(ClipTrainer):
         return self.average.state_dict() if self.average else {}
 
     def load_training_state(self, state: dict) -> None:
-        """Bring `training_state` back; `state` is empty where a checkpoint has none.
+        """Restore `training_state`; `state` is empty where a checkpoint has none.
 
         Raises:
             KeyError, TypeError, ValueError: it does not fit this run.
@@ -105,7 +105,7 @@ class CheckpointedTrainer(ClipTrainer):
             raise ValueError(f"it has {', '.join(state)}, which this run's settings do not take")
 
     def _set_checkpoints_aside(self) -> None:
-        """Give this run's checkpoints names from which nothing goes on: another training may take their folder."""
+        """Rename this run's checkpoints so that nothing resumes from them: another training may use their folder."""
         folder = Path(self.output_dir, self.checkpoint_folder)
         for path in folder.glob("model*"):
             path.replace(folder / f"diverged-{path.name}")
@@ -123,7 +123,7 @@ class CheckpointedTrainer(ClipTrainer):
         return self.trained_epochs
 
     def _seconds_until_now(self) -> float | None:
-        """How long what is trained has taken in all processes; epochs that were cut do not count."""
+        """How long the training has taken in all processes; interrupted epochs do not count."""
         if self._seconds_before is None or not hasattr(self, "time_start"):
             return self._seconds_before
         return self._seconds_before + max(time.time() - self.time_start, 0.0)  # as clocks are set
@@ -132,8 +132,8 @@ class CheckpointedTrainer(ClipTrainer):
         """Write `<directory>/<checkpoint_folder>/model.pth.tar-<epoch + 1>` in Dassl's layout.
 
         Beside Dassl's keys stand the class names, what the run is trained on, its settings, the digest of CLIP's
-        weights, and `resume`: the random states and what else a resumed run needs to end as if it had not been cut. An
-        older checkpoint is replaced only once the new one is complete.
+        weights, and `resume`: the random states and what else a resumed run needs to end as if it had not been
+        interrupted. An older checkpoint is replaced only once the new one is complete.
         """
         state = {
             "state_dict": {self.checkpoint_key(name): value for name, value in self.learner.state_dict().items()},
@@ -246,7 +246,7 @@ class CheckpointedTrainer(ClipTrainer):
         return epoch
 
     def _resume_training(self, checkpoint: dict) -> None:
-        """Bring all but the trained parameters where they were when the checkpoint was written."""
+        """Restore everything but the trained parameters as it was when the checkpoint was written."""
         if self.optim:
             with warnings.catch_warnings():
                 # A scheduler is a function of how often it stepped; torch warns of steps without the optimizer's.

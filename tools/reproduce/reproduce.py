@@ -81,6 +81,9 @@ def reproduce(
         failures = do_runs(runs, args)
     except KeyboardInterrupt as stop:
         interrupted = stop
+    if runs:  # which save the splits that their readers make
+        others = [name for name, report in reports.items() if report.usable and not report.as_published]
+        reports = {**reports, **look_at_data(others, data)}
     found = gather(paper, output, settings, failures, reports, weights)
     page.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(page) as path:

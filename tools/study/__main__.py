@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage.safe_text import escaped
-from tools.common.commands import argument_parser
+from tools.common.commands import argument_parser, told_in_one_line
 from tools.common.paths import ROOT
 from tools.study.sections import SECTIONS
 
@@ -59,12 +59,8 @@ def main() -> None:
     failures = []
     if not args.page_only:
         write_data_sets(plan.data_sets, args.data.absolute())
-        try:
+        with told_in_one_line("tools.study"):
             failures = run_all(plan.experiments(args.only), output, args.data.absolute(), args)
-        except (OSError, ValueError) as error:
-            parser.exit(2, f"tools.study: {escaped(str(error))}\n")
-        except KeyboardInterrupt:
-            parser.exit(130, "tools.study: interrupted; the same command goes on\n")
     if failures:
         told = [escaped(str(failure)) for failure in failures]
         parser.exit(1, "\n".join(["tools.study: these runs failed; those of the others are kept:", *told, ""]))

@@ -207,7 +207,7 @@ def test_new_classes_are_not_tested_with_what_was_fitted_on_them(run_of, build_r
         folder = tmp_path / classes
         build_run("ZeroshotCLIP", folder, "DATASET.SUBSAMPLE_CLASSES", classes, "DATASET.ROOT", data).test()
         assert call(folder) == 0
-    told = "fitted on images of all classes of DescribableTextures, so also of the new"
+    told = "fitted on images of all classes of DescribableTextures, which include the new"
     with pytest.raises(ValueError, match=told):
         run_test(build_run, "ZeroshotCLIP", tmp_path / "all", data, tmp_path / "test")
     options = ("DATASET.ROOT", data, "TEST.OPEN_SET", True, "TEST.CALIBRATION", tmp_path / "all")

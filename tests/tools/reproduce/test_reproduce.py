@@ -11,10 +11,12 @@ import sys
 from statistics import mean, stdev
 
 import pytest
+from dassl.config import get_cfg_default
 
 import trees
+from datasets.dtd import DescribableTextures
 from helpers import ROOT
-from tools.data.check import Report
+from tools.data.check import Report, check
 from tools.data.sources import SOURCES
 from tools.reproduce import __main__ as command
 from tools.reproduce import reproduce as module
@@ -543,6 +545,23 @@ def test_failed_and_broken_runs_are_named_and_nothing_else_is_lost(call, dtd, tm
     assert f"- CDC/tiny, DTD, new classes, seed 1: not counted: {broken} is not a whole results.json" in page
     assert row(page, "### CDC (tiny)", "DTD")[0] == "–"
     assert row(page, "### CDC (tiny)", "EuroSAT")[0] == "60.00"
+
+
+def test_page_tells_of_splits_as_runs_leave_them(call, dtd, tmp_path, monkeypatch):
+    """A reader saves the split that it makes, where there is none."""
+
+    def saves(runs, args):
+        assert any("split_zhou_DescribableTextures.json is not there" in line for line in check("dtd", str(dtd)).lines)
+        cfg = get_cfg_default()
+        cfg.merge_from_list(["DATASET.ROOT", str(dtd), "DATASET.NUM_SHOTS", 16, "DATASET.SUBSAMPLE_CLASSES", "all"])
+        DescribableTextures(cfg)
+        return []
+
+    monkeypatch.setattr(module, "do_runs", saves)
+    done = call(*PART)
+    assert done.status == 1, done.err  # nothing was run
+    told = (tmp_path / "output/reproduce.md").read_text().split("## Data sets")[1]
+    assert "making: a run has saved it as split_zhou_DescribableTextures.json" in told
 
 
 def test_interrupt_leaves_a_page_of_what_has_finished(call, dtd, tmp_path, monkeypatch):
