@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 PICTURE = Path(__file__).resolve().parents[1] / "report.png"
-WIDTH, HEIGHT = 960, 1290
+WIDTH, HEIGHT = 960, 1340
 COLOURS = 128  # of the palette, which makes the file a quarter as large
 
 
@@ -30,12 +30,14 @@ def main() -> None:
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         view = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         view.goto(Path(sys.argv[1]).absolute().as_uri())
-        while view.locator("[data-chart] .main-svg").count() < 4:  # two of each chart
+        while not view.locator("[data-chart=scatter] .main-svg").count():
             view.wait_for_timeout(100)
         view.wait_for_timeout(1000)
         content = view.screenshot()
         browser.close()
-    Image.open(io.BytesIO(content)).convert("RGB").quantize(COLOURS).save(PICTURE, optimize=True)
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    # The other methods merge colours that few pixels have, as those of the points.
+    picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(PICTURE, optimize=True)
 
 
 if __name__ == "__main__":

@@ -120,6 +120,8 @@ def test_it_opens_without_errors_and_fits_the_width(opened, width, scheme):
     assert page.view.evaluate("document.documentElement.scrollWidth") <= width
     assert page.view.evaluate("document.documentElement.dataset.theme") == scheme
     assert page.view.locator("[data-chart] .main-svg").count() >= 2 * 9
+    heights = page.view.evaluate("[...document.querySelectorAll('#table-base2new tr')].map((row) => row.offsetHeight)")
+    assert max(heights) <= 60  # two lines of text
     if os.environ.get("SCREENSHOTS"):
         folder = Path(os.environ["SCREENSHOTS"])
         folder.mkdir(parents=True, exist_ok=True)
