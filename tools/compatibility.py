@@ -67,7 +67,7 @@ The tests are in `tests/test_published.py` or, if the row names this project's t
 compare the start, logits, losses, gradients and the parameters after some steps. The rows show that the code runs and
 agrees; they say nothing about accuracy.
 
-The first loss of CDC depends on the version of Pillow: 3.1445 with 13.0.0, 3.1447 with older ones (11.3.0, 12.0.0).
+The first loss of CDC depends on the version of Pillow: 3.1445 with 13.0.0, 3.1447 with 9.4.0, 11.3.0 and 12.0.0.
 If a crop is narrower and higher than the input, Pillow 13 scales its height before its width, and some pixels of the
 result differ by a few grey levels. With the same Pillow, PyTorch 2.0.1 and 2.14.1 have the same parameters at the start
 and the same pixels in the first batch, to the last bit; their losses differ by less than 1e-6, which is rounding.
