@@ -6,6 +6,7 @@ docs/study.md is written by hand; its tables are generated blocks (`tools.common
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from tools.common.blocks import fill, skeleton
@@ -44,36 +45,51 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
         path = page.with_name(f"{page.stem}_{name}.png")
         return f"![{title}]({path.name})" if draw(measured, path) else NOTHING
 
-    contents = {
-        "runs": runs(measured),
-        "differences": tables.differences(measured),
-        "differences, drawn": picture(
-            "differences", pictures.draw_differences, "CDC minus each other system, with intervals"
-        ),
-        "base to new": tables.base_to_new(measured),
-        "base to new, each set": tables.each_set(measured),
-        "parts": tables.parts(measured),
-        "ablation": tables.ablation(measured),
-        "templates": tables.numbers(measured),
-        "templates, drawn": picture(
-            "templates", pictures.draw_numbers, "Accuracy and training time by number of templates"
-        ),
-        "diversity": tables.diversity(measured),
-        "cost": tables.cost(measured),
-        "cost, differences": tables.cost_differences(measured),
-        "regimes": tables.regimes(measured),
-        "epochs": tables.epochs(measured),
-        "epochs, drawn": picture("epochs", pictures.draw_epochs, "Base and new accuracy over the epochs"),
-        "confounder": tables.confounder(measured),
-        "confounder, differences": tables.confounder_differences(measured),
-        "uncertainty": tables.uncertainty(measured),
-        "uncertainty, differences": tables.uncertainty_differences(measured),
-        "uncertainty, shifted": tables.uncertainty_shifted(measured),
-        "other sets": tables.other_sets(measured),
-        "variants": tables.variants(measured),
-        "transfer, differences": tables.transfer_differences(measured),
-        "searches": searches(),
+    makers: dict[str, dict[str, Callable[[], str]]] = {
+        "base2new": {
+            "differences": lambda: tables.differences(measured),
+            "differences, drawn": lambda: picture(
+                "differences", pictures.draw_differences, "CDC minus each other system, with intervals"
+            ),
+            "base to new": lambda: tables.base_to_new(measured),
+            "base to new, each set": lambda: tables.each_set(measured),
+            "uncertainty": lambda: tables.uncertainty(measured),
+            "uncertainty, differences": lambda: tables.uncertainty_differences(measured),
+        },
+        "ablation": {
+            "parts": lambda: tables.parts(measured),
+            "ablation": lambda: tables.ablation(measured),
+            "templates": lambda: tables.numbers(measured),
+            "templates, drawn": lambda: picture(
+                "templates", pictures.draw_numbers, "Accuracy and training time by number of templates"
+            ),
+            "diversity": lambda: tables.diversity(measured),
+        },
+        "cost": {
+            "cost": lambda: tables.cost(measured),
+            "cost, differences": lambda: tables.cost_differences(measured),
+        },
+        "regimes": {"regimes": lambda: tables.regimes(measured)},
+        "curves": {
+            "epochs": lambda: tables.epochs(measured),
+            "epochs, drawn": lambda: picture("epochs", pictures.draw_epochs, "Base and new accuracy over the epochs"),
+        },
+        "confounded": {
+            "confounder": lambda: tables.confounder(measured),
+            "confounder, differences": lambda: tables.confounder_differences(measured),
+        },
+        "transfer": {
+            "uncertainty, shifted": lambda: tables.uncertainty_shifted(measured),
+            "other sets": lambda: tables.other_sets(measured),
+            "variants": lambda: tables.variants(measured),
+            "transfer, differences": lambda: tables.transfer_differences(measured),
+        },
     }
+    contents = {"runs": runs(measured), "searches": searches()}
+    for section, blocks in makers.items():
+        there = any(folder in figures for folder in folders_of(plan, section))
+        missing = f"No runs yet: `python -m tools.study --only {section}`."
+        contents.update({name: make() if there else missing for name, make in blocks.items()})
     text = fill(text, contents).replace(f"{TRIAL}\n\n", "")
     page.write_text(f"{TRIAL}\n\n{text}" if plan.is_trial else text, encoding="utf-8")
 
@@ -83,16 +99,18 @@ def new_page() -> str:
     return skeleton(PAGE.read_text(encoding="utf-8").partition(f"\n{BEFORE}\n")[0])
 
 
+def folders_of(plan: Plan, section: str) -> list[str]:
+    """Folders of a section's tests, below the output."""
+    experiments = plan.experiments([section])
+    return [folder.relative_to(plan.output).as_posix() for each in experiments for folder in each.folders]
+
+
 def runs(measured: Measured) -> str:
     """What the figures are of, and how much of each section is there."""
     plan = measured.plan
     rows = []
     for section, title in SECTIONS.items():
-        folders = [
-            folder.relative_to(plan.output).as_posix()
-            for experiment in plan.experiments([section])
-            for folder in experiment.folders
-        ]
+        folders = folders_of(plan, section)
         rows.append(
             [f"`{section}`", title, f"{sum(folder in measured.figures for folder in folders)} of {len(folders)}"]
         )
