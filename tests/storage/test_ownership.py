@@ -162,7 +162,7 @@ def test_folder_that_can_never_be_made_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     monkeypatch.setattr(ownership.time, "sleep", lambda seconds: None)
-    with pytest.raises(FileNotFoundError, match="No such file or directory: .*run"), own_folder(tmp_path / "run"):
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: .*run"), own_folder(tmp_path / "run"):
         pass
 
 
