@@ -21,7 +21,7 @@ class Interrupts:
         self._over = False
 
     def check(self) -> None:
-        """Let the first signal that came take effect: KeyboardInterrupt, or as its handler has it."""
+        """Let a signal that came take effect, of several Ctrl-C or else the first: what its handler raises."""
         number, self.came = self.came, None
         if number is not None:
             self.handlers[number](number, None)
@@ -40,7 +40,7 @@ class Interrupts:
             self._at_once = False
 
     def end(self) -> None:
-        """Restore the handlers, and let the first signal that came take effect.
+        """Restore the handlers, and let a signal that came take effect, as `check` does.
 
         A handler that has been restored may raise before the others are. Signals of those that are not then go to
         their handlers at once.
