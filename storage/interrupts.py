@@ -18,9 +18,10 @@ class Interrupts:
         self.came: int | None = None
         self.handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
         self._at_once = False
+        self._over = False
 
     def check(self) -> None:
-        """Let the first signal that came take effect: KeyboardInterrupt, or as its handler has it."""
+        """Let a signal that came take effect, of several Ctrl-C or else the first: what its handler raises."""
         number, self.came = self.came, None
         if number is not None:
             self.handlers[number](number, None)
@@ -38,8 +39,24 @@ class Interrupts:
         finally:
             self._at_once = False
 
+    def end(self) -> None:
+        """Restore the handlers, and let a signal that came take effect, as `check` does.
+
+        A handler that has been restored may raise before the others are. Signals of those that are not then go to
+        their handlers at once.
+        """
+        try:
+            for number, handler in reversed(self.handlers.items()):  # SIGINT last: it may raise once it is restored
+                signal.signal(number, handler)
+        finally:
+            self._over = True
+        self.check()
+
     def note(self, number: int, frame: FrameType | None, however_often: bool) -> None:
         """Take a signal: it takes effect now or waits."""
+        if self._over:
+            self.handlers[number](number, frame)
+            return
         if self._at_once:
             self._at_once = False
             self.handlers[number](number, frame)
@@ -90,6 +107,4 @@ def interrupts_put_off(however_often: bool = False) -> Iterator[Interrupts]:
             interrupts.came = None
         raise
     finally:
-        for number, handler in reversed(interrupts.handlers.items()):  # SIGINT last: it may raise once it is restored
-            signal.signal(number, handler)
-        interrupts.check()
+        interrupts.end()

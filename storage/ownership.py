@@ -335,6 +335,7 @@ def _acquire(folder: Path, content: bytes, made: list[Path]) -> None:
             with suppress(FileNotFoundError, NotADirectoryError):
                 own.unlink()
         time.sleep(0.05 * random.random())
+    _make(folder)  # where no folder can ever be made, as below /proc, the system's own error says so
     raise OSError(errno.EAGAIN, "owners come and go too fast", str(folder))
 
 

@@ -105,7 +105,6 @@ class CLIPICM(PromptTrainer):
         return self.model.invariant
 
     def before_train(self) -> None:
-        super().before_train()
         options = self.options
         given = options.K and options.LAMBDA
         if options.PREDICTION == "probe" and not (given or held_out(self.dm.dataset)):
@@ -113,6 +112,7 @@ class CLIPICM(PromptTrainer):
                 f"{self.cfg.DATASET.NAME} has no validation images of its own to choose a probe's K and LAMBDA on, "
                 f"and the training images fit it: give both, got {options.K} and {options.LAMBDA}"
             )
+        super().before_train()
 
     def build_clip(self, clip_model: CLIP) -> None:
         options = self.options

@@ -147,6 +147,31 @@ def test_a_handler_that_raises_nothing_ends_nothing():
         signal.signal(signal.SIGTERM, before)
 
 
+def test_handler_that_raises_at_the_end_leaves_ctrl_c_its_effect(monkeypatch):
+    """SIGTERM may come as soon as its handler is restored, before that of Ctrl-C is."""
+
+    def stop(number, frame):
+        raise SystemExit(number)
+
+    restore = signal.signal
+
+    def restore_and_send(number, handler):
+        restore(number, handler)
+        if handler is stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(SystemExit), interrupts_put_off():
+            monkeypatch.setattr(signal, "signal", restore_and_send)
+        monkeypatch.undo()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_one_context_in_another():
     """As a training in a sweep: each lets the signal through to what is around it."""
 

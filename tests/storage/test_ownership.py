@@ -154,6 +154,18 @@ def test_file_in_the_place_of_a_folder_is_told(tmp_path, place, is_link):
     assert os.fspath(told.value.filename) in (str(tmp_path / "run"), str(tmp_path / place))
 
 
+def test_folder_that_can_never_be_made_is_told(tmp_path, monkeypatch):
+    """As below /proc, where the system says that it is not there."""
+
+    def refuse(path, *args, **kwargs):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(ownership.time, "sleep", lambda seconds: None)
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: .*run"), own_folder(tmp_path / "run"):
+        pass
+
+
 def test_it_is_one_ownership_inside_another_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with own_folder(tmp_path / "run") as outer:

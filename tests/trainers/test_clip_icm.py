@@ -399,6 +399,7 @@ def test_probe_without_validation_images_asks_for_k_and_lambda(build, tmp_path, 
     options = ("TRAINER.CLIPICM.PREDICTION", "probe", "TRAINER.CLIPICM.K", 24)
     with pytest.raises(ValueError, match="give both, got 24 and 0"):
         build(tmp_path, *options).train()
+    assert list(tmp_path.rglob("events.out*")) == []  # before anything is logged
     build(tmp_path, *options, "TRAINER.CLIPICM.LAMBDA", 10.0).train()
     assert results_of(tmp_path)["figures"]["lambda"] == 10
 

@@ -55,7 +55,7 @@ def told_in_one_line(name: str) -> Iterator[None]:
     """The context of a command's work, which the same command takes up again after Ctrl-C.
 
     What it cannot do, a ValueError or an OSError, ends the program with exit status 2, and Ctrl-C with 130; either is
-    told in one line on stderr. Who stops to read stdout is left to `ending_quietly`.
+    told in one line on stderr. A reader that closes stdout is left to `ending_quietly`.
 
     Args:
         name: of the program.

@@ -10,16 +10,16 @@ Found = TypeVar("Found")
 PAUSE = 0.05  # seconds between two looks
 
 
-def wait_for(found: Callable[[], Found | None], seconds: float = 90.0, what: str = "what is waited for") -> Found:
+def wait_for(found: Callable[[], Found | None], seconds: float = 90.0, what: str = "result") -> Found:
     """What `found` gives, once that is true.
 
     Args:
         found: is called again and again.
         seconds: how long.
-        what: it finds, for the error.
+        what: the name of what it finds, for the error.
 
     Raises:
-        TimeoutError: it has not become true.
+        TimeoutError: it does not become true in that time.
     """
     end = time.monotonic() + seconds
     while time.monotonic() < end:

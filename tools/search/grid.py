@@ -59,8 +59,8 @@ def search_grid(args: argparse.Namespace, config: str, smaller: Mapping[str, Sma
         folder = args.output / args.trainer / config / run_name(given) / dataset / f"seed{seed}"
         given = {"DATASET.NUM_SHOTS": args.shots, **smaller[dataset].settings, **given}
         trials.append((number, experiments(args.trainer, config, dataset, seed, given, folder)))
-    _, (first, _) = trials[0]
-    check_start(configure(first, smaller[first.dataset].data)[1])
+    for first in {half.dataset: half for _, (half, _) in trials}.values():
+        check_start(configure(first, smaller[first.dataset].data)[1])
     failures: list[Failure] = []
     for data in dict.fromkeys(place.data for place in smaller.values()):
         of_these = [name for name, place in smaller.items() if place.data == data]

@@ -169,7 +169,7 @@ def carry_out(runs: Sequence[Run], engine: Engine, view: View) -> list[Failure]:
                 _carry_out(queue, under_way, engine, view)
         except KeyboardInterrupt:
             interrupted = True
-            view.tell("interrupted: waiting until what runs has ended")
+            view.tell("interrupted: waiting for the current runs to end")
             raise
         finally:
             engine.stop()

@@ -14,6 +14,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported:
 import ray
 from ray.exceptions import RayError, TaskCancelledError
 
+from storage.interrupts import interrupts_put_off
 from storage.safe_text import escaped, last_line
 from tools.common.paths import ROOT
 from tools.sweep.work import LONGEST, Ending, Outcome, Run
@@ -99,7 +100,8 @@ class RayEngine:
         return 2 * self.slots  # one that waits for each that runs, so that no place stays empty
 
     def submit(self, run: Run, alone: bool) -> None:
-        self._runs[self._tasks[alone].remote(pickle.dumps((run.task, run.log)))] = run
+        with interrupts_put_off(however_often=True):  # `stop` ends what is noted
+            self._runs[self._tasks[alone].remote(pickle.dumps((run.task, run.log)))] = run
 
     def wait(self, tick: Callable[[], None]) -> list[tuple[Run, Outcome]]:
         references = list(self._runs)

@@ -55,7 +55,7 @@ class CDCModel(PromptedCLIP):
             shift: of h.
 
         Raises:
-            ValueError: there are no wordings, or they cannot be so; or a class name is too long.
+            ValueError: there are no wordings, they are not all different or differ in length, or a text is too long.
         """
         n_ctx = len(tokenize(templates[0])) - 2 if templates else 0
         learner = TextTemplates(TextEncoder(clip_model), class_names, len(templates), n_ctx, templates, std=0.0)

@@ -19,3 +19,5 @@ def test_what_never_comes_is_told(monkeypatch):
     monkeypatch.setattr(waiting, "PAUSE", 0.001)
     with pytest.raises(TimeoutError, match=r"there was no training in 0\.01 s"):
         wait_for(lambda: False, 0.01, "training")
+    with pytest.raises(TimeoutError, match=r"there was no result in 0\.01 s"):
+        wait_for(lambda: False, 0.01)

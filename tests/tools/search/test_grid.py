@@ -61,3 +61,17 @@ def test_what_cannot_run_is_told(call, tmp_path, capsys, arguments, message):
     error = capsys.readouterr().err
     assert "tools.search: " in error
     assert message in error
+
+
+def test_trained_weights_in_the_config_of_any_set_are_refused(call, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(smaller, "PICTURES", 4)
+    sets = ("textures", "backgrounds")
+    for path in (*(f"configs/datasets/{name}.yaml" for name in sets), "configs/trainers/CoOp/tiny.yaml"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text((ROOT / path).read_text())
+    with (tmp_path / "configs/datasets/backgrounds.yaml").open("a") as file:
+        file.write(f"MODEL:\n  INIT_WEIGHTS: {__file__}\n")
+    monkeypatch.setattr("tools.sweep.experiment.ROOT", tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        call("--trainer", "CoOp", "--dataset", *sets, "--vary", "OPTIM.LR", 0.1, "--seeds", 1, "--output", "runs")
+    assert "the config has MODEL.INIT_WEIGHTS" in capsys.readouterr().err

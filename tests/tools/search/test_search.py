@@ -205,14 +205,15 @@ def test_checkpoints_that_another_trial_uses_stay(tmp_path):
     checkpoint = tmp_path / "run" / "prompt_learner" / "model.pth.tar-1"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_text("")
-    (tmp_path / "run" / "epoch1" / "base").mkdir(parents=True)
+    for kept in ("epoch1/base", "wandb/offline-run-1"):  # the latter holds figures that are still to be sent
+        (tmp_path / "run" / kept).mkdir(parents=True)
     with own_folder(tmp_path / "run"):
         other = threading.Thread(target=remove_checkpoints, args=(tmp_path / "run",))
         other.start()
         other.join()
         assert checkpoint.exists()
     remove_checkpoints(tmp_path / "run")
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["epoch1"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["epoch1", "wandb"]
 
 
 def test_tasks_can_be_sent_to_other_machines(make):

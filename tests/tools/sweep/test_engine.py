@@ -188,7 +188,7 @@ def test_further_interrupts_do_not_cut_short_what_the_first_one_ends(recorder):
     with pytest.raises(KeyboardInterrupt):
         do([run], engine, stream)
     assert engine.stopped == 1
-    assert stream.getvalue() == "interrupted: waiting until what runs has ended\nstopped a: at epoch 3\n"
+    assert stream.getvalue() == "interrupted: waiting for the current runs to end\nstopped a: at epoch 3\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -180,6 +180,23 @@ def test_interrupt_ends_all_workers(engine, tmp_path):
     assert lines(tmp_path / "ended") == []
 
 
+def test_interrupt_as_a_run_is_given_to_ray_leaves_it_noted(engine, tmp_path, monkeypatch):
+    """Or it would not be told to end."""
+
+    class Interrupted:
+        def remote(self, pickled):
+            os.kill(os.getpid(), signal.SIGINT)
+            return "reference"
+
+    run = bash(tmp_path, "a", "true")
+    monkeypatch.setattr(engine, "_tasks", {False: Interrupted()})
+    monkeypatch.setattr(engine, "_runs", {})
+    with pytest.raises(KeyboardInterrupt):
+        engine.submit(run, alone=False)
+    assert engine._runs == {"reference": run}
+    monkeypatch.undo()
+
+
 def test_driver_that_is_killed_leaves_nothing_running(cluster, tmp_path):
     waits = f"sleep 1000 & echo $! >> {tmp_path}/numbers; wait"
     run = tmp_path / "run"
