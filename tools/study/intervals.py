@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import norm as normal
+from scipy.stats import t as student
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 DRAWS = 10_000
@@ -78,8 +79,8 @@ def paired_interval(
     weights = _weights(n_sets, n_seeds, draws)
     means = [weights @ each.reshape(n_sets * n_seeds, -1) for each in (values, others)]
     low, high = np.percentile(statistic(means[0]) - statistic(means[1]), (tail, 100 - tail))
-    wider = (n_seeds / (n_seeds - 1)) ** 0.5 * student_quantile(level, n_sets * (n_seeds - 1))
-    wider /= NormalDist().inv_cdf((1 + level) / 2)
+    middle = (1 + level) / 2
+    wider = (n_seeds / (n_seeds - 1)) ** 0.5 * float(student.ppf(middle, n_sets * (n_seeds - 1)) / normal.ppf(middle))
     return Interval(estimate, estimate + wider * (float(low) - estimate), estimate + wider * (float(high) - estimate))
 
 
@@ -91,15 +92,3 @@ def _weights(n_sets: int, n_seeds: int, draws: int) -> np.ndarray:
     runs = np.arange(draws * n_sets).reshape(draws, n_sets, 1) * n_seeds + chosen  # of all draws, counted on
     counts = np.bincount(runs.ravel(), minlength=draws * n_sets * n_seeds)
     return counts.reshape(draws, -1) / (n_sets * n_seeds)
-
-
-@functools.cache
-def student_quantile(level: float, freedom: int) -> float:
-    """The bound that holds the absolute value of Student's t so often as `level` says.
-
-    With `t = sqrt(freedom) tan(angle)` the angle has a density in proportion to `cos(angle)^(freedom - 1)`.
-    """
-    angle = np.linspace(0, np.pi / 2, 100_001)
-    density = np.cos(angle) ** (freedom - 1)
-    mass = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
-    return float(freedom**0.5 * np.tan(np.interp(level, mass / mass[-1], angle)))
