@@ -122,7 +122,7 @@ def plan(upstream: Sequence[str] = ()) -> list[Measurement]:
             subjects["coupled"] = cdc("test", 24, batch=batch, coupled=True)
         measure("test", name, **subjects)
 
-    # Behind more steps than batches are loaded ahead
+    # After more steps than batches are loaded ahead
     measure("data", "data 4", 20, 20, warm_up=5, loop=cdc("loop", 24, batch=4))
     for batch in (4, 32):
         measure("data", f"data {batch}, bank", 20, 20, warm_up=5, loop=cdc("loop", 24, batch=batch, bank=True))
