@@ -23,13 +23,13 @@ _PART = re.compile(r"\..+-(?P<process>[0-9a-f]{12}-\d+-\w*)-[0-9a-f]{8}\.part|\.
 def atomic_write(path: str | Path, replace: bool = True) -> Iterator[Path]:
     """A path beside `path` to write to. Its file takes the place of `path` once the block is done.
 
-    A reader finds the old file or the new one, never half of it. That holds after a power failure too, where the file
-    system can: the data are on the disk before the name is, and the name before this returns. An error in the block
-    leaves the old file. Several processes may write the same path at once, and the last one to finish is kept. What a
-    killed process left behind is removed by a later call for the same path, and by `sweep`.
+    A reader finds the old file or the new one, never half of it. This also holds after a power failure, if the file
+    system can do this: the data reach the disk before the name does, and the name does so before this call returns. An
+    error in the block leaves the old file. Several processes may write the same path at once, and the last one to
+    finish is kept. What a killed process left behind is removed by a later call for the same path, and by `sweep`.
 
     Args:
-        path: of the file; its folder exists.
+        path: the file's path; its folder exists.
         replace: whether a file that is there already, or was written by another process in the meantime, is replaced.
 
     Raises:
@@ -91,9 +91,9 @@ def sweep(folder: str | Path, below: bool = False, abandoned_after: float = ABAN
     removed once it has not been written to for long.
 
     Args:
-        folder: where to look. Where it cannot be read or written, nothing happens.
-        below: whether in the folders in it, too.
-        abandoned_after: seconds; how long that is.
+        folder: where to look. If it cannot be read or written, nothing happens.
+        below: whether to look in all folders below it, too.
+        abandoned_after: after how many seconds without a change the files of a process on another machine are removed.
     """
     with suppress(OSError):
         for place in list(os.scandir(folder)):
@@ -104,7 +104,7 @@ def sweep(folder: str | Path, below: bool = False, abandoned_after: float = ABAN
 
 
 def _remove_abandoned(part: Path, abandoned_after: float) -> None:
-    """Remove a file or folder that `part_of` has named, also in an earlier version, unless a process may write it."""
+    """Remove a file or folder that `part_of` or an earlier version of it has named, unless a process may write it."""
     found = _PART.fullmatch(part.name)
     if not found:
         return
@@ -121,7 +121,10 @@ def _remove_abandoned(part: Path, abandoned_after: float) -> None:
 
 
 def _settled(part: Path, path: Path) -> bool:
-    """Give the file its name unless a file has it already; False where the file system has no links and none has it."""
+    """Give the file its name unless another file has it.
+
+    False if the file system has no links and no file has the name.
+    """
     try:
         os.link(part, path)  # unlike a rename, this fails if the file exists
     except FileExistsError:
@@ -132,7 +135,7 @@ def _settled(part: Path, path: Path) -> bool:
 
 
 def _sync_folder(folder: str | Path) -> None:
-    """Flush a folder's names to the disk, where the file system can: some network mounts refuse."""
+    """Flush a folder's names to the disk, if the file system can: some network mounts refuse."""
     if os.name != "posix":
         return
     with suppress(OSError):

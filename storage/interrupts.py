@@ -1,4 +1,4 @@
-"""Ctrl-C and termination signals take effect where a program can stop, and are never lost."""
+"""Ctrl-C and termination signals take effect at points where a program can stop, and are never lost."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ class Interrupts:
         self._over = False
 
     def check(self) -> None:
-        """Let a signal that came take effect, of several Ctrl-C or else the first: what its handler raises."""
+        """Call the handler of the waiting signal, which may raise.
+
+        If several signals came, only one counts: Ctrl-C if it is among them, else the first.
+        """
         number, self.came = self.came, None
         if number is not None:
             self.handlers[number](number, None)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """The context in which a signal takes effect at once, also one that came before it.
+        """In this context a signal takes effect at once, including one that came earlier.
 
-        The first one whose handler raises ends that, so that what follows in a `finally` is not interrupted.
+        Once a handler has raised, signals wait again, so a `finally` that follows is not interrupted.
         """
         self._at_once = True
         try:
@@ -40,10 +43,10 @@ class Interrupts:
             self._at_once = False
 
     def end(self) -> None:
-        """Restore the handlers, and let a signal that came take effect, as `check` does.
+        """Restore the handlers, and let the waiting signal take effect, as `check` does.
 
-        A handler that has been restored may raise before the others are. Signals of those that are not then go to
-        their handlers at once.
+        A restored handler may raise before the others have been restored. Signals whose handlers have not been restored
+        then go to these handlers at once.
         """
         try:
             for number, handler in reversed(self.handlers.items()):  # SIGINT last: it may raise once it is restored
@@ -70,22 +73,24 @@ class Interrupts:
 
 @contextmanager
 def interrupts_put_off(however_often: bool = False) -> Iterator[Interrupts]:
-    """The context in which Ctrl-C takes effect at the next `check`, at the latest at the end; a second one at once.
+    """In this context Ctrl-C takes effect at the next `check`, or at the end at the latest.
 
-    Python raises KeyboardInterrupt wherever it is when the signal comes. Where that is in a hook that runs as a process
-    forks, as when workers are started to read images, or in a destructor, Python prints the exception and goes on.
-    A flag is not lost there.
+    A second Ctrl-C takes effect at once, unless `however_often`.
+
+    Python raises KeyboardInterrupt wherever it is when the signal comes. In a destructor, or in a hook that runs as a
+    process forks, for example to start workers that read images, Python only prints the exception and goes on. A flag
+    is not lost there.
 
     The same holds for SIGTERM and SIGHUP if the program has handlers for them, except that a second one waits, too: a
     script that is stopped sends both to this process, and a terminal may send Ctrl-C as well.
 
-    Outside the main thread, and where the process ignores a signal, nothing is changed. The handlers that were there
+    Nothing is changed outside the main thread, nor for a signal that the process ignores. The handlers that were there
     are restored at the end.
 
     Args:
-        however_often: whether Ctrl-C, too, waits however often it comes, and takes effect at the end even after an
-            error, which is otherwise all that is raised. For what must be done whole, as the start and the end of other
-            programs.
+        however_often: whether Ctrl-C, too, waits however often it comes. It then takes effect at the end even after an
+            error; otherwise only that error is raised. For what must not be cut short, such as starting and ending
+            other programs.
     """
     interrupts = Interrupts()
     if threading.current_thread() is not threading.main_thread():

@@ -1,17 +1,17 @@
-"""One owner per folder: of all processes, also on other machines, one writes a run.
+"""One owner per folder: of all processes, including those on other machines, only one writes a run.
 
     with own_folder("output/run") as owned:
         ...
         owned.check()  # before something is replaced
 
-The folder's `.owner` says which process on which machine owns it. It appears whole and only where there is none (a hard
-link, which shared file systems make at one place), and its time of change is renewed every `BEAT` seconds. A process
-that has ended without removing the file owns nothing. On the same machine this is seen at once, from the process's
-number and start. On another machine it is assumed after `SILENT` seconds without a sign of life, or `SILENT_ENDED`
-seconds if Slurm has started this very job again, which it does once it has ended the job's processes, or has lost their
-machine. A process that takes over from owner T links its own file as `.owner.<key of T>`, which only one can do, and
-then renames it to `.owner`. So two processes that find the same dead owner never remove each other's file. Ages are
-differences of times that the file system itself gives, so clocks may disagree.
+The folder's `.owner` says which process on which machine owns it. It is made as a hard link, which shared file systems
+make in one place. So it appears whole, and only if there is none yet. Its time of change is renewed every `BEAT`
+seconds. A process that has ended without removing the file owns nothing. On the same machine this is seen at once, from
+the process's number and start. On another machine it is assumed after `SILENT` seconds without a sign of life, or
+`SILENT_ENDED` seconds if Slurm has started this very job again, which it does once it has ended the job's processes, or
+has lost their machine. A process that takes over from owner T links its own file as `.owner.<key of T>`, which only one
+can do, and then renames it to `.owner`. So two processes that find the same dead owner never remove each other's file.
+Ages are differences of times that the file system itself gives, so clocks may disagree.
 
 This file stands alone, on Python's standard library: `python storage/ownership.py FOLDER` removes the logs of
 a failed run from a folder that holds nothing else.
@@ -50,12 +50,12 @@ NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EM
 
 
 class Process(NamedTuple):
-    """A process, distinct from all others, also from later ones of its number; its text may be part of a file name.
+    """Identifies one process, even if a later one gets the same number. Its text can be part of a file name.
 
     Attributes:
-        machine: what process numbers are of: a boot of a machine and, in containers, their own table of processes.
+        machine: where the number holds: one boot of a machine and, in a container, the container's process table.
         number: the process's number there.
-        started: when it started, as the system counts, in letters and digits; "" where it does not say.
+        started: when it started, as the system counts, in letters and digits; "" if the system does not say.
     """
 
     machine: str
@@ -67,7 +67,7 @@ class Process(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Process | None:
-        """The process of which this is the text, if it is one."""
+        """The process that a text identifies; None if it identifies none."""
         found = re.fullmatch(r"([0-9a-f]{12})-(\d{1,10})-(\w*)", text)
         return cls(found[1], int(found[2]), found[3]) if found else None
 
@@ -89,8 +89,8 @@ class Job(NamedTuple):
     """A job of Slurm.
 
     Attributes:
-        cluster, number: that identify it; it keeps them when it is put back into the queue.
-        restarts: how often it has been.
+        cluster, number: identify it; it keeps both when it is put back into the queue.
+        restarts: how often it has been put back.
     """
 
     cluster: str
@@ -99,7 +99,7 @@ class Job(NamedTuple):
 
     @classmethod
     def parse(cls, told: object) -> Job | None:
-        """The job of which this is the JSON, if it is one."""
+        """The job that a value from JSON stands for; None if it stands for none."""
         if not isinstance(told, list) or len(told) != 3:
             return None
         cluster, number, restarts = told
@@ -108,7 +108,7 @@ class Job(NamedTuple):
 
     @classmethod
     def own(cls) -> Job | None:
-        """The one that this process is of, if it is of one."""
+        """The job that this process belongs to, if any."""
         given = os.environ
         restarts = given.get("SLURM_RESTART_COUNT", "0")
         if not re.fullmatch(r"\d{1,9}", restarts):
@@ -116,7 +116,7 @@ class Job(NamedTuple):
         return cls.parse([given.get("SLURM_CLUSTER_NAME", "-"), given.get("SLURM_JOB_ID", ""), int(restarts)])
 
     def ended(self) -> bool:
-        """Whether this process is of the same job, and that has been put back into the queue in the meantime."""
+        """Whether this process belongs to the same job, and the job has been put back into the queue since."""
         now = Job.own()
         return now is not None and now[:2] == self[:2] and now.restarts > self.restarts
 
@@ -128,8 +128,8 @@ class Owner(NamedTuple):
         process: the owner.
         host: the name of its machine, for people.
         since: when it began, for people.
-        key: of the file's content, different for each owner.
-        job: that the process is of, if any.
+        key: a hash of the file's content, different for each owner.
+        job: the job that the process belongs to, if any.
     """
 
     process: Process
@@ -242,7 +242,7 @@ def own_folder(path: str | os.PathLike[str]) -> Iterator[Ownership]:
 
 
 def owner_of(path: str | os.PathLike[str]) -> Owner | None:
-    """The owner of a folder, dead or alive; None where there is none."""
+    """The owner of a folder, dead or alive; None if there is none."""
     chain = _chain(Path(path))
     return chain[-1][1] if chain else None
 
@@ -251,7 +251,7 @@ def remove_logs(folder: Path) -> None:
     """Remove what a run writes before its first checkpoint, unless more is there; its owner's file stays.
 
     Args:
-        folder: of the run; the caller owns it.
+        folder: the run's folder; the caller owns it.
     """
     found = [path for path in folder.iterdir() if not path.name.startswith(FILE_NAME)]
     if all(path.name in LOGS or path.name.startswith(f"{LOGS[0]}-") for path in found):
@@ -264,7 +264,7 @@ def remove_logs(folder: Path) -> None:
 
 @cache
 def this_machine() -> str:
-    """What this machine's process numbers are of, until it is started again."""
+    """Where process numbers of this process hold (`Process.machine`), until the machine is started again."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         name = f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -335,7 +335,7 @@ def _acquire(folder: Path, content: bytes, made: list[Path]) -> None:
             with suppress(FileNotFoundError, NotADirectoryError):
                 own.unlink()
         time.sleep(0.05 * random.random())
-    _make(folder)  # where no folder can ever be made, as below /proc, the system's own error says so
+    _make(folder)  # if no folder can ever be made, as below /proc, the system's own error says so
     raise OSError(errno.EAGAIN, "owners come and go too fast", str(folder))
 
 
@@ -363,7 +363,8 @@ def _refuse_if_alive(folder: Path, _: Path, owner: Owner) -> None:
 def _refuse_unless_silent(folder: Path, place: Path, owner: Owner, own: Path) -> None:
     """Raise FolderInUse if an owner on another machine gave a sign of life lately, by the file system's own clock.
 
-    That of the same job is waited for: it gives one more, or has ended.
+    An owner from an earlier start of this Slurm job is waited for, until it gives another sign of life or has been
+    silent for long enough.
     """
     ended = owner.job is not None and owner.job.ended()
     limit = SILENT_ENDED if ended else SILENT
@@ -396,7 +397,7 @@ def _settle(folder: Path, place: Path, key: str) -> bool:
 
 
 def _chain(folder: Path) -> list[tuple[Path, Owner]]:
-    """The owners' files, each but the first of one that takes over from the one before."""
+    """The owners' files in order. Each but the first belongs to an owner that takes over from the one before."""
     chain: list[tuple[Path, Owner]] = []
     place = folder / FILE_NAME
     while place not in [before for before, _ in chain]:
@@ -409,7 +410,7 @@ def _chain(folder: Path) -> list[tuple[Path, Owner]]:
 
 
 def _read(place: Path) -> Owner | None:
-    """What an owner's file says, None where there is none; one that was never finished is of a process unknown."""
+    """What an owner's file says; None if there is no file. An unfinished file counts as an unknown process's."""
     try:
         descriptor = os.open(place, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
     except FileNotFoundError:

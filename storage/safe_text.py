@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 Cell = TypeVar("Cell")
-FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes a cell for a formula by
+FORMULA = ("=", "+", "-", "@")  # a spreadsheet takes a cell that starts with one of these for a formula
 
 
 def escaped(text: str, bytes_kept: bool = False) -> str:
@@ -34,9 +34,9 @@ def last_line(error: BaseException) -> str:
 
 
 def safe_cell(value: Cell) -> Cell | str:
-    """A value for a cell of a CSV table: a text `escaped`, with an apostrophe before it where it would be a formula.
+    """A value for a cell of a CSV table: a text `escaped`, with an apostrophe before it if it would be a formula.
 
-    Numbers stay numbers, also those in a text.
+    Numbers stay numbers, including those in a text.
     """
     if not isinstance(value, str):
         return value

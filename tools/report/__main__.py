@@ -2,8 +2,8 @@
 
     python -m tools.report output [--output report.html] [--compare CoOp CDC] [--data DIR]
 
-The page is one file. It opens from disk or from a mail, without a server and without a network. It is read from each
-run's `results.json`, `predictions.npz` and log; of runs of CoOp's and MaPLe's own code from the log alone.
+The page is one file. It opens from disk or from a mail, without a server and without a network. It shows each
+run's `results.json`, `predictions.npz` and log; for runs of CoOp's and MaPLe's own code, only the log.
 It needs plotly and jinja2: pip install -e '.[report]'
 """
 

@@ -22,7 +22,7 @@ def chart_data(report: Report, links: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
         report: from `gather`.
-        links: for each data set what stands for it in a link.
+        links: the name of each data set in links.
     """
     # Rows of other data sets on an open set are pairs of them.
     datasets = list(
@@ -59,7 +59,10 @@ def chart_data(report: Report, links: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _first(by_runs: Sequence[str], runs: Mapping[str, int]) -> list[str]:
-    """The systems that are drawn at first: none that has only as many results as one that is left out, if that goes."""
+    """The systems that are drawn at first.
+
+    If possible, each but the first has more results than any system that is left out.
+    """
     if len(by_runs) <= DRAWN:
         return list(by_runs)
     ahead = [title for title in by_runs[1:DRAWN] if runs[title] > runs[by_runs[DRAWN]]]
@@ -93,7 +96,10 @@ def _cell_numbers(cell: SeedMean) -> dict[str, Any]:
 
 
 def _pictures_once(galleries: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Galleries whose cards have numbers in place of pictures, and the pictures once: many cards show the same."""
+    """Galleries whose cards hold the numbers of their pictures, and the list of pictures.
+
+    Each picture is in the list once, because many cards show the same one.
+    """
     numbers: dict[str, int] = {"": 0}
     found = []
     for gallery in galleries:

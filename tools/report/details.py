@@ -1,4 +1,4 @@
-"""What tests and trainings left per image and per epoch: records, their images, and logs."""
+"""What tests and trainings keep per image and per epoch: records, their images, and logs."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def add_tests(
     """Details of tests with records, one data set after the other, so that only the records of one are in memory.
 
     Args:
-        report: to which they are added.
+        report: what they are added to.
         every: the runs.
-        contents: of `results.json` files.
-        gallery: of the images.
-        compare: as of `gather`.
+        contents: contents of the `results.json` files, by path.
+        gallery: the gallery of images.
+        compare: as for `gather`.
     """
     tests: dict[tuple[str, str, str, int], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for own in every:
@@ -103,11 +103,13 @@ def _place(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _records(folder: Path, names: Any, protocol: str) -> figures.Records:
-    """The records of a run's test; of a test on an open set in another protocol's folder those of the known classes.
+    """The records of a run's test.
+
+    For an open-set test in another protocol's folder, only those of the known classes.
 
     Raises:
         FileNotFoundError: there are none.
-        ValueError: the file is broken, or they are not what a test keeps; with the file.
+        ValueError: the file is broken, or they are not what a test keeps; the error names the file.
     """
     try:
         records = read_predictions(folder)
@@ -123,7 +125,7 @@ def _records(folder: Path, names: Any, protocol: str) -> figures.Records:
 
 
 def _check(records: figures.Records, names: Any) -> None:
-    """Raise ValueError, whose subject is the file, or KeyError where records are not what a test keeps."""
+    """Raise ValueError, whose subject is the file, or KeyError if records are not what a test keeps."""
     label, prediction, _, _ = (records[name] for name in ("label", "prediction", "path", "confidence"))
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError("is of a test without class names")
@@ -175,7 +177,7 @@ def _pair(table: Table, read: Mapping[str, Any]) -> list[str]:
 
 
 def _fewer_classes(report: Report) -> None:
-    """Of tests with many classes keep those in which the systems' accuracies differ most."""
+    """Keep, for tests with many classes, the classes in which the systems' accuracies differ most."""
     for key, names in report.classes.items():
         own = [detail for detail in report.details if detail["key"] == key]
         for detail in own:

@@ -13,7 +13,7 @@ from tools.report.report import Report, Tested
 from trainers.modules.plain_content import is_number
 
 COSTS = ("train_seconds", "test_seconds", "trained_values", "peak_memory_bytes")  # in `results.json`
-# Keys of a config that say where and on what a run was, not how
+# Keys of a config that say where a run was done and on what data, not how
 PLACES = (
     "OUTPUT_DIR",
     "REPORT_TO",
@@ -59,7 +59,7 @@ def add_facts(report: Report, every: Sequence[Tested], contents: Mapping[Path, d
         clips[str(content.get("backbone", "?"))].add(str(content.get("backbone_sha256") or "not told"))
         flat = _flat(_mapping(content, "config"))
         own = content.get("trainer")
-        # Of the methods' own keys those of the run's method are what it was run with.
+        # Of the keys that belong to one method, only those of the run's own method say how it was run.
         systems.setdefault(column.title, []).append(
             {key: value for key, value in flat.items() if key not in PLACES and _belongs(key, str(own))}
         )
@@ -82,7 +82,7 @@ def add_facts(report: Report, every: Sequence[Tested], contents: Mapping[Path, d
 
 
 def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """A part of a `results.json`; empty where it is not there or of another kind."""
+    """A part of a `results.json`; empty if it is not there or of another kind."""
     value = content.get(key)
     return value if isinstance(value, Mapping) else {}
 

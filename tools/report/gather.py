@@ -35,12 +35,12 @@ def gather(
 
     Args:
         outputs: the folders.
-        protocols: of `PROTOCOLS`; all of which there are runs if empty.
-        pictures: images in a row of the gallery; 0 for none.
-        data: folder of the data sets' images; by default where each run had them.
-        compare: titles of two systems, of which images are shown that they judge differently; by default the last
-            column and the best of the others.
-        join_configs, filters: as of `tools.results.table_of`.
+        protocols: some of `PROTOCOLS`; if empty, all that have runs.
+        pictures: how many images are in a row of the gallery; 0 for none.
+        data: folder of the data sets' images; by default the one that each run had.
+        compare: titles of two systems; images that they judge differently are shown. By default the last column and the
+            best of the others.
+        join_configs, filters: as for `tools.results.table_of`.
 
     Raises:
         FileNotFoundError: there is no such folder, or no run below it.
@@ -113,12 +113,12 @@ def _gather(
 def _runs(
     report: Report, outputs: Sequence[Path], protocols: Iterable[str], filters: Mapping[str, Any]
 ) -> dict[str, list[Run]]:
-    """The runs of each protocol that the page shows; what it does not show is told in the report's notes."""
+    """The runs of each protocol that the page shows; the report's notes say which protocols it does not show."""
     shown: dict[str, list[Run]] = {}
     for protocol in protocols or PROTOCOLS:
         runs = find_runs(outputs, protocol, **filters)
         if protocol == "fewshot" and len({run.shots for run in runs if run.shots > 0}) < 2:
-            # No curves: without the trainings that have tests on other data sets, which are shown there.
+            # There are no curves. Trainings with tests on other data sets are left out here; they are shown with those.
             elsewhere = {run.path for found in shown.values() for run in found}
             here = {run.dataset for run in runs if run.shots != 0 and run.path not in elsewhere}
             runs = [run for run in runs if run.dataset in here and (run.shots == 0 or run.path not in elsewhere)]

@@ -1,4 +1,4 @@
-"""What a training's log says of its epochs, in the words of all published versions of Dassl."""
+"""What a training's log says of its epochs, as all published versions of Dassl print it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 _LINE = re.compile(r"^epoch \[(\d+)/\d+\](?: batch )?\s*\[\d+/\d+\](.*)$", re.MULTILINE)
 _METER = re.compile(r"\b([A-Za-z]\w*) (-?[\d.]+(?:e[+-]?\d+)?) \((-?[\d.]+(?:e[+-]?\d+)?)\)")
 _TIMES = ("time", "data")
-# Of a log that is longer only this much is read, from its end
+# Bytes that are read of a longer log, from its end
 LONGEST = 64 * 2**20
 
 
@@ -18,11 +18,11 @@ def read_epochs(folder: Path) -> dict[str, dict[int, float]]:
     """The averages over each epoch that a run's logs print: losses, accuracy, uncertainty.
 
     Args:
-        folder: of the run, with `log.txt` and, after a resumption, `log.txt-<time>`.
+        folder: the run's folder, with `log.txt` and, after a resumption, `log.txt-<time>`.
 
     Returns:
         Name of a meter -> epoch, from 1 on, -> its average when the epoch's last line was printed. A later log replaces
-        what earlier ones have of its first epoch and those after it.
+        all earlier values from its own first epoch on.
     """
     meters: dict[str, dict[int, float]] = defaultdict(dict)
     for path in sorted(folder.glob("log.txt*"), key=lambda path: path.stat().st_mtime):
@@ -32,7 +32,7 @@ def read_epochs(folder: Path) -> dict[str, dict[int, float]]:
         lines = _LINE.findall(text)
         for values in meters.values() if lines else ():
             for epoch in [epoch for epoch in values if epoch >= int(lines[0][0])]:
-                del values[epoch]  # of a training that this log begins again, or goes on with from there
+                del values[epoch]  # this log starts the training again, or resumes it from there
         for epoch, rest in lines:
             for name, _, average in _METER.findall(rest):
                 if name not in _TIMES:

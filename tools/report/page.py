@@ -43,7 +43,7 @@ def render_page(report: Report, title: str) -> str:
 
     Args:
         report: from `gather`.
-        title: of the page.
+        title: the page's title.
     """
     environment = Environment(
         loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -146,7 +146,7 @@ def _table(report: Report, protocol: str) -> dict[str, Any]:
         text += f" The average is over the {len(table.averaged)} data sets that every system has."
     elif len(rows) > 1 + bool(table.source):
         text += " There is no average, as fewer than two data sets have results of every system."
-    # What the paper lacks matters where it stands beside.
+    # What the paper lacks matters only if its numbers are shown.
     told = (
         [f"the paper {note}" if note.split()[0] in ("has", "is", "trains") else note for note in notes]
         if numbers
@@ -212,7 +212,7 @@ def _settings(report: Report) -> dict[str, Any]:
 
 
 def _links(report: Report, taken: set[str]) -> dict[str, str]:
-    """For each data set what stands for it in a link, which no other element of the page is called."""
+    """The name of each data set in links; no other element of the page has that name."""
     taken = taken | set(_ID.findall((ASSETS / TEMPLATE).read_text(encoding="utf-8")))
     names = dict.fromkeys(name for table in report.tables.values() for name in table.datasets)
     return _unique([*names, *(place["dataset"] for place in report.places)], taken)

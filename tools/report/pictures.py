@@ -22,8 +22,8 @@ class Gallery:
     """Rows of pictures, at most `MOST` of them.
 
     Args:
-        data: folder of the data sets' images; None for that which each run names in its config.
-        number: of images in a row; 0 for none.
+        data: folder of the data sets' images; None for the one that each run names in its config.
+        number: how many images are in a row; 0 for none.
     """
 
     def __init__(self, data: str | Path | None, number: int) -> None:
@@ -49,11 +49,11 @@ class Gallery:
         Args:
             report: to whose `galleries` the rows go.
             where: protocol, data set, part and key.
-            names: of the classes.
-            tests: by system the records of its first seed's test.
+            names: the class names.
+            tests: the records of the test of each system's first seed, by system.
             pair: two systems to compare, or none.
-            runs: by system the run of these records.
-            contents: of `results.json` files.
+            runs: the run of these records, by system.
+            contents: contents of the `results.json` files, by path.
         """
         if not self.number:
             return
@@ -127,7 +127,7 @@ class Gallery:
         return card
 
     def _picture(self, path: str, folder: str) -> str:
-        """A picture as a data URL, or "" where it cannot be read."""
+        """A picture as a data URL, or "" if it cannot be read."""
         whole = os.path.join(folder, path)
         if whole not in self._embedded:
             if sum(map(bool, self._embedded.values())) >= MOST:

@@ -19,7 +19,7 @@ Records = Mapping[str, NDArray[Any]]
 BINS = 15  # of a reliability diagram, as of the expected calibration error
 POINTS = 50  # of a curve of risk over coverage
 BARS = 25  # of a histogram
-LOWEST = -8.0  # log10 of the smallest uncertainty that a histogram tells from none
+LOWEST = -8.0  # log10 of the smallest uncertainty that a histogram distinguishes from none
 PAIRS = 12  # of classes that are confused most often
 
 
@@ -32,7 +32,7 @@ def class_accuracy(records: Records, classes: int) -> list[float | None]:
 
 
 def confusions(runs: Sequence[Records]) -> list[tuple[int, int, float]]:
-    """The pairs of classes that are confused most often: label, prediction, and images of a run in the mean."""
+    """The pairs of classes that are confused most often: label, prediction, and mean number of images per run."""
     counts: Counter[tuple[int, int]] = Counter()
     for records in runs:
         wrong = records["prediction"] != records["label"]
@@ -64,8 +64,8 @@ def histograms(runs: Sequence[Records]) -> dict[str, dict[str, list[float]]]:
     """How right and how wrong predictions spread over a score, each in percent of its kind: BARS bars, runs pooled.
 
     Returns:
-        "confidence", bars over 0 to 1, and where the method has it "uncertainty", bars over its log10 from LOWEST to 0;
-        each of "right", "wrong" and, of tests on an open set, "out", as far as there are such images.
+        "confidence", bars over 0 to 1, and, if the method has it, "uncertainty", bars over its log10 from LOWEST to 0;
+        each has "right", "wrong" and, for open-set tests, "out"; a kind without images is missing.
     """
     right = np.concatenate([records["prediction"] == records["label"] for records in runs])
     out = np.concatenate([records.get("out", np.zeros(len(records["label"]), dtype=bool)) for records in runs])
@@ -127,8 +127,8 @@ def judged_differently(records: Records, others: Records, number: int) -> list[i
     """The images on which one of two methods is right and the other wrong, the most certain of the wrong ones first.
 
     Args:
-        records, others: of two tests on the same images in the same order.
-        number: of images, half of them for each method that is right, as far as there are so many.
+        records, others: records of two tests on the same images in the same order.
+        number: at most how many images, half of them for each method that is right.
     """
     right, other_right = (found["prediction"] == found["label"] for found in (records, others))
     chosen: list[int] = []

@@ -19,7 +19,7 @@ TITLES = {
 
 
 class Tested(NamedTuple):
-    """A run with a result, and the system that it is of."""
+    """A run with a result, and the system that it belongs to."""
 
     protocol: str
     column: Column
@@ -27,7 +27,7 @@ class Tested(NamedTuple):
 
     @property
     def shots(self) -> int:
-        """Which few-shot test of a system it is; 0 in the other protocols, where these are systems of their own."""
+        """The number of shots in "fewshot". 0 in the other protocols, where each number of shots is its own system."""
         return self.run.shots if self.protocol == "fewshot" else 0
 
 
@@ -37,11 +37,11 @@ class Report:
 
     Attributes:
         outputs: the folders that were read.
-        tables: by protocol; of an open set two, that of other data sets as "open_set_far".
+        tables: the tables by protocol; an open set has two, that of other data sets as "open_set_far".
         papers: the paper's numbers beside a table, and notes on them.
-        details: of the tests that kept records, one for each protocol, data set, part and system.
+        details: details of the tests that kept records, one for each protocol, data set, part and system.
         open_sets: histograms of tests on an open set, one for each data set and system.
-        classes: names of the classes that `details` tell of, by protocol, data set and part.
+        classes: names of the classes that `details` cover, by protocol, data set and part.
         epochs: curves of trainings, one for each protocol, data set and system.
         costs: a row for each system.
         facts: what was run: versions, CLIPs, config differences.

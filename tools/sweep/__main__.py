@@ -11,14 +11,14 @@ PROTOCOL is one of
     open_set    train on base classes; test on them, on new ones and on other data sets (FAR) as unknown
 
 Runs are those of scripts/cdc/*.sh, with their folders and numbers, and their environment variables hold here (DATA,
-OUTPUT, CFG, TAG, PYTHON, CALIBRATED, FAR, REPORT_TO). First it is told which runs have finished, which will go on and
-which are new. Those left are run, tests after their training, the longest first, and a table of all follows. A run that
-fails does not stop the others; it is told with its log, and the exit status is 1. After Ctrl-C the same command goes
-on.
+OUTPUT, CFG, TAG, PYTHON, CALIBRATED, FAR, REPORT_TO). First it prints which runs have finished, which will go on and
+which are new. The remaining ones are run, tests after their training, the longest first, and a table of all follows.
+A failed run does not stop the others. It is reported with its log, and the exit status is 1. After Ctrl-C the same
+command goes on.
 
 --calibrated fits the calibrations that tests need, each after its training. CALIBRATED=1 takes those that are there.
 
-Runs go side by side where Ray is installed (pip install -e '.[cluster]'), else one after the other. Several machines:
+Runs go side by side if Ray is installed (pip install -e '.[cluster]'), else one after the other. Several machines:
 docs/cluster.md.
 
 KEY VALUE pairs stand last; before a KEY without a dot, as USE_CUDA, put --.

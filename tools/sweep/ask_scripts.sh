@@ -6,7 +6,7 @@
 # CLASSES is that of scripts/cdc/common.sh. DATASETs are those that are trained on. The environment variables of the
 # scripts hold. Prints a line each, in parts that are separated by tabs: data and output folder; Python; the part of a folder's
 # name that KEY VALUE pairs or TAG are; images per class; the generated sets; and the config of each trainer on each set.
-# What is wrong with what was given is told as the scripts tell it.
+# Errors in what was given are reported as the scripts report them.
 set -euo pipefail
 checkout=$1 CLASSES=$2 seed=$3
 read -ra trainers <<< "$4"

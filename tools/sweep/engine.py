@@ -1,6 +1,6 @@
 """One place where lists of runs are done: in order, each after those that it needs, the longest first.
 
-On Ray where it is installed (`tools.sweep.on_ray`), else one after the other in this process.
+On Ray if it is installed (`tools.sweep.on_ray`), else one after the other in this process.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ IN_USE_PAUSE = 30.0  # seconds
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that failed, or could not start because one failed that it needs (`needed`)."""
+    """A run that failed, or one that could not start because a run that it needs failed (`needed`)."""
 
     run: Run
     error: str
@@ -53,13 +53,13 @@ class Engine(Protocol):
     shares_gpus: bool
 
     def room(self) -> int:
-        """How many runs it takes at once, those included that wait for a free place."""
+        """How many runs it takes at once, including those that wait for a free place."""
 
     def submit(self, run: Run, alone: bool) -> None:
         """Take a run, which has a GPU of its own if it is to be alone there."""
 
     def wait(self, tick: Callable[[], None]) -> list[tuple[Run, Outcome]]:
-        """The runs that have ended, soon after one has or after a second; `tick` may be called meanwhile."""
+        """Wait for runs to end, and return those that have, perhaps none yet; may call `tick` meanwhile."""
 
     def stop(self) -> None:
         """End all that is running, so that it can go on later, and what was started for this engine."""
@@ -112,15 +112,15 @@ def choose_engine(
     one_by_one: bool = False,
     cpus: int | None = None,
 ) -> Engine:
-    """Ray, or one after the other where it is not installed, not wanted, or there is but one run.
+    """Ray, or one after the other if it is not installed or not wanted, or if there is only one run and no address.
 
     Args:
         runs: how many there are.
-        address: of a Ray cluster; None for one on this machine.
-        gpus_per_run: a part of a GPU or whole ones; None for one where there are any.
+        address: a Ray cluster's address; None for a cluster on this machine, unless `RAY_ADDRESS` names one.
+        gpus_per_run: a part of a GPU or whole ones; None for one if there are any.
         cpus_per_run: cores; None for one.
         one_by_one: whether Ray is not wanted.
-        cpus: of this machine that a cluster here takes; None for all.
+        cpus: how many cores of this machine a cluster here takes; None for all.
 
     Raises:
         ValueError: what is asked for needs Ray, which is not installed, or the cluster has no such thing.
@@ -146,12 +146,12 @@ def choose_engine(
 
 
 def carry_out(runs: Sequence[Run], engine: Engine, view: View) -> list[Failure]:
-    """Do all runs, and tell of each as it ends.
+    """Do all runs, and report each as it ends.
 
     Args:
-        runs: what is left to do; what a run needs and is not among them has finished.
+        runs: the remaining runs; a run that one of them needs and that is not listed has finished.
         engine: does them; it is stopped in the end.
-        view: tells of them.
+        view: reports them.
 
     Returns:
         What failed, and what could not start for that reason.
@@ -203,7 +203,7 @@ def _carry_out(queue: _Queue, under_way: dict[str, Run], engine: Engine, view: V
 
 
 def _note(run: Run, outcome: Outcome, queue: _Queue, engine: Engine, view: View) -> None:
-    """Take down how a run ended."""
+    """Note how a run ended."""
     if outcome.ending is Ending.FINISHED:
         queue.finished(run)
         view.finished(run, outcome.seconds)
@@ -221,7 +221,7 @@ def _note(run: Run, outcome: Outcome, queue: _Queue, engine: Engine, view: View)
 
 
 class _Queue:
-    """The runs that are left, those that can start in the order in which they should."""
+    """The remaining runs. Those that can start are in the order in which they should start."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.failures: list[Failure] = []

@@ -1,6 +1,6 @@
 """Runs of `train.py` within a process that makes many, for `tools.search` and `tools.study`.
 
-To import PyTorch takes longer than a small run.
+Importing PyTorch takes longer than a small run.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Experiment:
         dataset: configs/datasets/<dataset>.yaml.
         seed: the random seed.
         classes: base, new or all.
-        folder: of the output; in a test of several epochs, of the output of each, with {} for the epoch.
+        folder: the output folder; in a test of several epochs, that of each, with {} for the epoch.
         settings: config keys and values besides.
         tested: folder of the run whose model is tested; None to train, or to test what needs no training.
-        epochs: of that run, to be tested; its last one if empty.
+        epochs: the epochs of that run that are tested; its last one if empty.
         train: whether to train at all.
         until: the epoch after which training stops, to go on later; None for the last one.
     """
@@ -77,7 +77,7 @@ class Experiment:
 
     @property
     def finished(self) -> bool:
-        """Whether the results are there; of which settings, `execute` looks."""
+        """Whether the results are there. `execute` checks which settings they were made with."""
         return all((folder / "results.json").is_file() for folder in self.folders)
 
     def metrics(self) -> dict[str, float]:
@@ -108,7 +108,7 @@ def execute(experiment: Experiment, data: Path) -> None:
         return
     first = experiment.folders[0]
     first.mkdir(parents=True, exist_ok=True)
-    bars = io.StringIO()  # of progress, which nobody watches
+    bars = io.StringIO()  # progress bars, which nobody watches
     with (first / "log.txt").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(bars):
         _run(experiment, args, cfg)
 
@@ -121,7 +121,7 @@ class ExperimentTask:
     data: Path
 
     def __call__(self, log: Path, tick: Callable[[], None]) -> None:
-        """Run it, with what it prints in its own folder; errors as of `execute`."""
+        """Run it, with what it prints in its own folder; errors as for `execute`."""
         execute(self.experiment, self.data)
 
 
@@ -157,12 +157,12 @@ def do_experiments(
 ) -> list[Failure]:
     """Run experiments by the engine, each after the one that it tests.
 
-    Of those that have finished the settings are compared.
+    For finished experiments it only compares the settings.
 
     Args:
-        experiments, output, data: as of `runs_of`.
-        options: of `engine.add_options` and `engine.add_report_to`.
-        cpus: of this machine that are used; None for all.
+        experiments, output, data: as for `runs_of`.
+        options: those of `engine.add_options` and `engine.add_report_to`.
+        cpus: how many cores of this machine are used; None for all.
 
     Returns:
         What failed.

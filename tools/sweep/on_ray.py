@@ -44,10 +44,10 @@ class RayEngine:
     """Does runs on a Ray cluster.
 
     Args:
-        address: of a cluster that is there; None to start one on this machine.
-        gpus_per_run: a part of a GPU or whole ones; None for one where the cluster has any.
+        address: an existing cluster's address; None to start a cluster on this machine.
+        gpus_per_run: a part of a GPU or whole ones; None for one if the cluster has any.
         cpus_per_run: cores.
-        cpus: of this machine for a cluster that is started here; None for all.
+        cpus: how many cores of this machine a cluster that is started here takes; None for all.
 
     Raises:
         ConnectionError: there is no cluster at the address.
@@ -83,7 +83,7 @@ class RayEngine:
         self.shares_gpus = 0 < gpus_per_run < 1
         remote = ray.remote(max_retries=RETRIES)(_task(str(ROOT)))
         needs = {alone: 1.0 if alone else gpus_per_run for alone in (False, True)}
-        # One name for all: Ray's client keeps some 2 KiB for each other name that a task has had.
+        # All tasks share one name, because Ray's client keeps some 2 KiB for every different task name.
         common: dict[str, Any] = {"num_cpus": cpus_per_run, "name": "tools.sweep"}
         self._tasks = {alone: remote.options(num_gpus=gpus, **common) for alone, gpus in needs.items()}
         self._runs: dict[Any, Run] = {}
@@ -123,7 +123,7 @@ class RayEngine:
 
 
 def _check_address(address: str) -> None:
-    """Raise ConnectionError at once where nothing answers, for which Ray waits minutes."""
+    """Raise ConnectionError at once if nothing answers; Ray would wait for minutes."""
     host, separator, port = address.rpartition(":")
     if separator and port.isdigit() and "://" not in address:
         try:

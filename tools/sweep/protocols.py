@@ -1,4 +1,4 @@
-"""Which runs a protocol is made of, what the scripts call them with, and which of them have finished.
+"""The runs of a protocol, and how the scripts are called for them.
 
 A run is one call of one script, so its folder and its numbers are those of the scripts. Their rules for names are not
 written down again here: `ask_scripts.sh` asks the scripts.
@@ -41,9 +41,9 @@ class Step:
         script: its name in scripts/cdc.
         dataset: its first argument.
         place: where the run lies.
-        config: of the trainer, without what settings add to its name.
+        config: the trainer's config, without what settings add to its name.
         trained: the place of the training that it tests; None if it trains, or tests what trains nothing.
-        calibrated: the place whose calibration it takes, where CALIBRATED asks for one.
+        calibrated: the place whose calibration it takes, if CALIBRATED asks for one.
         far: in "open_set", the data sets whose results it must have.
         variables: environment variables of this step alone.
     """
@@ -80,11 +80,11 @@ class Answers:
 
     Attributes:
         data, output: folders.
-        python: the interpreter, where one was given; else empty, and it is that of whoever does a run.
+        python: the interpreter, if one was given; else empty, and each run takes that of the process that does it.
         suffix: what settings add to a config in the name of a folder.
         shots: training images per class.
         generated: data sets that this project writes itself.
-        configs: of each trainer on each data set.
+        configs: the config of each trainer on each data set.
     """
 
     data: Path
@@ -102,12 +102,12 @@ class Wanted:
 
     Attributes:
         trainers: names, or TRAINER/CONFIG for another config than the default.
-        datasets: that are trained and tested on; in "xd" tested, in "dg" the sources.
+        datasets: the data sets to train and test on; in "xd" only to test on, in "dg" the sources.
         seeds: the random seeds.
         shots: training images per class; in "fewshot" each number of them.
         settings: KEY VALUE pairs.
         source: in "xd", what is trained on; None for what the scripts take.
-        environment: of the scripts (DATA, OUTPUT, TAG, PYTHON, ...).
+        environment: variables of the scripts (DATA, OUTPUT, TAG, PYTHON, ...).
     """
 
     trainers: Sequence[str]
@@ -268,7 +268,7 @@ class Protocol:
         classes: CLASSES of its scripts.
         steps: the runs of one cell.
         trained_on: the data sets whose default configs are asked for.
-        datasets, shots: what is taken where nothing is given.
+        datasets, shots: what is taken if nothing is given.
     """
 
     classes: str
@@ -317,11 +317,13 @@ def command_of(step: Step, wanted: Wanted, answers: Answers) -> tuple[tuple[str,
 
 
 def calibration_of(place: Place, options: Sequence[str], answers: Answers) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The call of `tools.calibrate` for a run, likewise, by the Python of whoever does it.
+    """The call of `tools.calibrate` for a run: arguments, and environment variables.
+
+    Without an interpreter in `answers`, it is called by the Python of the process that does it.
 
     Args:
-        place: of the run.
-        options: of `tools.calibrate`.
+        place: the run's place.
+        options: options of `tools.calibrate`.
         answers: what the scripts say.
     """
     call = ("bash", "-c", 'exec "$PYTHON" -m tools.calibrate "$@"', "calibrate", str(answers.output / place.folder))
@@ -343,7 +345,7 @@ def _check_names(wanted: Wanted) -> None:
 
 
 def _ask(classes: str, wanted: Wanted, trained_on: Iterable[str]) -> Answers:
-    """Ask the scripts, which check the settings, too.
+    """Ask the scripts, which also check the settings.
 
     Raises:
         ValueError: they refuse something.

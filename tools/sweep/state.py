@@ -17,18 +17,18 @@ from tools.sweep.protocols import Step
 
 FINISHED, GOES_ON, NEW = "finished", "will go on", "new"
 EPOCH = re.compile(r"model\.pth\.tar-(\d+)")
-UNKNOWN = (10, 1000)  # classes and test images of a set that nothing is known of, as the generated ones
-START = 10.0  # seconds of a run's program that no result tells: PyTorch, CLIP and the data set are loaded
+UNKNOWN = (10, 1000)  # assumed classes and test images of an unknown set, such as a generated one
+START = 10.0  # seconds of a run's program that no result includes: PyTorch, CLIP and the data set are loaded
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training has left.
+    """What a training has written.
 
     Attributes:
         finished: whether its results are there.
-        epoch: of its last checkpoint; 0 where there is none.
-        changed: when the model was written that is tested.
+        epoch: epoch of its last checkpoint; 0 if there is none.
+        changed: when the model that tests take was written.
     """
 
     finished: bool
@@ -39,8 +39,8 @@ class Trained:
 def look(steps: Iterable[Step], output: Path) -> dict[Path, str]:
     """Each run's state by its folder below the output folder, by the rules of the scripts.
 
-    A test is out of date, and so new, where its model or its calibration is newer than its results, or where one of the
-    far data sets of an open set is missing.
+    A test is out of date, and so new, if its model or its calibration is newer than its results, or if one of the far
+    data sets of an open set is missing.
     """
 
     @functools.cache
@@ -61,7 +61,7 @@ def look(steps: Iterable[Step], output: Path) -> dict[Path, str]:
 
 
 def to_calibrate(steps: Iterable[Step], output: Path) -> set[Place]:
-    """The places whose calibration tests take, and that have none, or one that is older than the model."""
+    """The places whose calibration tests take, if it is missing or older than the model."""
     places = set()
     for step in steps:
         if step.calibrated:
@@ -93,7 +93,7 @@ def _tested(step: Step, output: Path, model: int) -> bool:
 
 
 def _changed(path: Path) -> int | None:
-    """When a file was written, None where there is none."""
+    """When a file was written; None if there is none."""
     try:
         return path.stat().st_mtime_ns
     except OSError:
@@ -116,10 +116,10 @@ def _trained(folder: Path) -> Trained:
 
 
 def expected(steps: Iterable[Step], states: Mapping[Path, str], output: Path) -> dict[Path, float | None]:
-    """Seconds that each run that is left may take, by its folder, as finished runs took them, and `START`.
+    """Estimate the seconds of each remaining run, by its folder, from finished runs; `START` is added.
 
-    Those of the same trainer, config, shots and part on the same data set count, whatever their seed; else those on
-    other data sets, by the number of images. None where nothing of that kind has finished.
+    Finished runs of the same trainer, config, shots, part and data set count, whatever their seed. Without any, those
+    on other data sets count, scaled by the number of images. None if no run of that kind has finished.
     """
     steps = list(steps)
     same: dict[tuple, list[float]] = defaultdict(list)
@@ -145,7 +145,7 @@ def _kind(step: Step) -> tuple:
 
 
 def _seconds(path: Path) -> float | None:
-    """Training and test time in a `results.json`, None if it does not tell."""
+    """Training and test time in a `results.json`; None if it does not hold them."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return float(content["test_seconds"]) + float(content["train_seconds"] or 0.0)
@@ -160,7 +160,7 @@ def _counts() -> dict[str, tuple[int, int]]:
 
 
 def size(step: Step) -> float:
-    """How many images a run sees, roughly; where no run of its kind has finished, the larger ones begin."""
+    """How many images a run sees, roughly; if no run of its kind has finished, the larger ones begin."""
     classes, test = _counts().get(step.place.dataset, UNKNOWN)
     part = 1.0 if step.place.classes == "all" else 0.5
     training = 10 * classes * (step.place.shots if step.place.shots > 0 else 50) if step.trains else 0
@@ -170,9 +170,9 @@ def size(step: Step) -> float:
 def weights(
     steps: Iterable[Step], seconds: Mapping[Path, float | None], count: Callable[[Step], float] = size
 ) -> dict[Path, float]:
-    """What the longest first goes by: a run's expected seconds, and those of the longest test that waits for it.
+    """The key for "longest first": a run's expected seconds plus those of the longest test that waits for it.
 
-    Where nothing of its kind has finished, seconds come from its size, by the rate of all others.
+    If no run of its kind has finished, its seconds are its size times the seconds per image of all others.
     """
     steps = [step for step in steps if step.place.folder in seconds]
     known = [(value, count(step)) for step in steps if (value := seconds[step.place.folder]) is not None]

@@ -1,4 +1,4 @@
-"""What `python -m tools.sweep` does: plan, tell, run, and the table."""
+"""What `python -m tools.sweep` does: plan the runs, list them, do them, and print the table."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Plan:
         wanted: what was asked for.
         steps: all runs.
         answers: what the scripts say of them.
-        states: of each run, by its folder below the output folder.
-        seconds: that each run may take that is left, likewise; None where nothing tells.
-        calibrate: options of `tools.calibrate`, where calibrations that tests need are fitted, too; else None.
+        states: the state of each run, by its folder below the output folder.
+        seconds: what each remaining run may take, likewise by its folder; None if there is no estimate.
+        calibrate: options of `tools.calibrate`, if calibrations that tests need are fitted, too; else None.
     """
 
     protocol: str
@@ -54,7 +54,7 @@ class Plan:
         return set() if self.calibrate is None else to_calibrate(self.left, self.answers.output)
 
     def runs(self) -> list[Run]:
-        """Those that are left, for the engine."""
+        """The remaining runs, for the engine."""
         left, uncalibrated = self.left, self.uncalibrated
         names = {step.place.folder: step.name for step in left}
         heavy = weights(left, self.seconds)
@@ -73,7 +73,10 @@ class Plan:
         return runs
 
     def _before_calibration(self, step: Step, needs: tuple[str, ...], weight: float) -> list[Run]:
-        """Where nothing is trained, the test whose validation images a calibration is fitted on, unless it is there."""
+        """If nothing is trained: the test whose validation images the calibration is fitted on.
+
+        No run if that test's results are there.
+        """
         place = step.calibrated
         if place is None or step.trained or (self.answers.output / place.folder / "results.json").is_file():
             return []
@@ -89,7 +92,7 @@ class Plan:
         return Run(name, task, self._log(place, "-calibration"), needs, weight)
 
     def _log(self, place: Place, mark: str = "") -> Path:
-        """The log of a run, or of what belongs to it."""
+        """The log of a run or, with a mark, of what is done for its calibration."""
         folder = place.folder
         return self.answers.output / LOGS / folder.parent / f"{folder.name}{mark}.log"
 
@@ -100,7 +103,7 @@ def make_plan(protocol: str, wanted: Wanted, calibrate: Sequence[str] | None = N
     Args:
         protocol: a key of `PROTOCOLS`.
         wanted: what is asked for.
-        calibrate: as of `Plan`.
+        calibrate: as in `Plan`.
 
     Raises:
         ValueError: as `plan_steps`.
@@ -114,7 +117,7 @@ def sweep(args: argparse.Namespace, settings: Sequence[str], environment: Mappin
     """Run a protocol as the command line asks for it.
 
     Args:
-        args: of the command line.
+        args: arguments of the command line.
         settings: KEY VALUE pairs.
         environment: variables of the scripts.
 
@@ -157,7 +160,7 @@ def sweep(args: argparse.Namespace, settings: Sequence[str], environment: Mappin
 
 
 def do_plan(plan: Plan, args: argparse.Namespace) -> list[Failure]:
-    """Do what is left of a plan; arguments and errors as of `do_runs` and `check_data`."""
+    """Do the remaining runs of a plan; arguments and errors as for `do_runs` and `check_data`."""
     check_data(plan)
     failures = do_runs(plan.runs(), args)
     clear_logs(plan.answers.output)
@@ -165,10 +168,10 @@ def do_plan(plan: Plan, args: argparse.Namespace) -> list[Failure]:
 
 
 def check_data(plan: Plan) -> None:
-    """Look quickly whether the public data sets are there that runs are left of.
+    """Check quickly that the public data sets of the remaining runs are there.
 
     Raises:
-        ValueError: not all of them; which files are missing is told on stderr.
+        ValueError: not all are there; the missing files are listed on stderr.
     """
     left = {step.dataset for step in plan.steps if plan.states[step.place.folder] != FINISHED}
     public = sorted(left - plan.answers.generated - {"folder"})
@@ -187,8 +190,8 @@ def do_runs(runs: Sequence[Run], args: argparse.Namespace, cpus: int | None = No
     """Do runs where the options of `engine.add_options` say, with a view of them on stderr.
 
     Args:
-        args: of the command line.
-        cpus: of this machine that are used; None for all.
+        args: arguments of the command line.
+        cpus: how many cores of this machine are used; None for all.
 
     Returns:
         What failed.
@@ -247,7 +250,7 @@ def say_states(plan: Plan) -> list[str]:
 
 
 def say_time(seconds: Iterable[float | None]) -> str:
-    """How long what is left may take, one after the other."""
+    """How long the remaining runs may take, one after the other."""
     seconds = list(seconds)
     known = [value for value in seconds if value is not None]
     unknown = len(seconds) - len(known)

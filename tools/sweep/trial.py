@@ -42,8 +42,8 @@ PATIENCE = 900.0  # seconds until something must have happened
 class Watch:
     """Looks which programs write below an output folder.
 
-    A program is a session of processes: a script, its `train.py`, and what that starts to read images. It writes to a
-    run from when it has opened the run's log, which it does once it owns the folder.
+    A program is a session of processes: a script, its `train.py`, and what that starts to read images. It counts
+    as writing to a run once it has opened the run's log, which it does once it owns the folder.
 
     Attributes:
         twice: folders that two programs had at once.
@@ -156,8 +156,8 @@ class Trial:
     def in_the_middle(self, raylet: int | None = None) -> tuple[int, str, str] | None:
         """The process of a training that has done a part of its epochs, its folder, and how far it is in words.
 
-        Of one on a node, if the node's raylet is given. The log must be its own: while a run is started again, that of
-        its dead program is there.
+        If a node's raylet is given, only a training on that node counts. The log must be the process's own: when a run
+        is started again, its dead program's log is still there.
         """
         for process, folder in programs(self.output):
             log = f"{folder}/log.txt"

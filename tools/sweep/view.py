@@ -19,7 +19,7 @@ from tools.sweep.work import Run, tail
 EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\]")
 PACE = re.compile(r"epoch \[.*\btime [\d.]+ \(([\d.]+)\).*\beta ((?:\d+ days?, )?\d+:\d\d:\d\d)")
 LOOKS = 2.0  # seconds between two looks at the logs of runs
-OVERVIEWS = 600.0  # seconds between two lines of all that runs, where there is no terminal
+OVERVIEWS = 600.0  # seconds between two lines that list the running runs, if there is no terminal
 
 
 def progress_of(text: str) -> float | None:
@@ -43,12 +43,12 @@ def duration(seconds: float) -> str:
 
 
 class Forecast:
-    """How long the rest will take, by what the runs were expected to take and those that have ended did take."""
+    """Estimates the time left from the runs' expected times and the true times of those that have ended."""
 
     def __init__(self, runs: Iterable[Run]) -> None:
         self._left = {run.name: run.seconds for run in runs}
         expected = [seconds for seconds in self._left.values() if seconds is not None]
-        self._known, self._expected = len(expected), sum(expected)  # of those left: how many are known, and their sum
+        self._known, self._expected = len(expected), sum(expected)  # of the remaining: how many are known, their sum
         self._guessed = self._took = 0.0  # of those that have finished and were known: expected and true seconds
         self._all_took, self._finished = 0.0, 0
         self._most = 1  # runs at once
@@ -72,7 +72,7 @@ class Forecast:
 
     @property
     def seconds(self) -> float | None:
-        """That are left; None if nothing tells."""
+        """Seconds that are left; None if there is no estimate."""
         known = self._expected * (self._took / self._guessed if self._guessed else 1.0)
         unknown = len(self._left) - self._known
         if unknown and self._known:
@@ -85,7 +85,7 @@ class Forecast:
 
 
 class Watched:
-    """A run that has started: where, and how far it is."""
+    """A run that has been handed to the engine: where it runs once it has started, and how far it is."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -116,7 +116,7 @@ class Watched:
 
 
 class View:
-    """Tells of runs on a stream, by default stderr, so that a table on stdout stands alone."""
+    """Reports runs on a stream, by default stderr, so that a table on stdout stands alone."""
 
     def __init__(self, runs: Iterable[Run], stream: TextIO | None = None) -> None:
         runs = list(runs)
@@ -153,7 +153,7 @@ class View:
         self.show(running)
 
     def started(self, watched: Watched) -> None:
-        """Tell that a run has started."""
+        """Report that a run has started."""
         self.tell(f"started {watched}")
 
     def show(self, running: list[Watched]) -> None:
@@ -164,17 +164,17 @@ class View:
             self.tell(f"[{self.ended}/{self.total}{self._rate()}{self._left()}] running: {'; '.join(parts)}")
 
     def finished(self, run: Run, seconds: float) -> None:
-        """Tell that a run has finished."""
+        """Report that a run has finished."""
         self._end(run, seconds)
         self.tell(f"[{self.ended}/{self.total}] finished {run.name} in {duration(seconds)}{self._left()}")
 
     def failed(self, run: Run, line: str) -> None:
-        """Tell that a run has failed, or will not run."""
+        """Report that a run has failed, or will not run."""
         self._end(run, None)
         self.tell(f"[{self.ended}/{self.total}] failed {line}")
 
     def stopped(self, run: Run) -> None:
-        """Tell how far a run came that was interrupted, if it says so."""
+        """Report how far an interrupted run came, if its log says so."""
         said = [line.strip() for line in tail(run.log).splitlines()[1:] if line.strip()]
         if said:
             self.tell(f"stopped {run.name}: {escaped(said[-1])}")
@@ -246,6 +246,6 @@ class Bars(View):
 
 
 def view_of(runs: Iterable[Run], stream: TextIO | None = None) -> View:
-    """Bars where the stream is a terminal, else lines."""
+    """Bars if the stream is a terminal, else lines."""
     stream = stream or sys.stderr
     return Bars(runs, stream) if stream.isatty() else View(runs, stream)

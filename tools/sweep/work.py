@@ -25,16 +25,16 @@ from tools.common.scripts import SCRIPT_VARIABLES
 OTHER_VARIABLES = (*SCRIPT_VARIABLES, "ASK", "SOURCE")
 TAIL = 8192  # bytes at the end of a log in which its last lines stand
 LONGEST = 300  # characters of an error
-GRACE = 30.0  # seconds that a program has to end when it is told to
+GRACE = 30.0  # seconds that a program has to end after SIGTERM
 
 OUT_OF_MEMORY = re.compile(
     r"(CUDA|HIP|MPS)( backend)?( error:)? out of memory|OutOfMemoryError|CU(BLAS|DNN)_STATUS_ALLOC_FAILED",
     re.IGNORECASE,
 )
-IN_USE = re.compile(r" is in use by ")  # as storage.ownership tells it
+IN_USE = re.compile(r" is in use by ")  # in the words of storage.ownership
 
-# Ends a group of processes, whose number it reads, if the program that writes to it goes away before it says more. It
-# is no child of that program, as Ray kills the children of a worker that it ends, and they alone.
+# Reads the number of a process group, and ends the group if the program that wrote it goes away before it writes more.
+# It is not a child of that program: when Ray ends a worker, it kills the worker's children, and only these.
 _GUARD = """
 (
     read -r group || exit 0
@@ -65,7 +65,7 @@ class Outcome:
     Attributes:
         ending: how.
         error: why it did not finish, in one line.
-        seconds: that it took.
+        seconds: how long it took.
     """
 
     ending: Ending
@@ -77,7 +77,7 @@ class CommandFailed(Exception):
     """A program ended with an error; its output says which."""
 
 
-Task = Callable[[Path, Callable[[], None]], None]  # is given its log, and what to call now and then while it waits
+Task = Callable[[Path, Callable[[], None]], None]  # gets its log, and a function to call now and then while it waits
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ class Run:
 
     Attributes:
         name: for people; each run has another.
-        task: does it; is pickled where another process does.
-        log: what it prints, while it runs and where it fails.
+        task: does it; is pickled if another process does it.
+        log: file of what it prints, while it runs and if it fails.
         needs: names of runs that must have finished before.
         weight: the larger, the earlier, among those that can start.
-        seconds: that it will take; None if nothing tells.
-        watched: file whose end tells how far it is; the log if None.
+        seconds: how long it is expected to take; None if unknown.
+        watched: file whose end says how far it is; the log if None.
     """
 
     name: str
@@ -107,7 +107,8 @@ class Run:
 class Command:
     """A program as a task. Whatever ends the process that runs it ends the program and all that it has started.
 
-    Ctrl-C, whenever and however often it comes, has the program told to end by SIGTERM, and waited for.
+    On Ctrl-C the program gets SIGTERM, and this process waits for it to end. After `GRACE` seconds it is killed. That
+    holds whenever Ctrl-C comes, and however often.
 
     Attributes:
         arguments: the program and its arguments.
@@ -150,15 +151,15 @@ class Command:
 def perform(task: Task, log: Path, tick: Callable[[], None] = lambda: None) -> Outcome:
     """Do a run.
 
-    Its log begins with the machine that does it. It stays where the run fails, and is removed where it finishes.
+    Its log begins with the machine that does it. The log stays if the run fails, and is removed if it finishes.
 
     Args:
         task: what is to be done.
         log: file of its output.
-        tick: is called about once a second where the task waits for another program.
+        tick: is called about once a second while the task waits for another program.
 
     Returns:
-        How it ended; whatever error the task meets is told there.
+        How it ended, including any error that the task meets.
     """
     started = time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +191,7 @@ def tail(path: Path) -> str:
 
 
 def _end_group(process: subprocess.Popen) -> None:
-    """End a program that leads a group of processes, by SIGTERM, and kill what is left of the group then."""
+    """End a program that leads a group of processes by SIGTERM, and then kill the rest of the group."""
     if process.poll() is None:
         process.terminate()
         _still_running(process, GRACE)
@@ -209,7 +210,7 @@ def _still_running(process: subprocess.Popen, seconds: float) -> bool:
 
 @contextmanager
 def _guard() -> Iterator[Callable[[int], None]]:
-    """A process that ends a group of processes when this process is killed; gives what names the group."""
+    """A process that ends a group of processes when this one is killed; yields the function that names the group."""
     with subprocess.Popen(
         ["bash", "-c", _GUARD],
         stdin=subprocess.PIPE,
@@ -232,7 +233,7 @@ def _guard() -> Iterator[Callable[[int], None]]:
 
 
 def _ended(status: int) -> str:
-    number = -status if status < 0 else status - 128  # a shell tells of its program's signal by 128 and more
+    number = -status if status < 0 else status - 128  # a shell reports its program's signal as 128 plus the number
     try:
         return f"ended by {signal.Signals(number).name}"
     except ValueError:

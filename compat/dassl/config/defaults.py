@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# What one labelled or unlabelled training loader is told.
+# Options of one training loader, labelled or unlabelled.
 _TRAIN_LOADER: dict[str, Any] = {
     "SAMPLER": "RandomSampler",
     "BATCH_SIZE": 32,
@@ -17,7 +17,7 @@ _TRAIN_LOADER: dict[str, Any] = {
     "N_INS": 16,  # RandomClassSampler: images of one class in a batch
 }
 
-# Pseudo-labels (FixMatch, DAEL): the confidence that one needs, and the transforms of the view that it teaches.
+# Pseudo-labels (FixMatch, DAEL): their lowest confidence, and the transforms of the view that learns from them.
 _PSEUDO_LABELS: dict[str, Any] = {"CONF_THRE": 0.95, "STRONG_TRANSFORMS": ()}
 
 DEFAULTS: dict[str, Any] = {

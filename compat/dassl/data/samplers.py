@@ -24,7 +24,7 @@ class _EpochSampler(Sampler[int]):
     """A sampler that draws a whole epoch of indices at once; subclasses say how."""
 
     def _count(self) -> None:
-        # An estimate where the number of images changes from epoch to epoch.
+        # An estimate if the number of images changes from epoch to epoch.
         self.length = len(self._draw_epoch())
 
     def _draw_epoch(self) -> list[int]:

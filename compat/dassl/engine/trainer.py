@@ -100,7 +100,7 @@ class TrainerBase:
         """Put a model under the trainer's care: its mode, steps, learning rate and checkpoints.
 
         Args:
-            name: also the name of its folder of checkpoints.
+            name: its name, and that of its folder of checkpoints.
             model: what is saved and loaded.
             optim: its optimiser, None for a model that does not learn.
             sched: its learning rate schedule.
@@ -155,10 +155,10 @@ class TrainerBase:
             save_checkpoint(state, osp.join(directory, name), is_best=is_best, model_name=model_name)
 
     def resume_model_if_exist(self, directory: str) -> int:
-        """Load the last checkpoints of all models where each has one.
+        """Load the last checkpoints of all models, if each has one.
 
         Returns:
-            the index of the epoch to go on with; 0 where some model has no checkpoint yet.
+            the index of the epoch to go on with; 0 if some model has no checkpoint yet.
         """
         folders = {name: osp.join(directory, name) for name in self.get_model_names()}
         if any(last_checkpoint(folder) is None for folder in folders.values()):
@@ -346,7 +346,7 @@ class SimpleTrainer(TrainerBase):
 
     def build_data_loader(self) -> None:
         """Set ``train_loader_x``, ``train_loader_u``, ``val_loader`` (these two may be None), ``test_loader``,
-        ``num_classes``, ``num_source_domains``, ``lab2cname`` and ``dm``; who replaces this method sets all but ``dm``.
+        ``num_classes``, ``num_source_domains``, ``lab2cname`` and ``dm``; an override must set all but ``dm``.
         """
         dm = DataManager(self.cfg)
         self.train_loader_x = dm.train_loader_x

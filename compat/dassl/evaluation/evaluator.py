@@ -40,10 +40,11 @@ class EvaluatorBase:
 
 @EVALUATOR_REGISTRY.register()
 class Classification(EvaluatorBase):
-    """Accuracy, error and macro F1 in percent; accuracy a class and a confusion matrix on request.
+    """Accuracy, error and macro F1 in percent; accuracy per class and a confusion matrix on request.
 
     Args:
-        cfg: of it, ``TEST.PER_CLASS_RESULT``, ``TEST.COMPUTE_CMAT`` and ``OUTPUT_DIR``, which gets ``cmat.pt``.
+        cfg: the configuration, of which it reads ``TEST.PER_CLASS_RESULT``, ``TEST.COMPUTE_CMAT`` and
+            ``OUTPUT_DIR``, which gets ``cmat.pt``.
         lab2cname: label to class name, needed for ``TEST.PER_CLASS_RESULT``.
 
     Raises:
@@ -130,9 +131,9 @@ class Classification(EvaluatorBase):
         return mean
 
     def _save_confusion_matrix(self) -> None:
-        """Save the share of each predicted class (columns) a true class (rows), over the classes that occur."""
+        """Save, per true class (rows), the share of each predicted class (columns), over the classes that occur."""
         cmat = confusion_matrix(self._y_true, self._y_pred, normalize="true")
         path = osp.join(self.cfg.OUTPUT_DIR, "cmat.pt")
-        # A tensor, where upstream has an array: torch.load() refuses arrays by default.
+        # A tensor, whereas upstream has an array: torch.load() refuses arrays by default.
         torch.save(torch.from_numpy(cmat), path)
         print(f"Confusion matrix is saved to {path}")

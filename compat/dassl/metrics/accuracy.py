@@ -15,12 +15,12 @@ def compute_accuracy(
     """Compute the share of samples whose label is among the k highest scores.
 
     Args:
-        output: scores, (B, C); of a tuple or list the first is taken.
+        output: scores, (B, C); if it is a tuple or list, its first element is taken.
         target: labels, (B,).
         topk: the values of k, each at most C.
 
     Returns:
-        one tensor of shape (1,) a k, in percent.
+        one tensor of shape (1,) per k, in percent.
     """
     if isinstance(output, (tuple, list)):
         output = output[0]

@@ -1,4 +1,4 @@
-"""Learning rate schedules, one step an epoch, built from ``cfg.OPTIM``."""
+"""Learning rate schedules, one step per epoch, built from ``cfg.OPTIM``."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class _BaseWarmupScheduler(_LRScheduler):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a state; the successor goes on with this scheduler's optimiser.
 
-        Upstream puts the saved successor in the place of its own, with the optimiser that was saved along, so that
-        after resuming no step reaches the learning rate that is in use.
+        Upstream replaces its successor by the saved one, which holds the optimiser that was saved with it. So after
+        resuming, no step changes the learning rate in use.
         """
         state = dict(state_dict)
         self.successor.load_state_dict(state.pop("successor"))

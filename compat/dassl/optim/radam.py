@@ -15,7 +15,7 @@ class RAdam(torch.optim.Optimizer):
     """Rectified Adam (Liu et al., ICLR 2020) with decoupled weight decay, in float32 for parameters of any precision.
 
     PyTorch's own RAdam keeps the averages of half-precision parameters in half precision, where ``eps`` is zero, so its
-    numbers are others.
+    results differ.
 
     Args:
         params: parameters or parameter groups.

@@ -42,7 +42,7 @@ class AverageMeter:
 
 
 class MetricMeter:
-    """One :class:`AverageMeter` a name; its text is ``loss 0.6931 (0.7012) acc 50.0000 (48.4375)``.
+    """One :class:`AverageMeter` per name; its text is ``loss 0.6931 (0.7012) acc 50.0000 (48.4375)``.
 
     Args:
         delimiter: what stands between two metrics in the text.
@@ -53,7 +53,7 @@ class MetricMeter:
         self.delimiter = delimiter
 
     def update(self, input_dict: Mapping[str, float | torch.Tensor] | None) -> None:
-        """Add one value a name; None adds nothing.
+        """Add one value per name; None adds nothing.
 
         Raises:
             TypeError: ``input_dict`` is something else than a dictionary.

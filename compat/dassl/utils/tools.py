@@ -38,7 +38,7 @@ __all__ = [
 
 
 def mkdir_if_missing(dirname: str) -> None:
-    """Create a folder and its parents where they do not exist; "" is the current folder."""
+    """Create a folder and its parents if they do not exist; "" is the current folder."""
     if dirname:
         os.makedirs(dirname, exist_ok=True)
 
@@ -113,18 +113,19 @@ def download_url(url: str, dst: str) -> None:
         urllib.request.urlretrieve(url, file.name, report)
 
 
-# `read_image` refuses what Pillow warns of.
+# `read_image` refuses what Pillow only warns about.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read_image(path: str) -> Image.Image:
     """Return an image file as an RGB PIL image.
 
-    Pillow cuts greys of 16 bits off at 255, so that they are white, and 32-bit values too. So do published readers.
-    Where ``path`` has an attribute ``scaled`` that is true, 16 bits are scaled to 8, and others are refused.
+    Pillow clips 16-bit greys at 255, so they turn white. It clips 32-bit values, too. Published readers do the same.
+    If ``path`` has an attribute ``scaled`` that is true, 16-bit greys are scaled to 8 bits, and 32-bit values without a
+    known range are refused.
 
-    An image has at most ``PIL.Image.MAX_IMAGE_PIXELS`` pixels, of which Pillow only warns: 89 million, or as many as
-    the environment variable ``MAX_IMAGE_PIXELS`` says.
+    An image may have ``PIL.Image.MAX_IMAGE_PIXELS`` pixels: 89 million, or as many as the environment variable
+    ``MAX_IMAGE_PIXELS`` says. Pillow only warns about larger ones, up to twice the limit; here they are an error.
 
     Raises:
         ValueError: that variable is no number of pixels.
@@ -144,7 +145,7 @@ def read_image(path: str) -> Image.Image:
             return _scaled(image) if getattr(path, "scaled", False) else image.convert("RGB")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no image file {path}") from error
-    except Image.DecompressionBombError as error:  # twice too many, of which Pillow does not only warn
+    except Image.DecompressionBombError as error:  # more than twice the limit: Pillow raises, not only warns
         raise OSError(
             f"The image file {path} cannot be read: it has more than {2 * (limit or 0):,} pixels, and may have "
             f"{limit:,}; the environment variable MAX_IMAGE_PIXELS raises the limit"
@@ -156,12 +157,12 @@ def read_image(path: str) -> Image.Image:
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    """Return an image in RGB, greys of 16 bits scaled to 8.
+    """Return an image in RGB, 16-bit greys scaled to 8 bits.
 
     Raises:
         OSError: it has 32-bit values that are not 0 to 255.
     """
-    # Pillow before 11 has a PNG's 16 bits in 32, and all versions a PGM's, stretched to 16.
+    # Pillow before 11 holds a PNG's 16-bit values in 32 bits. All versions do so for a PGM, stretched to 16 bits.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         values = np.asarray(image).astype(np.int64)
         return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
@@ -177,7 +178,7 @@ def _scaled(image: Image.Image) -> Image.Image:
 
 
 def _pixel_limit() -> int | None:
-    """The most pixels that an image may have, which is Pillow's to know, too; None for any number."""
+    """Return the most pixels that an image may have, and set this limit in Pillow, too; None means no limit."""
     given = os.environ.get("MAX_IMAGE_PIXELS", "")
     if given:
         if not given.isdecimal() or int(given) < 1:

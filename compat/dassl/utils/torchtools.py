@@ -168,7 +168,7 @@ def load_into(module: nn.Module, state_dict: dict[str, Any], fpath: str) -> None
 
 
 def last_checkpoint(fdir: str) -> str | None:
-    """Return the path of the checkpoint that was last saved in a folder, None where the folder notes none.
+    """Return the path of the checkpoint that was last saved in a folder; None if the folder notes none.
 
     Raises:
         ValueError: the note is empty.
@@ -184,7 +184,7 @@ def last_checkpoint(fdir: str) -> str | None:
 
 
 def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer: Any = None, scheduler: Any = None) -> int:
-    """Load the last checkpoint of a folder into a model and, where given and kept, its optimiser and scheduler.
+    """Load the last checkpoint of a folder into a model and, if given and kept, its optimiser and scheduler.
 
     Args:
         fdir: the folder that holds the file ``checkpoint``.
@@ -286,7 +286,7 @@ def count_num_param(model: nn.Module | None = None, params: Iterable[Any] | None
 def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
     """Load what fits a model by name and shape from a checkpoint or a bare state dict, and leave the rest as it is.
 
-    Warns where nothing fits; prints the names that were left out.
+    Warns if nothing fits; prints the names that were left out.
     """
     checkpoint = load_checkpoint(weight_path)
     require_keys(checkpoint, (), weight_path)

@@ -61,8 +61,8 @@ class DatasetBase:
     """Base of every data set: holds the splits, knows the classes, picks few-shot subsets.
 
     A reader names its `dataset_dir`, builds lists of `Datum` and hands them to `super().__init__`. The classes are
-    those of `train_x`. Dassl's `download_data` is left out: no reader of the CoOp family calls it, their users place
-    the files.
+    those of `train_x`. Dassl's `download_data` is left out: no reader of the CoOp family calls it, and their users
+    place the files.
 
     Args:
         train_x: labelled training images.
@@ -141,7 +141,7 @@ class DatasetBase:
         """Return the class name of each label, and the names in the order of their labels.
 
         Raises:
-            ValueError: one label has two names. Dassl takes either, another one from run to run.
+            ValueError: one label has two names. Dassl takes one of them, and which one changes from run to run.
         """
         names: dict[int, str] = {}
         for item in data_source:

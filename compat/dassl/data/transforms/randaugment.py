@@ -55,7 +55,7 @@ def _symmetric_choices(lowest: float, highest: float, invert: bool) -> tuple[Cho
 RANDAUGMENT2_CHOICES = _symmetric_choices(0.1, 1.9, invert=True)
 FIXMATCH_CHOICES = _symmetric_choices(0.05, 0.95, invert=False)
 
-# Strengths that change their sign with probability 1/2, also where the range has both signs already.
+# Strengths that change their sign with probability 1/2, even if the range has both signs already.
 _EITHER_WAY = {
     "rotate",
     "shear_x",

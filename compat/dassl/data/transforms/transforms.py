@@ -64,7 +64,7 @@ class Random2DTranslation:
         height: target height, pixels.
         width: target width, pixels.
         p: probability of the crop.
-        interpolation: of the resizing.
+        interpolation: how the resizing interpolates.
     """
 
     def __init__(
@@ -133,9 +133,9 @@ class GaussianNoise:
     """Adds normal noise to a tensor, with probability `p`.
 
     Args:
-        mean: of the noise.
-        std: of the noise.
-        p: probability that there is any.
+        mean: mean of the noise.
+        std: standard deviation of the noise.
+        p: probability that noise is added.
     """
 
     def __init__(self, mean: float = 0, std: float = 0.15, p: float = 0.5) -> None:
@@ -251,7 +251,7 @@ def build_transform(cfg: CfgNode, is_train: bool = True, choices: Sequence[str] 
     if unknown:
         raise ValueError(f"Unknown transforms {unknown} (INPUT.TRANSFORMS); allowed are {AVAI_CHOICES}.")
 
-    interpolation_mode(cfg.INPUT.INTERPOLATION)  # a wrong name is an error also where no step uses it
+    interpolation_mode(cfg.INPUT.INTERPOLATION)  # a wrong name is an error even if no step uses it
 
     print(f"Building transform_{'train' if is_train else 'test'}")
     transforms = []
