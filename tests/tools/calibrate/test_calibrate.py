@@ -377,7 +377,7 @@ def test_a_trained_run_is_calibrated_and_predicts_with_other_options(calibrated,
 def test_training_takes_no_calibration(build_run, calibrated, tmp_path):
     folder, data = calibrated("CoOp")
     trainer = build_run("CoOp", tmp_path / "other", "DATASET.ROOT", data, "TEST.CALIBRATION", folder)
-    with pytest.raises(ValueError, match=r"TEST\.CALIBRATION is for tests"):
+    with pytest.raises(ValueError, match=r"TEST\.CALIBRATION needs --eval-only"):
         trainer.train()
 
 
