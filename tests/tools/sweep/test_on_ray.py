@@ -127,26 +127,6 @@ def test_run_whose_worker_is_killed_is_done_again(engine, tmp_path):
     assert lines(tmp_path / "ended") == ["a", "test_a"]
 
 
-def test_run_of_a_node_that_is_killed_is_done_on_another(cluster, engine, tmp_path):
-    for name in "ab":
-        again = f"[[ $(grep -c {name} {tmp_path}/started) -gt 1 ]]"
-        waits = f"{again} || {{ sleep 1000 & echo {name} $! $PPID >> {tmp_path}/numbers; wait; }}"
-        engine.submit(bash(tmp_path, name, waits), alone=False)
-    numbers = wait_for(lambda: len(lines(tmp_path / "numbers")) == 6 and lines(tmp_path / "numbers"))
-    by_name = {name: (number, worker) for name, number, worker in zip(numbers[::3], numbers[1::3], numbers[2::3])}
-    killed, other = sorted(by_name, key=lambda name: cluster.has_driver(by_name[name][1]))
-    cluster.kill_node_of(by_name[killed][1])
-    wait_for(lambda: not runs_still(by_name[killed][0]))
-    os.kill(int(by_name[other][0]), signal.SIGTERM)
-    outcomes = {}
-    while len(outcomes) < 2:
-        done = wait_for(lambda: engine.wait(lambda: None))
-        outcomes.update({run.name: outcome.ending for run, outcome in done})
-    assert outcomes == dict.fromkeys("ab", Ending.FINISHED)
-    assert sorted(lines(tmp_path / "started")) == sorted([killed, killed, other])
-    assert sorted(lines(tmp_path / "ended")) == ["a", "b"]
-
-
 def test_all_tasks_have_one_name_as_ray_keeps_each(engine, tmp_path):
     note = f"tr '\\0' ' ' < /proc/$PPID/cmdline >> {tmp_path}/names"
     assert do([bash(tmp_path, name, note) for name in "abc"], engine)[0] == []
@@ -217,6 +197,27 @@ def test_driver_that_is_killed_leaves_nothing_running(cluster, tmp_path):
 def test_more_than_the_cluster_has_is_refused(on_ray, gpus, cpus, words):
     with pytest.raises(ValueError, match=words):
         on_ray(gpus, cpus)
+
+
+def test_run_of_a_node_that_is_killed_is_done_on_another(cluster, engine, tmp_path):
+    """The last one on this cluster, which takes the node for a living one until it misses its heartbeats."""
+    for name in "ab":
+        again = f"[[ $(grep -c {name} {tmp_path}/started) -gt 1 ]]"
+        waits = f"{again} || {{ sleep 1000 & echo {name} $! $PPID >> {tmp_path}/numbers; wait; }}"
+        engine.submit(bash(tmp_path, name, waits), alone=False)
+    numbers = wait_for(lambda: len(lines(tmp_path / "numbers")) == 6 and lines(tmp_path / "numbers"))
+    by_name = {name: (number, worker) for name, number, worker in zip(numbers[::3], numbers[1::3], numbers[2::3])}
+    killed, other = sorted(by_name, key=lambda name: cluster.has_driver(by_name[name][1]))
+    cluster.kill_node_of(by_name[killed][1])
+    wait_for(lambda: not runs_still(by_name[killed][0]))
+    os.kill(int(by_name[other][0]), signal.SIGTERM)
+    outcomes = {}
+    while len(outcomes) < 2:
+        done = wait_for(lambda: engine.wait(lambda: None))
+        outcomes.update({run.name: outcome.ending for run, outcome in done})
+    assert outcomes == dict.fromkeys("ab", Ending.FINISHED)
+    assert sorted(lines(tmp_path / "started")) == sorted([killed, killed, other])
+    assert sorted(lines(tmp_path / "ended")) == ["a", "b"]
 
 
 def test_no_cluster_at_the_address_is_told():
