@@ -149,7 +149,8 @@ def test_interrupt_ends_all_workers(engine, tmp_path):
 
     again = f"kill -INT {os.getpid()}; sleep 1"  # who is impatient leaves the runs time to end all the same
     told = f"trap '{again}; echo told >> {tmp_path}/told; exit 1' TERM"
-    waits = f"{told}; echo $$ >> {tmp_path}/numbers; sleep 1000 & wait"
+    # Not `wait`, which can miss a signal that comes as it begins
+    waits = f"{told}; echo $$ >> {tmp_path}/numbers; while :; do sleep 0.1; done"
     runs = [bash(tmp_path, name, waits) for name in "abc"]
     view = View(runs, io.StringIO())
     view.update = interrupted
