@@ -23,6 +23,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright
 CHROMIUM = next(filter(None, map(shutil.which, (os.environ.get("CHROMIUM", ""), "chromium", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium or google-chrome (CHROMIUM names another)")
 
+PATIENCE = 120  # seconds, on a busy machine
 HOSTILE = "</script><img src=x onerror=\"document.title='hit'\"><a href='javascript:1'>name</a>"
 
 
@@ -30,7 +31,8 @@ HOSTILE = "</script><img src=x onerror=\"document.title='hit'\"><a href='javascr
 def browser():
     with playwright.sync_playwright() as started:
         # As root, as in a container, Chromium has no sandbox; it opens nothing but the pages of these tests.
-        own = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        # Containers often have little shared memory, and without it Chromium stops drawing.
+        own = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield own
         own.close()
 
@@ -75,6 +77,7 @@ class Page:
     def __init__(self, browser, report, width, scheme="light", link=""):
         self.requests, self.errors = [], []
         self.view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.view.set_default_timeout(1000 * PATIENCE)
         self.view.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         self.view.on("pageerror", lambda error: self.errors.append(str(error)))
         self.view.on("request", lambda request: self.requests.append(request.url))
@@ -82,19 +85,23 @@ class Page:
 
     def wait(self, condition):
         """Until a condition holds. Playwright's own waiting evaluates text in the page, which the page forbids."""
-        for _ in range(300):
+        for _ in range(10 * PATIENCE):
             if self.view.evaluate(f"Boolean({condition})"):
                 return
             self.view.wait_for_timeout(100)
         raise TimeoutError(condition)
 
+    def show(self, name):
+        """Scroll to a chart. Playwright's own scrolling waits for two frames alike, and a busy machine may draw none."""
+        chart = f"document.querySelector('[data-chart={name}]')"
+        self.view.evaluate(f"{chart}.scrollIntoView()")
+        self.wait(f"{chart}.data || {chart}.querySelector('.empty')")
+
     def show_all(self):
         """Scroll through the page, as charts are drawn when they come into sight."""
-        for chart in self.view.locator("[data-chart]").all():
-            chart.scroll_into_view_if_needed()
-        self.wait(
-            "[...document.querySelectorAll('[data-chart]')].every((node) => node.data || node.querySelector('.empty'))"
-        )
+        names = self.view.evaluate("[...document.querySelectorAll('[data-chart]')].map((node) => node.dataset.chart)")
+        for name in names:
+            self.show(name)
 
 
 @pytest.fixture
@@ -193,14 +200,14 @@ def test_sections_fold_and_charts_of_opened_ones_are_drawn(opened):
     page.view.click("#fold")
     assert page.view.locator("section > details[open]").count() == 0
     page.view.locator("#uncertainty > summary").click()
-    page.view.locator("[data-chart=risk]").scroll_into_view_if_needed()
+    page.show("risk")
     page.wait("document.querySelector('[data-chart=risk]').data")
 
 
 def test_hovering_over_a_point_shows_its_numbers(opened):
     page = opened()
     chart = page.view.locator("[data-chart=scatter]")
-    chart.scroll_into_view_if_needed()
+    page.show("scatter")
     chart.locator(".point").first.hover(force=True)
     page.view.wait_for_selector("[data-chart=scatter] .hovertext")
     assert "HM" in chart.locator(".hovertext").first.text_content()
