@@ -89,8 +89,8 @@ def paired_interval(
 def _weights(n_sets: int, n_seeds: int, draws: int) -> np.ndarray:
     """`(R, S K)`: the weight of each run in the mean of a draw, which has K seeds of each data set with replacement.
 
-    Where all draws that there can be are at most R, they are these, each the same number of times: random ones of so few
-    would put a bound here or there by chance.
+    Where there can be at most R different draws, they are all of these, each the same number of times: random ones of
+    so few would put a bound here or there by chance.
     """
     possible = n_seeds ** (n_sets * n_seeds)
     if possible <= draws:

@@ -264,7 +264,8 @@ def test_starts_of_regimes_are_tested_as_they_are(tmp_path):
     """Where a regime changes the start, that start; else that of CDC."""
     runs = [run for run in full(tmp_path).section("regimes", 1) if not run.train]
     found = {(run.folder.parent.name, run.dataset, run.classes) for run in runs}
-    ablated = {(name, dataset) for name in ("tiny+start", "tiny+words-start", "tiny+noise-start") for dataset in ABLATED}
+    starts = ("tiny+start", "tiny+words-start", "tiny+noise-start")
+    ablated = {(name, dataset) for name in starts for dataset in ABLATED}
     assert found == {(*each, "base") for each in ablated | {("tiny+start", dataset) for dataset in CONFOUNDED}}
     assert all(run.settings["TRAINER.CDC.CTX_STD"] > 0 for run in runs if "noise" in run.folder.parent.name)
 
