@@ -144,7 +144,8 @@ def _check(records: figures.Records, names: Any) -> None:
     lowest, highest = min(own.min() for own in [known, *classes[1:]] if own.size), max(own.max() for own in classes)
     if not len(known) or lowest < 0 or highest >= len(names):
         raise ValueError(f"has class numbers beyond the {len(names)} class names")
-    for name in ("confidence", "entropy", "uncertainty", "conflict", "doubt"):
+    own = ("template_confidence", "template_uncertainty") if "template_prediction" in records else ()
+    for name in ("confidence", "entropy", "uncertainty", "conflict", "doubt", *own):
         if name in records and not np.isfinite(records[name]).all():
             raise ValueError(f"must hold a finite {name} of each image")
 

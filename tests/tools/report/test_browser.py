@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from made_runs import EPOCHS, arrays, base_to_new, two_systems, write_run
+from tools.common.colours import TRAINERS
 from tools.report.__main__ import main
 
 pytest.importorskip("jinja2", reason="the report needs jinja2: pip install -e '.[report]'")
@@ -92,7 +93,7 @@ class Page:
         raise TimeoutError(condition)
 
     def show(self, name):
-        """Scroll to a chart. Playwright's own scrolling waits for two frames alike, and a busy machine may draw none."""
+        """Scroll to a chart. Playwright's own scrolling waits for two frames alike, which may never come."""
         chart = f"document.querySelector('[data-chart={name}]')"
         self.view.evaluate(f"{chart}.scrollIntoView()")
         self.wait(f"{chart}.data || {chart}.querySelector('.empty')")
@@ -390,6 +391,44 @@ def test_an_average_in_a_chart_is_that_of_the_table(opened):
             place = 1 + 3 * (head.index(trace["legendgroup"]) - 1)
             base, new = (float(cell.split()[0]) for cell in text[place : place + 2])
             assert (round(trace["x"][0], 2), round(trace["y"][0], 2)) == (base, new)
+
+
+@pytest.mark.parametrize("width", [700, 1600])
+def test_what_a_link_goes_to_stands_below_the_bar(opened, width):
+    page = opened(width)
+    page.show_all()  # charts that are drawn later would move it
+    page.view.evaluate("location.hash = '#classes'")
+    page.wait("Math.abs(document.getElementById('classes').getBoundingClientRect().top) < 300")
+    top = page.view.evaluate("document.getElementById('classes').getBoundingClientRect().top")
+    bar = page.view.locator(".bar").bounding_box()
+    assert (bar["y"], top >= bar["height"]) == (0, True)
+
+
+def test_bars_have_an_edge_of_their_trainers_colour(opened):
+    """A fainter fill alone has too little contrast."""
+    page = opened()
+    page.show_all()
+    for chart in ("gain", "templates"):
+        for trace in drawn(page, chart):
+            fills = trace["marker"]["color"]
+            fills = fills if isinstance(fills, list) else [fills]
+            assert {fill[:7] for fill in fills} == {trace["marker"]["line"]["color"]} <= set(TRAINERS.values())
+
+
+def test_systems_of_odd_names_that_are_never_right_are_drawn(browser, tmp_path):
+    """Of the kinds right and wrong a histogram has but one; a name is no place for a number."""
+    records = arrays([1, 1, 0, 0], [0, 0, 1, 2])
+    for name in ("My\"%{x}'<b>", "constructor"):
+        base_to_new(tmp_path / "output", "dtd", name, "v", 1, records, records)
+    main([str(tmp_path / "output"), "--output", str(tmp_path / "report.html")])
+    page = Page(browser, tmp_path / "report.html", 1600)
+    page.show_all()
+    assert [trace["name"] for trace in drawn(page, "hist-confidence")] == ["wrong"]
+    points = [trace for trace in drawn(page, "scatter") if "legendgroup" in trace]
+    assert {trace["meta"] for trace in points} == {"My\"%{x}'&lt;b&gt;", "constructor"}
+    assert not any("%{x}" in trace["hovertemplate"] for trace in points)
+    page.view.close()
+    assert page.errors == []
 
 
 def test_all_charts_are_there_for_the_printer(browser, mixed):

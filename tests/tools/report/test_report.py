@@ -171,6 +171,10 @@ def test_a_broken_file_of_records_is_told_and_left_out(output, tmp_path):
     [
         (arrays([0, 7], [0, 0]), "class numbers beyond"),
         (arrays([0, 0], [0, 0], [0.5, float("nan")]), "finite confidence"),
+        (
+            {**arrays([0], [0], templates=[[0]]), "template_uncertainty": np.array([[np.nan]], dtype=np.float32)},
+            "finite template_uncertainty",
+        ),
         (arrays([0, 0], [0, 0], templates=[[0], [7]]), "class numbers beyond"),
         (arrays([0, 0], [0, 0], templates=[0, 0]), "each template's records"),
         ({**arrays([0, 0], [0, 0]), "path": np.array(["one"])}, "as many of each record"),

@@ -22,6 +22,8 @@ function layout(more = {}) {
   };
 }
 const marker = (title, more = {}) => ({ color: style(title).color, symbol: style(title).symbol, size: 9, ...more });
+// A fainter fill, and the colour itself around it, which alone would be too faint against the ground.
+const faint = (color, share) => `${color}${Math.round(255 * share).toString(16).padStart(2, "0")}`;
 const line = (title) => ({ color: style(title).color, dash: style(title).dash, width: 2 });
 const cell = (column, row, metric) => (column.cells[row] || {})[metric];
 
@@ -85,11 +87,15 @@ function gainsInBars(base, columns, metrics, rows, names, node) {
   for (const column of columns) {
     for (const [index, name] of metrics.entries()) {
       const found = rows.map((row) => [title(row), gainOf(column, base, row, name)]).filter(([, gain]) => gain);
+      if (!found.length) continue;
       const ending = metrics.length > 1 ? `, ${name.toLowerCase()}` : "";
       traces.push({
         type: "bar", x: found.map(([row]) => row), y: found.map(([, gain]) => gain.mean),
         error_y: { array: found.map(([, gain]) => gain.std), thickness: 1 }, name: inLegend(column.title, node) + ending, ...whole(column.title + ending),
-        marker: { color: style(column.title).color, opacity: index || metrics.length === 1 ? 1 : 0.45, pattern: { shape: style(column.title).pattern } },
+        marker: {
+          color: faint(style(column.title).color, index || metrics.length === 1 ? 1 : 0.45), line: { color: style(column.title).color, width: 1 },
+          pattern: { shape: style(column.title).pattern },
+        },
         hovertemplate: `%{x}: %{y:+.2f}${EXTRA}`,
       });
     }
@@ -153,7 +159,7 @@ const charts = {
           x: [base.mean], y: [fresh.mean], error_x: error(base), error_y: error(fresh),
           mode: "markers", marker: marker(title, { size: 12 }), name: inLegend(title, node), legendgroup: title,
           showlegend: !traces.some((trace) => trace.legendgroup === title), ...axes.trace,
-          hovertemplate: `${plain(title)}<br>base ${fixed(base.mean)}, new ${fixed(fresh.mean)}, HM ${hm ? fixed(hm.mean) : "–"}<extra></extra>`,
+          ...whole(title), hovertemplate: `%{fullData.meta}<br>base ${fixed(base.mean)}, new ${fixed(fresh.mean)}, HM ${hm ? fixed(hm.mean) : "–"}<extra></extra>`,
         });
       }
       const xs = points.map(({ base }) => base.mean), ys = points.map(({ fresh }) => fresh.mean);
@@ -266,7 +272,10 @@ const charts = {
       return {
         type: "bar", x: [...own.templates.accuracy.map((_, index) => `template ${index + 1}`), "mean", "best", "fused"],
         y: [...own.templates.accuracy, own.templates.mean, own.templates.best, own.templates.fused], name: inLegend(own.system, node), ...whole(own.system),
-        marker: { color: style(own.system).color, opacity: [...Array(m).fill(0.6), 0.8, 0.8, 1], pattern: { shape: style(own.system).pattern } },
+        marker: {
+          color: [...Array(m).fill(0.6), 0.8, 0.8, 1].map((share) => faint(style(own.system).color, share)), line: { color: style(own.system).color, width: 1 },
+          pattern: { shape: style(own.system).pattern },
+        },
         hovertemplate: `%{x}: %{y:.2f}%${EXTRA}`,
       };
     });
@@ -291,8 +300,8 @@ function histogram(name, title, place) {
   // On an open set the known classes are the base classes.
   const own = open && (!detail || value("part") === "base") ? open : detail;
   if (!own || !own.histograms[name]) return null;
-  const shown = own.histograms[name], bars = shown.right.length;
-  const x = shown.right.map((_, index) => place(index + 0.5, bars));
+  const shown = own.histograms[name], [any] = Object.values(shown);  // a kind without images is not there
+  const x = any.map((_, index) => place(index + 0.5, any.length));
   const traces = Object.keys(shown).map((kind) => ({
     type: "bar", x, y: shown[kind], name: kind === "out" ? "of no known class" : kind, opacity: 0.75,
     marker: { color: data.kinds[kind], pattern: { shape: kind === "wrong" ? "/" : "", fillmode: "overlay" } },

@@ -87,11 +87,17 @@ function update() {
 }
 document.querySelectorAll("select").forEach((select) => select.addEventListener("change", update));
 showList(update);
+// What a link or the keyboard goes to is not to lie below the bar, where that stays at the top.
+function keepClear() {
+  const bar = document.querySelector(".bar"), stays = getComputedStyle(bar).position === "sticky";
+  document.documentElement.style.scrollPaddingTop = stays ? `${bar.offsetHeight + 8}px` : "";
+}
 // A turned telephone has room for other charts.
 let width = window.innerWidth, waiting;
 window.addEventListener("resize", () => {
   if (window.innerWidth === width) return;
   width = window.innerWidth;
+  keepClear();
   clearTimeout(waiting);
   waiting = setTimeout(() => seen.forEach(draw), 200);
 });
@@ -157,4 +163,5 @@ function follow() {
 window.addEventListener("hashchange", follow);
 if (dark.matches) themed("dark");
 update();
+keepClear();
 follow();
