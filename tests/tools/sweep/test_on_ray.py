@@ -224,3 +224,13 @@ def test_run_of_a_node_that_is_killed_is_done_on_another(cluster, engine, tmp_pa
 def test_no_cluster_at_the_address_is_told():
     with pytest.raises(ConnectionError):
         choose_engine(5, address="127.0.0.1:9")
+
+
+def test_ray_that_does_not_start_is_told(monkeypatch):
+    def too_busy(**options):
+        raise Exception("the node timed out\nduring startup")  # a plain one, as Ray's own
+
+    monkeypatch.setattr(ray, "init", too_busy)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ConnectionError, match="Ray did not start: the node timed out during startup .*--one-by-one"):
+        choose_engine(5)
