@@ -29,8 +29,12 @@ def _task(root: str) -> Callable[[bytes], Outcome]:
 
     def work(pickled: bytes) -> Any:
         import pickle
+        import signal
         import sys
 
+        # Ray cancels a run by Python's handler. Workers have none if whatever started Ray ignores Ctrl-C, as all that a
+        # script starts in the background does. They would then be killed, and so would their programs.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         if root not in sys.path:
             sys.path.insert(0, root)
         from tools.sweep.work import perform
