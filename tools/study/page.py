@@ -5,7 +5,6 @@ docs/study.md is written by hand; its tables are generated blocks (`tools.common
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from tools.study import pictures, tables
 from tools.study.measured import NOTHING, Measured
 from tools.study.plan import Plan
 from tools.study.results import Figures
+from tools.study.searches import grids, searches
 from tools.study.sections import SECTIONS
 
 PAGE = ROOT / "docs" / "study.md"
-SEARCHES = PAGE.parent / "search"  # tables as `tools.search --save` writes them
 BEFORE = "## The first study"  # from there on the page is about runs of another day, and nothing of it is made
 TRIAL = (
     "> **A trial: the figures on this page mean nothing.** Each part of the study was run once and briefly, to show "
@@ -85,7 +84,7 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
             "transfer, differences": lambda: tables.transfer_differences(measured),
         },
     }
-    contents = {"runs": runs(measured), "searches": searches()}
+    contents = {"runs": runs(measured), "searches": searches(), "grids": grids()}
     for section, blocks in makers.items():
         there = any(folder in figures for folder in folders_of(plan, section))
         missing = f"No runs yet: `python -m tools.study --only {section}`."
@@ -121,19 +120,3 @@ def runs(measured: Measured) -> str:
         f"- over the epochs: {tables.names_of(plan.curve_sets)}; confounders: {tables.names_of(plan.confounded)}.",
     ]
     return "\n".join([*lines, "", tables.table(rows, ["`--only`", "what is run", "tests that are there"])])
-
-
-def searches() -> str:
-    """The grids that the settings were chosen from, each folded away under its command."""
-    text = []
-    for path in sorted(SEARCHES.glob("*.json")):
-        search = json.loads(path.read_text(encoding="utf-8"))
-        rows = [[cell if isinstance(cell, str) else f"{cell:.2f}" for cell in row] for row in search["rows"]]
-        title = f"<summary><code>docs/search/{path.name}</code></summary>"
-        text += [
-            f"<details>{title}",
-            f"```\n{search['command']}\n```",
-            tables.table(rows, search["header"]),
-            "</details>",
-        ]
-    return "\n\n".join(text)

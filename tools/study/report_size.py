@@ -125,13 +125,14 @@ def open_in_browser(page: Path, chromium: str) -> Opening:
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         view = browser.new_page(viewport={"width": 1600, "height": 900})
+        view.set_default_timeout(1000 * OPENING_SECONDS)
         meter = view.context.new_cdp_session(view)
         meter.send("Performance.enable", {"timeDomain": "threadTicks"})
         before = time.perf_counter()
         view.goto(page.absolute().as_uri())
         charts = view.locator("[data-chart]")  # drawn as they come into view, below tables of whatever height
         if charts.count():
-            charts.first.scroll_into_view_if_needed()
+            charts.first.evaluate("node => node.scrollIntoView()")
         while not view.locator("[data-chart] .main-svg").count():
             if time.perf_counter() - before > OPENING_SECONDS:
                 raise ValueError(f"{page} has drawn no chart in {OPENING_SECONDS} seconds")

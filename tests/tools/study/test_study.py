@@ -15,10 +15,11 @@ from tools.common.blocks import contents, names
 from tools.common.paths import ROOT
 from tools.study import methods
 from tools.study.__main__ import main
-from tools.study.page import BEFORE, PAGE, SEARCHES, TRIAL, searches, write_page
+from tools.study.page import BEFORE, PAGE, TRIAL, write_page
 from tools.study.plan import full, quick
 from tools.study.results import read_figures, read_kept
 from tools.study.run import run_all, write_data_sets
+from tools.study.searches import GRIDS, SEARCHES, grids, searches
 from tools.sweep.experiment import Experiment, execute
 from trainers.modules.figures import RECEIVERS
 
@@ -244,14 +245,30 @@ def test_page_is_that_of_the_figures_which_are_kept(no_pictures, tmp_path):
 def test_searches_on_the_page_are_those_that_are_kept():
     text = PAGE.read_text()
     assert f"<!-- made: searches -->\n{searches()}\n<!-- end -->" in text
-    assert len(list(SEARCHES.glob("*.json"))) == text.count("<code>docs/search/") == 15
+    assert f"<!-- made: grids -->\n{grids()}\n<!-- end -->" in text
+    kept = [path.relative_to(ROOT) for folder in (SEARCHES, GRIDS) for path in folder.glob("*.json")]
+    assert all(f"<code>{path.as_posix()}</code>" in text for path in kept)
+    assert len(kept) == text.count("<code>docs/search/")
 
 
 def test_page_names_searches_that_are_kept():
     """In its words, beside the tables of the searches."""
     found = re.findall(r"`(\w+\.json)`", (ROOT / "docs/study.md").read_text())
     assert len(found) >= 6
-    assert [name for name in found if not (SEARCHES / name).is_file()] == []
+    assert [name for name in found if not ((SEARCHES / name).is_file() or (GRIDS / name).is_file())] == []
+
+
+def test_searched_configs_have_the_values_of_the_best_trial():
+    """Rounded, and by the same number of trials for each."""
+    for path in SEARCHES.glob("*.json"):
+        trials = json.loads(path.read_text())["trials"]
+        assert len(trials) == 20
+        settings = methods.settings_of(*path.stem.split("_", 1))
+        for key, value in trials[0]["values"].items():
+            if isinstance(value, float):
+                assert settings[key] == float(f"{value:.4g}"), (path.name, key)
+            elif isinstance(value, int):
+                assert settings[key] == value, (path.name, key)
 
 
 def test_page_of_an_unfinished_study_says_what_is_missing(finished, no_pictures, tmp_path):
