@@ -92,7 +92,7 @@ class Page:
         raise TimeoutError(condition)
 
     def show(self, name):
-        """Scroll to a chart. Playwright's own scrolling waits for two frames alike, and a busy machine may draw none."""
+        """Scroll to a chart. Playwright itself waits for two frames alike, which a busy machine may never draw."""
         chart = f"document.querySelector('[data-chart={name}]')"
         self.view.evaluate(f"{chart}.scrollIntoView()")
         self.wait(f"{chart}.data || {chart}.querySelector('.empty')")
