@@ -17,6 +17,7 @@ from tabulate import tabulate
 from storage.files import atomic_write
 from storage.safe_text import escaped
 from tools.common.paths import ROOT
+from tools.results.tables import shots_name
 from tools.search.plan import Score, Search
 from tools.search.smaller import FINAL_MODEL
 from tools.search.space import Value
@@ -165,7 +166,7 @@ def _head(search: Search, trial: Trial, trials: Sequence[Trial], command: str) -
     states = [other.state for other in trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     lines = [f"{search.config}.yaml with the settings that did best on pseudo-new classes, chosen by", f"    {command}"]
-    shots = f"{search.shots} shots" if search.shots > 0 else "all training images"
+    shots = shots_name(search.shots) if search.shots > 0 else "all training images"
     told = (
         f"Halves of the base classes of {', '.join(search.smaller)}; seeds {', '.join(map(str, search.seeds))}; "
         f"{shots}; Optuna {optuna.__version__}, {len(trials)} trials ({counts}). No new class and no test "

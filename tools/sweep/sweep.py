@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from storage.safe_text import escaped
-from tools.common.layout import Place
+from tools.common.layout import Place, trains_nothing
 from tools.common.paths import ROOT
 from tools.results import text_table
 from tools.sweep.engine import INSTALL, LOGS, Failure, OneByOne, Run, carry_out, choose_engine, clear_logs
@@ -219,7 +219,7 @@ def table(plan: Plan) -> str:
             datasets=sorted({place.dataset for place in places}),
             trainers=sorted({place.trainer for place in places}),
             configs=sorted({place.config for place in places}),
-            shots=sorted({place.shots for place in places}),
+            shots=sorted({0 if trains_nothing(place.trainer) else place.shots for place in places}),
             seeds=sorted({place.seed for place in places}),
             source=sources.pop() if len(sources) == 1 else "",
         )

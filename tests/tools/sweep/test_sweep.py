@@ -94,6 +94,13 @@ def test_all_runs_are_done_and_the_table_follows(checkout):
     assert "nothing is left to run" in again.stdout
 
 
+def test_method_that_trains_nothing_lacks_no_shots_in_the_table(checkout):
+    done = sweep(checkout, "base2new", "--one-by-one", "--trainers", "ZeroshotCLIP", "--datasets", "dtd", "--seeds", 1)
+    assert done.returncode == 0, done.stderr
+    assert "ZeroshotCLIP: config vit_b16, 0 shots" in done.stdout
+    assert "missing" not in done.stdout
+
+
 def test_dry_run_tells_and_runs_nothing(checkout):
     done = sweep(checkout, *ARGUMENTS, "--dry-run", "OPTIM.LR", "0.1")
     assert (done.returncode, done.called) == (0, [])
