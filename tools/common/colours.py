@@ -1,6 +1,8 @@
 """The colours of all pictures and pages: one for each trainer, and one for each kind of prediction.
 
-They are Okabe and Ito's, which the colour-blind tell apart, and darker and lighter ones of the same hues.
+Those of trainers stand out from a white ground and from the dark one of the report, by a contrast of 3:1 or more (WCAG
+2.1, 1.4.11). So their lightness differs little, and their hues were chosen to be far apart, also for the colour-blind
+as simulated by Machado et al. (2009). Those of kinds are Okabe and Ito's.
 """
 
 from __future__ import annotations
@@ -10,19 +12,19 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 TRAINERS = {
-    "ZeroshotCLIP": "#7f7f7f",
-    "ZeroshotCLIP2": "#a9a9a9",
-    "CoOp": "#56B4E9",
-    "CoCoOp": "#0072B2",
-    "KgCoOp": "#00487a",
-    "MaPLe": "#E69F00",
-    "PromptSRC": "#009E73",
-    "TCP": "#8c6d31",
-    "MMRL": "#CC79A7",
-    "CLIPICM": "#7b5fa8",
-    "CDC": "#D55E00",
+    "ZeroshotCLIP": "#8c8c8c",
+    "ZeroshotCLIP2": "#6e6e6e",
+    "CoOp": "#1496fa",
+    "CoCoOp": "#006e96",
+    "KgCoOp": "#5046fa",
+    "MaPLe": "#c88200",
+    "PromptSRC": "#0aaa50",
+    "TCP": "#788246",
+    "MMRL": "#fa3cd2",
+    "CLIPICM": "#aa00d2",
+    "CDC": "#b43c00",
 }
-OTHERS = ("#4d9221", "#c51b7d", "#35978f", "#5e4fa2", "#b8860b", "#a50026")  # of trainers that are not known here
+OTHERS = ("#4d9221", "#c51b7d", "#35978f", "#7767c4", "#b8860b", "#cf2440")  # of trainers that are not known here
 # Kinds of images in histograms; "out" are all of unknown classes
 KINDS = {"right": "#0072B2", "wrong": "#E69F00", "near": "#CC79A7", "far": "#000000", "out": "#8c8c8c"}
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "triangle-down", "pentagon", "hexagon")
@@ -67,11 +69,30 @@ def trainer_colours(trainers: Iterable[str]) -> dict[str, str]:
 def _further(number: int, taken: set[str]) -> str:
     """A colour that is not taken, its hue far from that of the last."""
     while True:
-        red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.75, 0.7)
-        color = f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
+        color = _of_hue(number * 0.618034 % 1)
         if color not in taken:
             return color
         number += 1
+
+
+def _of_hue(hue: float) -> str:
+    """A colour between both grounds: of luminance 0.2, where white has 1 and black 0.
+
+    Args:
+        hue: from 0 to 1.
+    """
+    darkest, lightest = 0.0, 1.0
+    for _ in range(16):
+        middle = (darkest + lightest) / 2
+        rgb = colorsys.hls_to_rgb(hue, middle, 0.65)
+        darkest, lightest = (middle, lightest) if luminance(rgb) < 0.2 else (darkest, middle)
+    return "#" + "".join(f"{round(255 * each):02x}" for each in rgb)
+
+
+def luminance(rgb: Iterable[float]) -> float:
+    """Relative luminance of red, green and blue of sRGB, each from 0 to 1 (WCAG 2.1)."""
+    linear = (each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in rgb)
+    return sum(weight * each for weight, each in zip((0.2126, 0.7152, 0.0722), linear))
 
 
 def system_styles(systems: Iterable[tuple[str, str]]) -> dict[str, Style]:

@@ -6,6 +6,7 @@ Legend: S data sets, K seeds, V values of a run (base and new accuracy, say), R 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -60,7 +61,7 @@ def paired_interval(
         others: `(S, K, V)`, of the other, of the same data sets and seeds.
         statistic: of the means over data sets and seeds, `(..., V)` to `(...)`.
         level: between 0 and 1.
-        draws: R.
+        draws: R, at most where fewer are possible.
 
     Raises:
         ValueError: the shapes differ or are not three-dimensional, there is one seed only, or a value is not finite.
@@ -86,9 +87,19 @@ def paired_interval(
 
 @functools.cache
 def _weights(n_sets: int, n_seeds: int, draws: int) -> np.ndarray:
-    """`(R, S K)`: the weight of each run in the mean of a draw, which has K seeds of each data set with replacement."""
-    rng = np.random.default_rng(0)  # the page is the same each time that it is made
-    chosen = rng.integers(n_seeds, size=(draws, n_sets, n_seeds))
+    """`(R, S K)`: the weight of each run in the mean of a draw, which has K seeds of each data set with replacement.
+
+    Where there can be at most R different draws, they are all of these, each the same number of times: random ones of
+    so few would put a bound here or there by chance.
+    """
+    possible = n_seeds ** (n_sets * n_seeds)
+    if possible <= draws:
+        every = np.array(list(itertools.product(range(n_seeds), repeat=n_sets * n_seeds)))
+        chosen = np.repeat(every, draws // possible, axis=0).reshape(-1, n_sets, n_seeds)
+        draws = len(chosen)
+    else:
+        rng = np.random.default_rng(0)  # the page is the same each time that it is made
+        chosen = rng.integers(n_seeds, size=(draws, n_sets, n_seeds))
     runs = np.arange(draws * n_sets).reshape(draws, n_sets, 1) * n_seeds + chosen  # of all draws, counted on
     counts = np.bincount(runs.ravel(), minlength=draws * n_sets * n_seeds)
     return counts.reshape(draws, -1) / (n_sets * n_seeds)

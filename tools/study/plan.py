@@ -28,6 +28,7 @@ from tools.study.methods import (
     START,
     Method,
     at_epoch,
+    at_start,
     banked,
     regime,
     templates,
@@ -110,7 +111,9 @@ class Plan:
             yield from self._base_to_new(EQUAL_COST, self.ablated, seed)
         elif name == "regimes":
             for _, pieces, datasets in REGIMES:
-                yield from self._base_to_new(regime(pieces), self.sets_of(datasets), seed)
+                sets = self.sets_of(datasets)
+                yield from self._base_to_new(regime(pieces), sets, seed)
+                yield from (self._half(at_start(*pieces), dataset, seed, "base") for dataset in sets)
         elif name == "curves":
             yield from self._curves(seed)
         else:

@@ -26,6 +26,7 @@ from tools.study.methods import (
     START,
     Method,
     at_epoch,
+    at_start,
     regime,
     templates,
 )
@@ -213,15 +214,19 @@ def _best(measured: Measured, method: Method, datasets: Sequence[str], where: Wh
 def regimes(measured: Measured) -> str:
     """What losses (2) and (3) bring from other starts, on other views, in more epochs, on harder sets."""
     rows, lacking = [], {}
-    where = measured.halves()
+    where, alike = measured.halves(), measured.half("base", "template_similarity")
     for title, pieces, datasets in REGIMES:
         sets, (with_losses, without) = measured.plan.sets_of(datasets), regime(pieces)
         found = [measured.difference(with_losses, without, sets, where, score) for score in SCORES]
-        levels = [measured.show_mean(method, sets, where, HM) for method in (without, with_losses)]
+        levels = [
+            measured.show_mean(method, sets, alike, value(0), 3) for method in (at_start(*pieces), without, with_losses)
+        ]
+        levels += [measured.show_mean(method, sets, where, HM) for method in (without, with_losses)]
         rows.append([title, *levels, *map(str, found), str(len(found[0].seeds) or NOTHING)])
         rows[-1].append(_real(list(ACCURACIES), found))
         lacking[title] = tuple(seed for seed in measured.plan.seeds if seed not in found[0].seeds)
-    header = ["", "HM without", "HM with", "Base", "New", "HM", "seeds", "real"]
+    header = ["", "similarity at the start", "without", "with", "HM without", "HM with"]
+    header += ["Base", "New", "HM", "seeds", "real"]
     told = tell_missing(lacking, measured.plan.seeds)
     return "\n\n".join(filter(None, [table(rows, header), told]))
 

@@ -124,7 +124,7 @@ def choose_engine(
 
     Raises:
         ValueError: what is asked for needs Ray, which is not installed, or the cluster has no such thing.
-        ConnectionError: there is no cluster at the address.
+        ConnectionError: there is no cluster at the address that can be used, or Ray does not start on this machine.
     """
     if one_by_one and address:
         raise ValueError("--address is of a Ray cluster, and --one-by-one is without Ray: give one of them")

@@ -29,8 +29,12 @@ def _task(root: str) -> Callable[[bytes], Outcome]:
 
     def work(pickled: bytes) -> Any:
         import pickle
+        import signal
         import sys
 
+        # Ray cancels a run by Python's handler. Workers have none if whatever started Ray ignores Ctrl-C, as all that a
+        # script starts in the background does. They would then be killed, and so would their programs.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         if root not in sys.path:
             sys.path.insert(0, root)
         from tools.sweep.work import perform
@@ -50,7 +54,7 @@ class RayEngine:
         cpus: how many cores of this machine a cluster that is started here takes; None for all.
 
     Raises:
-        ConnectionError: there is no cluster at the address.
+        ConnectionError: there is no cluster at the address that can be used, or Ray does not start on this machine.
         ValueError: the cluster has less than one run needs.
     """
 
@@ -60,13 +64,18 @@ class RayEngine:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if address:
             _check_address(address)
-            try:
-                ray.init(address=address, **quiet)
-            except ConnectionError as error:
-                raise ConnectionError(f"{error}; if the cluster has a token, RAY_AUTH_MODE must be token") from error
+            options: dict[str, Any] = {"address": address}
+            hint = "if the cluster has a token, RAY_AUTH_MODE must be token"
         else:
-            options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECTS}
-            ray.init(address="local", num_cpus=cpus, **options, **quiet)
+            store = {"include_dashboard": False, "object_store_memory": OBJECTS}
+            options = {"address": "local", "num_cpus": cpus, **store}
+            hint = "try again if the machine is busy; --one-by-one does without Ray"
+        try:
+            ray.init(**options, **quiet)
+        except Exception as error:  # Ray raises a plain one if it has not started after half a minute
+            ray.shutdown()
+            where = f"the Ray cluster at {address} cannot be used" if address else "Ray did not start"
+            raise ConnectionError(f"{where}: {' '.join(str(error).split())} ({hint})") from error
         try:
             self._resources = ray.cluster_resources()
             self._asked = monotonic()

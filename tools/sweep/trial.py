@@ -36,6 +36,7 @@ PARENT, SESSION = 1, 3  # places in /proc/<number>/stat after the name
 SWEEP = ["base2new", "--trainers", "CDC/tiny_text", "CoOp", "--datasets", "digits", "--seeds", "1"]
 SETTINGS = ["OPTIM.MAX_EPOCH", "40", "TRAIN.CHECKPOINT_FREQ", "1"]
 Found = TypeVar("Found")
+STARTS = 3  # tries to start a part of the cluster
 PATIENCE = 900.0  # seconds until something must have happened
 
 
@@ -118,6 +119,14 @@ def _ancestors(process: int) -> list[int]:
     return found
 
 
+def started(start: Callable[[], Found]) -> Found:
+    """A part of a Ray cluster. Ray gives up after half a minute, which may be too short on a busy machine."""
+    for _ in range(STARTS - 1):
+        with suppress(Exception):  # a plain one
+            return start()
+    return start()
+
+
 class Trial:
     """The trial, in a folder of its own."""
 
@@ -175,8 +184,9 @@ class Trial:
             return [f"the sweep one by one failed: {sequential}.log"]
         self.say("one by one: all runs have finished")
         watch = Watch(self.output)
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        head = {"num_cpus": 0, "include_dashboard": False}
+        cluster = started(lambda: Cluster(initialize_head=True, head_node_args=head))
+        nodes = [started(lambda: cluster.add_node(num_cpus=1)) for _ in range(2)]
         try:
             driver = self.sweep(self.output, "--address", cluster.address)
             self.say("a cluster of two nodes, and the sweep on it")
@@ -192,7 +202,7 @@ class Trial:
             _, folder, far = self.wait_for("training on the second node", lambda: self.in_the_middle(raylet))
             cluster.remove_node(nodes[1], allow_graceful=False)
             self.say(f"killed the node of {self.name(folder)}, {far}")
-            cluster.add_node(num_cpus=1)
+            started(lambda: cluster.add_node(num_cpus=1))
             self.say("added another node")
             time.sleep(5)
 

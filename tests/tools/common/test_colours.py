@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 
-from tools.common.colours import DASHES, LINES, MARKERS, SYMBOLS, TRAINERS, system_styles, trainer_colours
+import pytest
+from PIL import ImageColor
+
+from tools.common.colours import (
+    DASHES,
+    LINES,
+    MARKERS,
+    OTHERS,
+    SYMBOLS,
+    TRAINERS,
+    luminance,
+    system_styles,
+    trainer_colours,
+)
+from tools.common.paths import ROOT
 
 
 def test_every_method_has_a_colour_of_its_own():
-    methods = {path.name for path in (Path(__file__).resolve().parents[3] / "configs/trainers").iterdir()}
+    methods = {path.name for path in (ROOT / "configs/trainers").iterdir()}
     assert methods <= TRAINERS.keys()
     assert len(set(TRAINERS.values())) == len(TRAINERS)
     assert trainer_colours(["CDC", "CoOp"]) == {name: TRAINERS[name] for name in ("CDC", "CoOp")}
+
+
+def contrast(one, other):
+    high, low = sorted(
+        (luminance(each / 255 for each in ImageColor.getrgb(color)) for color in (one, other)), reverse=True
+    )
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("ground", re.findall(r"--ground: (#\w+)", (ROOT / "tools/report/assets/page.css").read_text()))
+def test_every_colour_stands_out_from_both_grounds(ground):
+    known = {**TRAINERS, **{color: color for color in OTHERS}}
+    further = trainer_colours(f"Mine{index}" for index in range(60))
+    found = {name: contrast(color, ground) for name, color in {**known, **further}.items()}
+    assert {name: ratio for name, ratio in found.items() if ratio < 3} == {}
+
+
+def test_contrast_is_that_of_the_guidelines():
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+    assert contrast("#767676", "#ffffff") == pytest.approx(4.54, abs=0.005)  # the lightest grey for text on white
 
 
 def test_no_two_unknown_trainers_share_a_colour():

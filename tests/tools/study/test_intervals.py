@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,17 @@ def test_bounds_of_two_seeds_by_hand():
     found = paired_interval(np.array([[[11.0], [13.0]]]), np.full((1, 2, 1), 10.0), plain)
     half = 2**0.5 * 12.7062 / 1.95996
     assert found == pytest.approx((2.0, 2.0 - half, 2.0 + half), abs=1e-3)
+
+
+def test_bounds_of_one_data_set_are_those_of_all_draws():
+    """Of 3125 draws of five seeds the 79th from either end: random draws give another bound under another seed."""
+    values = np.array([3.0, -41.0, 17.0, 60.0, -12.0])
+    means = sorted(np.mean(draw) for draw in itertools.product(values, repeat=5))
+    found = paired_interval(values.reshape(1, 5, 1), np.zeros((1, 5, 1)), plain)
+    wider = (5 / 4) ** 0.5 * 2.776445 / 1.959964  # Student's law with four degrees of freedom
+    estimate = values.mean()
+    assert found.low == pytest.approx(estimate + wider * (means[78] - estimate), rel=1e-6)
+    assert found.high == pytest.approx(estimate + wider * (means[-79] - estimate), rel=1e-6)
 
 
 def test_harmonic_mean_is_of_the_averages():

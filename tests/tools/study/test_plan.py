@@ -12,7 +12,7 @@ from dassl.utils import set_random_seed
 
 from tools.common.layout import parse
 from tools.study import methods
-from tools.study.methods import CDC, PIECES, Method, banked, cdc, settings_of
+from tools.study.methods import ABLATED, CDC, CONFOUNDED, PIECES, Method, banked, cdc, settings_of
 from tools.study.plan import full, quick
 from tools.study.run import write_data_sets
 from tools.study.sections import SECTIONS
@@ -123,6 +123,13 @@ def test_probe_is_tested_on_the_classes_that_it_knows_alone(tmp_path):
     assert {run.dataset for run in runs if run.tested is None} == {"shapes", *plan.confounded}
 
 
+def test_a_row_that_would_be_cdc_again_is_left_out():
+    """The config's own views are those of CDC as it is."""
+    assert [m.title for m in methods.ABLATION if m.run_config == "tiny"] == ["all: CDC"]
+    own = [title for title, pieces, sets in methods.REGIMES if not sets and not cdc("", *pieces).settings]
+    assert own == ["as configured"]
+
+
 def test_parts_differ_by_what_their_rows_say():
     mean = set(PIECES["mean"]) - {"EVIDENCE_SCALE"}
     for title, one, other in methods.PARTS:
@@ -223,7 +230,7 @@ def test_a_bank_that_a_search_has_found_is_kept(monkeypatch):
     assert banked(methods.COOP) == {}
 
 
-# ---- an ensemble
+# ---- starts and ensembles
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +246,28 @@ def trainer_of(data, folder, number, **options):
     _, cfg = configure(Experiment("CDC", "tiny", "digits", 1, "base", folder, settings), data)
     set_random_seed(1)
     return build_trainer(cfg)
+
+
+def test_templates_of_other_words_start_apart(digits, tmp_path, capsys):
+    """Words that differ in the tokens which learn alone do not: the next layer exchanges these."""
+    words = PIECES["words"]["CTX_INIT"]
+    learn = [" ".join(text.split()[:2] + words[0].split()[2:]) for text in words]
+    as_configured, other, alike = (
+        trainer_of(digits, tmp_path / str(index), 4, **options).model_metrics()["template_similarity"]
+        for index, options in enumerate(({}, {"CTX_INIT": words}, {"CTX_INIT": learn}))
+    )
+    assert other < as_configured - 0.05
+    assert alike > as_configured - 0.05
+
+
+def test_starts_of_regimes_are_tested_as_they_are(tmp_path):
+    """Where a regime changes the start, that start; else that of CDC."""
+    runs = [run for run in full(tmp_path).section("regimes", 1) if not run.train]
+    found = {(run.folder.parent.name, run.dataset, run.classes) for run in runs}
+    starts = ("tiny+start", "tiny+words-start", "tiny+noise-start")
+    ablated = {(name, dataset) for name in starts for dataset in ABLATED}
+    assert found == {(*each, "base") for each in ablated | {("tiny+start", dataset) for dataset in CONFOUNDED}}
+    assert all(run.settings["TRAINER.CDC.CTX_STD"] > 0 for run in runs if "noise" in run.folder.parent.name)
 
 
 @pytest.mark.parametrize(

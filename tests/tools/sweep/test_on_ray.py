@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import io
 import os
 import pickle
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from helpers import kill_once, runs_still
+from tools.common.paths import ROOT
 from tools.common.waiting import wait_for
 from tools.sweep.engine import Run, carry_out, choose_engine
 from tools.sweep.view import View
@@ -161,6 +163,20 @@ def test_interrupt_ends_all_workers(engine, tmp_path):
     assert lines(tmp_path / "ended") == []
 
 
+def cancelled(log, tick):
+    _thread.interrupt_main()  # as Ray does it
+    tick()
+
+
+def test_run_is_cancelled_even_if_ray_was_started_in_the_background(tmp_path):
+    """What a script starts there ignores Ctrl-C, and so do Ray's workers."""
+    from tools.sweep.on_ray import _task
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with pytest.raises(KeyboardInterrupt):
+        _task(str(ROOT))(pickle.dumps((cancelled, tmp_path / "a.log")))
+
+
 def test_interrupt_as_a_run_is_given_to_ray_leaves_it_noted(engine, tmp_path, monkeypatch):
     """Or it would not be told to end."""
 
@@ -224,3 +240,13 @@ def test_run_of_a_node_that_is_killed_is_done_on_another(cluster, engine, tmp_pa
 def test_no_cluster_at_the_address_is_told():
     with pytest.raises(ConnectionError):
         choose_engine(5, address="127.0.0.1:9")
+
+
+def test_ray_that_does_not_start_is_told(monkeypatch):
+    def too_busy(**options):
+        raise Exception("the node timed out\nduring startup")  # a plain one, as Ray's own
+
+    monkeypatch.setattr(ray, "init", too_busy)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ConnectionError, match=r"Ray did not start: the node timed out during startup .*--one-by-one"):
+        choose_engine(5)
