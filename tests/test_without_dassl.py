@@ -26,7 +26,7 @@ def run(steps):
     views, labels = torch.randn(4, 6, 3, 48, 48), torch.tensor([0, 1, 2, 0, 1, 2])
     names = {"batches": [(views, labels)] * steps, "images": views[0]}
     exec(CODE, names)
-    loss = names["model"].loss(views, labels, names["anchor"], beta=0.1, gamma=1.0)
+    loss = names["model"].loss(views, labels, names["anchor"], beta=0.01868, gamma=0.384)
     return names, loss
 
 
@@ -61,6 +61,9 @@ def test_it_takes_ten_lines():
 def test_coupled_templates_take_the_same_steps():
     coupled = COUPLED.replace(" 9,", " 3,").replace("ViT-B/16", "weights/tiny_clip.pt.gz")  # this CLIP has 4 layers
     code, changes = re.subn(r"model = CDCModel.text_only.*\n", lambda found: coupled, CODE)
+    assert changes == 1
+    rate = re.search(r"learning rate; there it is ([\d.]+)\.\s", PAGE)[1]
+    code, changes = re.subn(r"lr=[\d.]+", f"lr={rate}", code)
     assert changes == 1
     run_without_dassl(code, ROOT, n_trained=4 * 9)
 
