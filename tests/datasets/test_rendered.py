@@ -391,7 +391,7 @@ def similarities(model, reader, pictures):
 
 
 def test_the_same_thing_before_another_colour_is_not_recognised(tiny):
-    """The test has each thing before all four backgrounds: nothing else changes, and accuracy falls by over ten points."""
+    """The test has each thing before all four: nothing else changes, and accuracy falls by more than ten points."""
     reader = confounded.ConfoundedColours
     dataset, scenes = blank(reader), scenes_of(reader)
     things = [(label, TRAIN + VAL + 4 * k) for label in LABELS for k in range(reader.parts.test // 4)]
