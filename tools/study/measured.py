@@ -160,6 +160,15 @@ class Measured:
         names = figures or ("accuracy",)
         return lambda method, dataset, seed: [(self.plan.tested_on(method, dataset, seed), name) for name in names]
 
+    def calibrated(self, kinds: Sequence[str], *figures: str) -> Where:
+        """Figures of tests with calibration, each of all kinds (see `Plan.calibrated`)."""
+
+        def where(method: Method, dataset: str, seed: int) -> list[tuple[Path, str]]:
+            folders = [self.plan.calibrated(kind, method, dataset, seed) for kind in kinds]
+            return [(folder, figure) for figure in figures for folder in folders]
+
+        return where
+
 
 def tell_missing(lacking: dict[str, tuple[int, ...]], seeds: tuple[int, ...]) -> str:
     """A line that says which seeds are missing; empty if none is.

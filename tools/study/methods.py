@@ -24,6 +24,7 @@ MISLEADING = "confounded_colours"
 CONFOUNDED = (MISLEADING, "confounded")
 ABLATED = ("shapes", "textures", "letters")  # on which parts are left out and numbers varied
 CURVE_SETS = ("shapes", "textures")  # shown over the epochs
+FAR_SETS = ("digits", "symbols", "textures")  # of other images on open sets, as open_set_test.sh takes by default
 
 
 @dataclass(frozen=True)

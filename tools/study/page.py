@@ -83,6 +83,12 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
             "variants": lambda: tables.variants(measured),
             "transfer, differences": lambda: tables.transfer_differences(measured),
         },
+        "calibration": {
+            "calibration": lambda: tables.calibration(measured),
+            "open set": lambda: tables.open_set(measured),
+            "calibration, shifted": lambda: tables.calibration_shifted(measured),
+            "calibration, differences": lambda: tables.calibration_differences(measured),
+        },
     }
     contents = {"runs": runs(measured), "searches": searches(), "grids": grids()}
     for section, blocks in makers.items():

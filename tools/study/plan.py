@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from tools.common.layout import Place
+from tools.common.paths import ROOT
 from tools.results.runs import VARIANTS
 from tools.study.methods import (
     ABLATED,
     ABLATION,
+    CDC,
     CONFOUNDED,
+    COOP,
     CURVE_EPOCHS,
     CURVE_SETS,
     CURVES,
     DIVERSITY,
     EQUAL_COST,
+    FAR_SETS,
     METHODS,
     NUMBERS,
     PROBE,
@@ -26,6 +30,7 @@ from tools.study.methods import (
     SETS,
     SOURCE,
     START,
+    ZERO_SHOT,
     Method,
     at_epoch,
     at_start,
@@ -37,6 +42,7 @@ from tools.study.sections import SECTIONS
 from tools.sweep.experiment import Experiment
 
 FIRST = 1  # the seed under which results that depend on none lie
+CALIBRATED = "calibrated"  # folder of tests after calibration, in the same layout
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,9 @@ class Plan:
         curve_sets: of the sets those on which accuracy is followed over the epochs.
         numbers: of templates.
         curve_epochs: at which the curves have points.
+        calibrated_sets: of the sets those whose runs are tested after calibration.
+        calibrated_methods: that are tested after calibration.
+        far: sets of other images on open sets.
         shots: training images per class.
         overrides: settings for all runs, to make them brief.
     """
@@ -66,6 +75,9 @@ class Plan:
     curve_sets: tuple[str, ...] = CURVE_SETS
     numbers: tuple[int, ...] = NUMBERS
     curve_epochs: tuple[int, ...] = CURVE_EPOCHS
+    calibrated_sets: tuple[str, ...] = SETS
+    calibrated_methods: tuple[Method, ...] = METHODS
+    far: tuple[str, ...] = FAR_SETS
     shots: int = 16
     overrides: dict[str, object] = field(default_factory=dict)
 
@@ -116,8 +128,10 @@ class Plan:
                 yield from (self._half(at_start(*pieces), dataset, seed, "base") for dataset in sets)
         elif name == "curves":
             yield from self._curves(seed)
-        else:
+        elif name == "transfer":
             yield from self._transfer(seed)
+        else:
+            yield from self._calibrated(seed)
 
     def sets_of(self, datasets: tuple[str, ...]) -> tuple[str, ...]:
         """The data sets of a regime that names some or, for those of the ablation, none."""
@@ -152,6 +166,27 @@ class Plan:
             for target in self.targets(method):
                 yield self._test(run, dataset=target, folder=self.tested_on(method, target, seed))
 
+    def _calibrated(self, seed: int) -> Iterator[Experiment]:
+        """Tests that have figures before and after calibration, of what was trained on base classes: with other images
+        on open sets, and on new classes. Of what was trained on all classes of the source: on it and its variants."""
+        for dataset in self.calibrated_sets:
+            far = [str(ROOT / f"configs/datasets/{other}.yaml") for other in self.far if other != dataset]
+            for method in self.calibrated_methods:
+                base = self._half(method, dataset, seed, "base")
+                yield base
+                test = self._test(
+                    base, calibrated=base.folder, folder=self.calibrated("open_set", method, dataset, seed)
+                )
+                yield replace(test, settings={**test.settings, "TEST.OPEN_SET": True, "TEST.FAR_SETS": far})
+                yield replace(test, classes="new", folder=self.calibrated("test_new", method, dataset, seed))
+        source = self.sets[0]
+        for method in (*self.calibrated_methods, PROBE):
+            run = self._run(method, source, seed, "all", self.tested_on(method, source, seed))
+            yield run
+            for target in (source, *self.variants):
+                folder = self.calibrated("evaluation", method, target, seed)
+                yield self._test(run, dataset=target, folder=folder, calibrated=run.folder)
+
     def targets(self, method: Method) -> tuple[str, ...]:
         """The sets on which what was trained on the source is tested."""
         return (*(() if method.own_classes else self.sets[1:]), *self.variants)
@@ -179,9 +214,17 @@ class Plan:
             return self.trained_on(method, dataset, seed)
         return self._folder("evaluation", method, dataset, seed)
 
-    def _folder(self, kind: str, method: Method, dataset: str, seed: int) -> Path:
+    def calibrated(self, kind: str, method: Method, dataset: str, seed: int) -> Path:
+        """Folder of a test with figures before and after calibration.
+
+        Args:
+            kind: open_set, which has the base classes too, test_new, or evaluation of what was trained on the source.
+        """
+        return self._folder(kind, method, dataset, seed, self.output / CALIBRATED)
+
+    def _folder(self, kind: str, method: Method, dataset: str, seed: int, top: Path | None = None) -> Path:
         seed = seed if method.seeded else FIRST
-        return self.output / Place(kind, dataset, self.shots, method.trainer, method.run_config, seed).folder
+        return (top or self.output) / Place(kind, dataset, self.shots, method.trainer, method.run_config, seed).folder
 
     def _half(self, method: Method, dataset: str, seed: int, part: str) -> Experiment:
         return self._run(method, dataset, seed, part, self.half(method, dataset, seed, part))
@@ -214,6 +257,9 @@ def quick(output: Path) -> Plan:
         curve_sets=("digits",),
         numbers=(1, 4),
         curve_epochs=(1, 2),
+        calibrated_sets=("shapes",),
+        calibrated_methods=(ZERO_SHOT, COOP, CDC),
+        far=("digits",),
         shots=2,
         overrides={"OPTIM.MAX_EPOCH": 2, "TRAIN.CHECKPOINT_FREQ": 1},
     )

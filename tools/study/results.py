@@ -8,16 +8,33 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 
 from storage.files import atomic_write
-from tools.results.runs import read_results
+from tools.results.runs import NEAR, read_results
 
+# Figures before and, where their names end in AFTER, after calibration; those of open sets by set, FAR being the mean
+# over all other data sets
+AFTER = "_calibrated"
+FAR = "far"
+BEFORE = (
+    *("accuracy", "ece", "nll", "auroc_error_confidence", "aurc_confidence", "auroc_error_uncertainty"),
+    "aurc_uncertainty",
+    *(
+        f"{part}/{kind}_open_{score}"
+        for part in (NEAR, FAR)
+        for score in ("confidence", "uncertainty")
+        for kind in ("auroc", "fpr95")
+    ),
+)
 # What the page is made of
 FIGURES = (
-    *("accuracy", "aligned_accuracy", "conflicting_accuracy", "worst_group_accuracy"),
-    *("ece", "auroc_error_confidence", "aurc_confidence", "auroc_error_uncertainty", "aurc_uncertainty", "uncertainty"),
+    *BEFORE,
+    *(f"{name}{AFTER}" for name in BEFORE),
+    *("aligned_accuracy", "conflicting_accuracy", "worst_group_accuracy", "uncertainty"),
     *("template_similarity", "template1_accuracy", "template2_accuracy", "template3_accuracy", "template4_accuracy"),
     "train_seconds",
 )
@@ -41,12 +58,23 @@ def read_figures(output: Path, folders: Iterable[Path]) -> dict[str, dict[str, f
         path = folder / "results.json"
         if path.is_file():
             figures = dict(read_results(path).metrics)
+            figures.update(_far(figures))
             seconds = json.loads(path.read_text(encoding="utf-8")).get("train_seconds")
             if seconds is not None:
                 figures["train_seconds"] = float(seconds)
             kept = {name: round(figures[name], DECIMALS) for name in FIGURES if name in figures}
             found[folder.relative_to(output).as_posix()] = kept
     return found
+
+
+def _far(figures: Mapping[str, float]) -> dict[str, float]:
+    """The means of an open set's figures over the other data sets."""
+    found = defaultdict(list)
+    for name, value in figures.items():
+        part, separator, own = name.partition("/")
+        if separator and part != NEAR:
+            found[f"{FAR}/{own}"].append(value)
+    return {name: fmean(values) for name, values in found.items()}
 
 
 def write_kept(path: Path, figures: Figures) -> None:

@@ -8,4 +8,5 @@ SECTIONS = {
     "regimes": "losses (2) and (3) from other starts, on other views, on harder sets",
     "curves": "accuracy over the epochs of a longer training",
     "transfer": "training on all classes of one set, tests on the others and on its variants",
+    "calibration": "tests of base2new after calibration, with open sets, and of transfer on the variants",
 }

@@ -26,11 +26,14 @@ import train
 from settings.log import print_settings
 from settings.paths import find_paths
 from settings.reading import rename_keys
+from tools.calibrate.__main__ import parse_arguments as parse_calibration
+from tools.calibrate.fit import calibrate, describe
 from tools.common.paths import ROOT
 from tools.results.runs import read_results
 from tools.sweep.engine import LOGS, Failure, Run, clear_logs
 from tools.sweep.sweep import do_runs
 from tools.sweep.work import perform
+from trainers.modules.calibration_file import calibration_path
 from trainers.modules.figures import receiver_problem
 
 # Settings that say where things lie, and change no result; a calibration adds figures of its own
@@ -56,6 +59,8 @@ class Experiment:
         epochs: the epochs of that run that are tested; its last one if empty.
         train: whether to train at all.
         until: the epoch after which training stops, to go on later; None for the last one.
+        calibrated: folder of the run whose calibration a test uses besides, fitted first if it is missing; None for
+            none.
     """
 
     trainer: str
@@ -69,6 +74,7 @@ class Experiment:
     epochs: tuple[int, ...] = ()
     train: bool = True
     until: int | None = None
+    calibrated: Path | None = None
 
     @property
     def folders(self) -> list[Path]:
@@ -99,7 +105,7 @@ def execute(experiment: Experiment, data: Path) -> None:
         data: folder of the data sets.
 
     Raises:
-        OSError, ValueError: as `train.py` meets them.
+        OSError, ValueError, FloatingPointError: as `train.py` and `tools.calibrate` meet them.
         ValueError: it was run with other settings before.
     """
     args, cfg = configure(experiment, data)
@@ -110,6 +116,9 @@ def execute(experiment: Experiment, data: Path) -> None:
     first.mkdir(parents=True, exist_ok=True)
     bars = io.StringIO()  # progress bars, which nobody watches
     with (first / "log.txt").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(bars):
+        run = experiment.calibrated
+        if run and not calibration_path(run).is_file():
+            print(describe(run, *calibrate(run, parse_calibration([str(run), "--root", str(data)]))))
         _run(experiment, args, cfg)
 
 
@@ -133,12 +142,18 @@ def runs_of(experiments: Sequence[Experiment], output: Path, data: Path) -> list
         data: folder of the data sets.
     """
     names = {experiment.folder: experiment.folder.relative_to(output).as_posix() for experiment in experiments}
+    fits: dict[Path, Path] = {}  # of each calibration the experiment that comes first, and fits it for the others
+    needs = []
+    for each in experiments:
+        first = fits.setdefault(each.calibrated, each.folder) if each.calibrated else each.folder
+        wanted = dict.fromkeys((each.tested, each.calibrated, first))
+        needs.append(tuple(names[folder] for folder in wanted if folder in names and folder != each.folder))
     return [
         Run(
             name=names[experiment.folder],
             task=ExperimentTask(experiment, data),
             log=output / LOGS / f"{names[experiment.folder]}.log",
-            needs=(names[experiment.tested],) if experiment.tested in names else (),
+            needs=needs[number],
             weight=-number,
             watched=experiment.folders[0] / "log.txt",
         )
@@ -155,7 +170,7 @@ def check_receiver(name: str) -> None:
 def do_experiments(
     experiments: Sequence[Experiment], output: Path, data: Path, options: argparse.Namespace, cpus: int | None = None
 ) -> list[Failure]:
-    """Run experiments by the engine, each after the one that it tests.
+    """Run experiments by the engine, each after the one that it tests, and after the one that fits its calibration.
 
     For finished experiments it only compares the settings.
 
@@ -203,7 +218,9 @@ def _check_settings(experiment: Experiment, cfg: CfgNode) -> None:
 
 
 def _same(one: object, other: object) -> bool:
-    """Whether two settings are the same, or two paths of the same file."""
+    """Whether two settings are the same, or two paths of the same file, or lists of such."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
     if isinstance(one, str) and isinstance(other, str) and os.path.isfile(one) and os.path.isfile(other):
         return os.path.samefile(one, other)
     return one == other
@@ -228,6 +245,7 @@ def configure(experiment: Experiment, data: Path) -> tuple[argparse.Namespace, C
         "DATALOADER.NUM_WORKERS": 0,
         **experiment.settings,
         "DATASET.SUBSAMPLE_CLASSES": experiment.classes,
+        **({"TEST.CALIBRATION": experiment.calibrated} if experiment.calibrated else {}),
     }
     arguments = ["--root", data, "--trainer", experiment.trainer, "--seed", experiment.seed]
     arguments += ["--output-dir", experiment.folders[0]]

@@ -42,7 +42,6 @@ FURTHER = (
     *(Method(name, name) for name in ("CoCoOp", "KgCoOp", "PromptSRC", "TCP", "MMRL")),
     Method("CLIP-ICM", "CLIPICM"),
 )
-FAR_SETS = ("digits", "symbols", "textures")  # of other images, as open_set_test.sh takes by default
 
 
 def _other(title: str, tag: str, **options: object) -> Method:
@@ -101,7 +100,7 @@ def plan(seeds: Sequence[int]) -> Iterator[Run]:
 
 def far_sets(run: Run) -> list[str]:
     """The other data sets whose images a run is shown; a smaller set, to choose by, has none."""
-    return [] if run.choice else [dataset for dataset in FAR_SETS if dataset != run.dataset]
+    return [] if run.choice else [dataset for dataset in methods.FAR_SETS if dataset != run.dataset]
 
 
 def arguments_of(run: Run, folder: Path, data: Path, path: Path, classes: str, dataset: str = "") -> list[str]:
