@@ -16,11 +16,11 @@ from statistics import fmean
 from storage.files import atomic_write
 from tools.results.runs import NEAR, read_results
 
-# Figures before and, where their names end in AFTER, after calibration; those of open sets by set, FAR being the mean
-# over all other data sets
+# Figures that a test with calibration has twice, the second time with names that end in AFTER. Those of FAR are means
+# over the other data sets of an open set.
 AFTER = "_calibrated"
 FAR = "far"
-BEFORE = (
+TWICE = (
     *("accuracy", "ece", "nll", "auroc_error_confidence", "aurc_confidence", "auroc_error_uncertainty"),
     "aurc_uncertainty",
     *(
@@ -32,8 +32,8 @@ BEFORE = (
 )
 # What the page is made of
 FIGURES = (
-    *BEFORE,
-    *(f"{name}{AFTER}" for name in BEFORE),
+    *TWICE,
+    *(f"{name}{AFTER}" for name in TWICE),
     *("aligned_accuracy", "conflicting_accuracy", "worst_group_accuracy", "uncertainty"),
     *("template_similarity", "template1_accuracy", "template2_accuracy", "template3_accuracy", "template4_accuracy"),
     "train_seconds",

@@ -9,7 +9,7 @@ import pytest
 
 from tools.study import tables
 from tools.study.measured import BASE, HM, NEW, NOTHING, Measured, gap, tell_missing, value
-from tools.study.methods import CDC, MAPLE, ZERO_SHOT
+from tools.study.methods import CDC, COOP, MAPLE, PROBE, ZERO_SHOT
 from tools.study.plan import quick
 from tools.study.results import FIGURES, read_figures, read_kept, write_kept
 
@@ -170,6 +170,94 @@ def test_uncertainty_under_a_shift_is_that_of_the_variants(plan):
     assert [cell.strip() for cell in row.split("|")[2:5]] == ["5.50 ± 0.71", "9.50 ± 0.71", NOTHING]
 
 
+# ---- calibration
+
+
+def calibrated(plan, numbers, kind="open_set", dataset="shapes"):
+    """Figures of tests with calibration, by method and seed."""
+    found = {}
+    for method, by_seed in numbers.items():
+        for seed, figures in zip(plan.seeds, by_seed):
+            folder = plan.calibrated(kind, method, dataset, seed).relative_to(plan.output).as_posix()
+            found[folder] = figures
+    return found
+
+
+def cells(text, title):
+    """Of all rows with this title."""
+    rows = [line for line in text.splitlines() if line.startswith(f"| {title} ")]
+    return [[cell.strip() for cell in row.split("|")[2:-1]] for row in rows]
+
+
+def test_figures_before_and_after_calibration_are_means_of_base_and_new(plan):
+    base = [{"ece": 10.0, "ece_calibrated": 4.0, "aurc_uncertainty": 1.0}, {"ece": 20.0, "ece_calibrated": 6.0}]
+    new = [{"ece": 30.0, "ece_calibrated": 8.0, "aurc_uncertainty": 3.0}, {"ece": 40.0, "ece_calibrated": 8.0}]
+    figures = {
+        **calibrated(plan, {CDC: base, ZERO_SHOT: base[:1]}),
+        **calibrated(plan, {CDC: new, ZERO_SHOT: new[:1]}, "test_new"),
+    }
+    text = tables.calibration(Measured(plan, figures))
+    ((*own, aurc_before, aurc_after),) = cells(text, "CDC")
+    assert own[:3] == ["25.00 ± 7.07", "6.50 ± 0.71", NOTHING]  # 20 and 30, 6 and 7
+    assert (aurc_before, aurc_after) == ("2.00", NOTHING)
+    assert cells(text, "Zero-shot CLIP")[0][:3] == ["20.00", "6.00", NOTHING]
+    assert cells(text, "Zero-shot CLIP")[0][-4:] == [""] * 4  # it has no uncertainty of its own
+    assert "Missing: CoOp: all seeds." in text
+
+
+def test_open_sets_are_of_new_classes_and_of_other_sets(plan):
+    figures = {
+        "near/auroc_open_confidence": 60.0,
+        "near/fpr95_open_uncertainty_calibrated": 70.0,
+        "far/auroc_open_confidence": 80.0,
+        "far/auroc_open_uncertainty_calibrated": 90.0,
+    }
+    text = tables.open_set(Measured(plan, calibrated(plan, {CDC: [figures] * 2})))
+    near, far = cells(text, "CDC")
+    assert near == ["60.00 ± 0.00", *[NOTHING] * 6, "70.00 ± 0.00"]
+    assert far == ["80.00 ± 0.00", *[NOTHING] * 4, "90.00 ± 0.00", NOTHING, NOTHING]
+
+
+def test_calibration_under_a_shift_is_that_of_the_variants(plan):
+    plan = replace(plan, variants=("shapesv2", "shapes_r"))
+    figures = {}
+    for dataset, error in (("shapes", 4.0), ("shapesv2", 6.0), ("shapes_r", 10.0)):
+        own = {"ece": 3 * error, "ece_calibrated": error, "accuracy": 90 - error, "accuracy_calibrated": 91 - error}
+        figures.update(calibrated(plan, {PROBE: [own] * 2}, "evaluation", dataset))
+    ((*found,),) = cells(tables.calibration_shifted(Measured(plan, figures)), PROBE.title)
+    assert [float(cell.split()[0]) for cell in found] == [12, 4, 24, 8, 86, 87, 82, 83]
+
+
+def test_differences_after_calibration_are_paired(plan):
+    """By seed the methods differ by the same, and what was before calibration does not matter."""
+
+    def figures(ece, confidence, uncertainty=0.0):
+        errors = {"ece": 50.0, "ece_calibrated": ece, "nll_calibrated": 1.0, "accuracy_calibrated": 80 - ece}
+        errors.update({"auroc_error_confidence_calibrated": 80.0, "aurc_confidence_calibrated": 5.0})
+        for part, more in (("near", 0.0), ("far", 10.0)):
+            for name in ("auroc_open", "fpr95_open"):
+                errors[f"{part}/{name}_confidence_calibrated"] = confidence + more
+                errors[f"{part}/{name}_uncertainty_calibrated"] = uncertainty + more
+        return errors
+
+    numbers = {
+        CDC: [figures(2.0, 70.0, 75.0), figures(6.0, 60.0, 65.0)],
+        COOP: [figures(5.0, 69.0), figures(9.0, 59.0)],
+    }
+    found = {}
+    for kind in ("open_set", "test_new"):
+        found.update(calibrated(plan, numbers, kind))
+    found.update(calibrated(plan, numbers, "evaluation", "shapesv2"))
+    errors, by_confidence, by_own, shifted = cells(tables.calibration_differences(Measured(plan, found)), "CoOp")
+    estimates = [[cell.split()[0].strip("*") for cell in row] for row in (errors, by_confidence, by_own, shifted)]
+    assert estimates[0][:4] == ["-3.00", "+0.00", "+0.00", "+0.00"]
+    assert errors[0] == "**-3.00 [-3.00, -3.00]**"
+    assert errors[4:] == ["2", "ECE"]
+    assert estimates[1][:4] == ["+1.00"] * 4
+    assert estimates[2][:4] == ["+6.00"] * 4  # CDC's uncertainty, CoOp's confidence
+    assert estimates[3][:2] == ["-3.00", "+3.00"]
+
+
 # ---- figures in files
 
 
@@ -192,10 +280,12 @@ def test_figures_are_read_from_results(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "results.json").write_text(
-        '{"figures": {"accuracy": 66.666666, "ece": 1.0, "nll": 2.0}, "train_seconds": 3}'
+        '{"figures": {"accuracy": 66.666666, "ece": 1.0, "brier": 2.0, "near/auroc_open_confidence": 60.0, '
+        '"symbols/auroc_open_confidence": 70.0, "textures/auroc_open_confidence": 90.0}, "train_seconds": 3}'
     )
     found = read_figures(tmp_path, [folder, Path(tmp_path / "missing")])
-    assert found == {"run": {"accuracy": 66.6667, "ece": 1.0, "train_seconds": 3.0}}
+    open_set = {"near/auroc_open_confidence": 60.0, "far/auroc_open_confidence": 80.0}  # the mean of the other sets
+    assert found == {"run": {"accuracy": 66.6667, "ece": 1.0, "train_seconds": 3.0, **open_set}}
     (folder / "results.json").write_text("{}")
     with pytest.raises(ValueError, match=r"not a whole results\.json"):
         read_figures(tmp_path, [folder])

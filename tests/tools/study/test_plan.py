@@ -12,11 +12,11 @@ from dassl.utils import set_random_seed
 
 from tools.common.layout import parse
 from tools.study import methods
-from tools.study.methods import ABLATED, CDC, CONFOUNDED, PIECES, Method, banked, cdc, settings_of
-from tools.study.plan import full, quick
+from tools.study.methods import ABLATED, CDC, CONFOUNDED, METHODS, PIECES, SETS, Method, banked, cdc, settings_of
+from tools.study.plan import CALIBRATED, full, quick
 from tools.study.run import write_data_sets
 from tools.study.sections import SECTIONS
-from tools.sweep.experiment import Experiment, configure
+from tools.sweep.experiment import Experiment, configure, runs_of
 
 PLANS = [full, quick]
 VIEWS = [["normalize"], ["gaussian_blur", "normalize"]] * 2
@@ -40,7 +40,7 @@ def test_what_is_tested_has_been_trained_before(plan, only, tmp_path):
 def test_runs_lie_where_tables_look_for_them(plan, tmp_path):
     for run in plan(tmp_path).experiments():
         for folder in run.folders:
-            place = parse(folder.relative_to(tmp_path))
+            place = parse(folder.relative_to(tmp_path / CALIBRATED if run.calibrated else tmp_path))
             assert place
             assert (place.dataset, place.trainer, place.seed) == (run.dataset, run.trainer, run.seed)
             assert (place.shots, place.classes) == (run.settings["DATASET.NUM_SHOTS"], run.classes)
@@ -54,7 +54,8 @@ def test_plan_keeps_settings_apart(tmp_path):
     for run in (run for name in SECTIONS for run in plan.section(name, 1)):
         if run.tested is None:
             known = {**settings_of(run.trainer, run.config), **run.settings}
-            key = json.dumps([run.trainer, run.config, run.dataset, run.classes, run.train, known], default=str)
+            what = [run.trainer, run.config, run.dataset, run.classes, run.train, run.calibrated]
+            key = json.dumps([*what, known], default=str)
             by_settings.setdefault(key, set()).add(run.folder)
             by_folder.setdefault(run.folder, set()).add(key)
         if run.trainer == "CDC":
@@ -119,8 +120,54 @@ def test_probe_is_tested_on_the_classes_that_it_knows_alone(tmp_path):
     runs = [run for run in plan.experiments() if "TRAINER.CLIPICM.PREDICTION" in run.settings]
     assert {run.classes for run in runs} == {"all"}
     tested = {run.dataset for run in runs if run.tested is not None}
-    assert tested == set(plan.variants)
+    assert tested == {"shapes", *plan.variants}
+    assert {run.dataset for run in runs if run.tested is not None and not run.calibrated} == set(plan.variants)
     assert {run.dataset for run in runs if run.tested is None} == {"shapes", *plan.confounded}
+
+
+# ---- calibration
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_calibrations_are_fitted_on_trained_classes_once(plan, tmp_path):
+    """By the first test that uses one; the others wait for it, so that no two processes write the same file."""
+    experiments = plan(tmp_path).experiments()
+    by_folder = {run.folder: run for run in experiments}
+    needs = {run.name: set(run.needs) for run in runs_of(experiments, tmp_path, tmp_path)}
+    fitting: dict[Path, str] = {}
+    for test in (run for run in experiments if run.calibrated):
+        run = by_folder[test.calibrated]
+        assert run.calibrated is None
+        assert (run.trainer, run.config, run.seed) == (test.trainer, test.config, test.seed)
+        assert run.classes == ("all" if test.classes == "all" else "base")
+        assert test.tested == (run.folder if run.train else None)
+        assert run.dataset == (test.dataset if test.classes != "all" else "shapes")
+        name, fitted = (folder.relative_to(tmp_path).as_posix() for folder in (test.folder, run.folder))
+        first = fitting.setdefault(test.calibrated, name)
+        assert needs[name] == {fitted, first} - {name}
+    assert fitting
+
+
+def test_tests_after_calibration_are_of_every_method_set_and_seed(tmp_path):
+    plan = replace(full(tmp_path), seeds=(1, 2))
+    tests = [run for run in plan.experiments(["calibration"]) if run.calibrated]
+    of_all = ("shapes", *plan.variants)
+    expected = [
+        (method.run_config, method.trainer, dataset, seed, classes)
+        for method in (*METHODS, methods.PROBE)
+        for seed in plan.seeds_of(method)
+        for datasets, classes in ((SETS, "base"), (SETS, "new"), (of_all, "all"))
+        for dataset in (datasets if classes == "all" or method in METHODS else ())
+    ]
+    places = [parse(run.folder.relative_to(tmp_path / CALIBRATED)) for run in tests]
+    found = [(place.config, place.trainer, place.dataset, place.seed, place.classes) for place in places]
+    assert sorted(found) == sorted(expected)
+    for run in tests:
+        assert run.settings.get("TEST.OPEN_SET", False) == (run.classes == "base")
+        far = [Path(path).stem for path in run.settings.get("TEST.FAR_SETS", ())]
+        assert far == [name for name in methods.FAR_SETS if run.settings.get("TEST.OPEN_SET") and name != run.dataset]
+        assert run.dataset in plan.data_sets
+    assert set(methods.FAR_SETS) <= set(plan.data_sets)  # which are painted before
 
 
 def test_a_row_that_would_be_cdc_again_is_left_out():

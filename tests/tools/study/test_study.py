@@ -17,7 +17,7 @@ from tools.study import methods
 from tools.study.__main__ import main
 from tools.study.page import BEFORE, PAGE, TRIAL, write_page
 from tools.study.plan import full, quick
-from tools.study.results import read_figures, read_kept
+from tools.study.results import AFTER, TWICE, read_figures, read_kept
 from tools.study.run import run_all, write_data_sets
 from tools.study.searches import GRIDS, SEARCHES, grids, searches
 from tools.sweep.experiment import Experiment, execute
@@ -105,6 +105,31 @@ def test_failed_run_is_named_and_others_go_on(tmp_path, digits, monkeypatch):
     assert run_all([right], tmp_path, digits, OPTIONS) == []
 
 
+def test_runs_are_calibrated_and_then_tested(tmp_path, digits):
+    """Once, on validation images of base classes; a test has the figures of the run's own before, and others after."""
+    plan = replace(quick(tmp_path), sets=("digits",), calibrated_sets=("digits",), far=(), shots=1)
+    plan = replace(plan, calibrated_methods=(methods.ZERO_SHOT, methods.COOP), overrides={"OPTIM.MAX_EPOCH": 1})
+    runs = plan.experiments(["calibration"])[:6]
+    assert run_all(runs, tmp_path, digits, OPTIONS) == []
+    fitted = []
+    for run, open_set, new in (runs[:3], runs[3:]):
+        assert (open_set.calibrated, new.calibrated) == (run.folder, run.folder)
+        fitted.append((run.folder / "calibration.json", (run.folder / "calibration.json").stat().st_mtime_ns))
+        content = json.loads(fitted[-1][0].read_text())
+        about = {"what": "validation", "dataset": "Digits", "classes": "base", "images": 5}
+        assert about.items() <= content["fitted_on"].items()
+        found, own = open_set.metrics(), run.metrics()
+        assert {name: found[name] for name in own} == pytest.approx(own)
+        assert {"near/auroc_open_confidence", "near/auroc_open_confidence_calibrated"} <= found.keys()
+        assert new.metrics()["nll_calibrated"] != new.metrics()["nll"]
+        assert json.loads((new.folder / "results.json").read_text())["calibration"]["values"] == content["values"]
+
+    (new.folder / "results.json").unlink()
+    assert run_all(runs, tmp_path, digits, OPTIONS) == []
+    assert new.finished
+    assert [(file, file.stat().st_mtime_ns) for file, _ in fitted] == fitted
+
+
 class Receiver:
     """Keeps figures, in place of a service."""
 
@@ -148,6 +173,9 @@ def finished(tmp_path):
                 figures.update({f"template{m}_accuracy": accuracy - m for m in range(1, 5)}, template_similarity=0.5)
             if run.dataset == "confounded":
                 figures.update({f"{name}_accuracy": 40.0 for name in ("aligned", "conflicting", "worst_group")})
+            if run.calibrated:
+                names = [f"{name}{after}" for after in ("", AFTER) for name in TWICE]
+                figures = {**dict.fromkeys(names, 5.0), **figures}
             folder.mkdir(parents=True)
             results = {"figures": figures, "train_seconds": 6.0 if folder.parts[-2] == "tiny" else 3.0}
             (folder / "results.json").write_text(json.dumps(results))
@@ -191,7 +219,7 @@ def test_page_says_what_the_results_say(finished, tmp_path):
     assert rows_of(page, "0")[0][1:5] == ["0.500", "47.50", "49.00", "50.00"]  # templates have 49 to 46
     assert f"{CDC_LONG}: 2.0" in text  # 6 seconds against 3
     assert "Missing" not in text
-    assert "`base2new`   | base-to-new of all methods" in text
+    assert "`base2new`    | base-to-new of all methods" in text
     assert "112 of 112" not in text  # of two seeds, but those methods that do not depend on the seed
     for name in ("study_epochs.png", "study_templates.png", "study_differences.png"):
         assert (page.parent / name).read_bytes().startswith(b"\x89PNG")

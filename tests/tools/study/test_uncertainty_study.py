@@ -286,7 +286,7 @@ def test_runs_are_trained_encoded_once_and_measured(tmp_path, monkeypatch):
     absent = Method("MaPLe", "MaPLe", settings=few)
     planned = [Run(False, method, "digits", 1) for method in (coop, kgcoop, absent)]
     monkeypatch.setattr(runs, "FURTHER", (kgcoop,))
-    monkeypatch.setattr(runs, "FAR_SETS", ("digits", "symbols"))
+    monkeypatch.setattr(methods, "FAR_SETS", ("digits", "symbols"))
     monkeypatch.setattr(runs, "SHOTS", 1)
     monkeypatch.setattr(runs, "CHOICE_SETS", ())
     monkeypatch.setattr(methods, "SETS", ("digits", "symbols"))
