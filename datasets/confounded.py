@@ -16,8 +16,8 @@ classes and the new ones too, for the accuracy of the worst group.
 
 The backgrounds of `Confounded` resemble no class, so a model is misled only if it has learnt to rely on them. Those of
 `ConfoundedColours` mislead CLIP itself: classes differ by colour, and a class is hard to recognise before backgrounds
-of a colour near to its own, and easiest before the background of its training. The shape's pixels are the same before
-all four.
+of a colour near to its own, and easiest before the background of its training. Each thing of the test stands before
+all four, and its pixels are the same there.
 """
 
 from __future__ import annotations
@@ -158,17 +158,26 @@ COLOUR_CLASSES = tuple((colour, shape) for shape in COLOUR_SHAPES for colour in 
 
 @DATASET_REGISTRY.register()
 class ConfoundedColours(Confounded):
-    """Coloured shapes before colours near to those of other classes, and far from their own in training."""
+    """Coloured shapes before colours near to those of other classes, and far from their own in training.
+
+    The test has each thing four times, before all four backgrounds.
+    """
 
     key = 9
+    version = 2
     dataset_dir = "confounded_colours"
     split_file = "split_zhou_ConfoundedColours.json"
     parts = Parts(20, 5, 64)
     classes = COLOUR_CLASSES
     backgrounds = COLOUR_BACKGROUNDS
 
+    def random_numbers(self, label: int, number: int) -> np.random.Generator:
+        """Of the thing; in the test four pictures in a row show the same one."""
+        trained = self.parts.train + self.parts.val
+        return super().random_numbers(label, number - max(number - trained, 0) % len(self.backgrounds))
+
     def paint(self, label: int, number: int) -> Image.Image:
         """Picture `number` of a class; its background has random numbers of its own."""
-        rng = np.random.default_rng([self.key, label, number])
+        rng = self.random_numbers(label, number)
         behind = np.random.default_rng([self.key, label, number, 1])
         return world.render(self.scene(label, number, rng), SIZE, rng, behind)

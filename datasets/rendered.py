@@ -68,9 +68,13 @@ class RenderedDataset(GeneratedDataset):
         """Draw the scene of a class's picture `number`; `rng` then paints it."""
         raise NotImplementedError(f"{type(self).__name__} does not say what its pictures show")
 
+    def random_numbers(self, label: int, number: int) -> np.random.Generator:
+        """What chance decides in picture `number` of a class."""
+        return np.random.default_rng([self.key, label, number])
+
     def paint(self, label: int, number: int) -> Image.Image:
         """Picture `number` of a class."""
-        rng = np.random.default_rng([self.key, label, number])
+        rng = self.random_numbers(label, number)
         return world.render(self.scene(label, number, rng), SIZE, rng)
 
     def file(self, label: int, number: int) -> str:

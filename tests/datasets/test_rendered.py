@@ -58,7 +58,7 @@ def scenes_of(reader, **attributes):
     dataset = blank(reader, **attributes)
     pictures = itertools.product(range(len(reader.class_folders)), range(sum(dataset.parts)))
     return {
-        (label, number): dataset.scene(label, number, np.random.default_rng([reader.key, label, number]))
+        (label, number): dataset.scene(label, number, dataset.random_numbers(label, number))
         for label, number in pictures
     }
 
@@ -108,13 +108,13 @@ def test_no_two_sets_share_their_random_numbers():
         (symbols.Symbols, "9e33c620ac9e0b4d"),
         (backgrounds.Backgrounds, "462cf67b1805ad51"),
         (confounded.Confounded, "4aa832839fb1f042"),
-        (confounded.ConfoundedColours, "ef23dc74080edfb0"),
+        (confounded.ConfoundedColours, "1811f0c5716314c8"),
     ],
 )
 def test_the_scenes_are_those_of_the_published_figures(reader, digest):
     # Another digest means another data set: figures made before no longer compare, and the reader's version must be
     # raised, so that folders painted before are refused.
-    assert reader.version == (2 if reader is shapes.ShapesR else 1)
+    assert reader.version == (2 if reader in (shapes.ShapesR, confounded.ConfoundedColours) else 1)
     text = repr(sorted(scenes_of(reader).items()))
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
 
@@ -390,24 +390,25 @@ def similarities(model, reader, pictures):
         return functional.normalize(model.encode_image(images), dim=-1) @ text.T
 
 
-def test_the_same_thing_before_another_colour_is_not_recognised(tiny, monkeypatch):
-    """Each thing before all four backgrounds: nothing else changes, and accuracy falls by more than ten points."""
+def test_the_same_thing_before_another_colour_is_not_recognised(tiny):
+    """The test has each thing before all four: nothing else changes, and accuracy falls by more than ten points."""
     reader = confounded.ConfoundedColours
-    dataset, things = blank(reader), [(label, 1000 + k) for label in LABELS for k in range(6)]
-    pictures, found = [], []
+    dataset, scenes = blank(reader), scenes_of(reader)
+    things = [(label, TRAIN + VAL + 4 * k) for label in LABELS for k in range(reader.parts.test // 4)]
+    found, pictures = [], []
     for domain in range(4):
-        monkeypatch.setattr(reader, "domain", lambda *_, domain=domain: domain)
-        scenes = [dataset.scene(label, number, np.random.default_rng([9, label, number])) for label, number in things]
-        assert {scene.background_colour for scene in scenes} == {reader.backgrounds[domain][0]}
-        found.append([replace(scene, background_colour="white") for scene in scenes])
-        pictures.append(np.stack([dataset.paint(*thing) for thing in things]))
+        before = [(label, number + domain) for label, number in things]
+        assert {scenes[each].background_colour for each in before} == {reader.backgrounds[domain][0]}
+        found.append([replace(scenes[each], background_colour="white") for each in before])
+        pictures.append(np.stack([dataset.paint(*each) for each in before]))
     assert found[0] == found[1] == found[2] == found[3]
+    assert len(set(map(repr, found[0]))) == len(things)
     for k in (k for k, scene in enumerate(found[0]) if (scene.style, scene.size) == ("filled", "medium")):
         same = np.logical_and.reduce([(each[k] == pictures[0][k]).all(axis=-1) for each in pictures[1:]])
         assert 80 < same.sum() < 0.6 * same.size  # the thing, to the pixel, and nothing else
     labels = torch.tensor([label for label, _ in things])
     right = torch.stack([similarities(tiny, reader, each).argmax(dim=1).eq(labels).float() for each in pictures])
-    groups = right.reshape(4, len(confounded.COLOUR_SHAPES), 4, 6).mean(dim=(1, 3))  # background, own background
+    groups = right.reshape(4, len(confounded.COLOUR_SHAPES), 4, -1).mean(dim=(1, 3))  # background, own background
     assert groups.diagonal().min() > groups.mean()
     assert groups.min() < groups.mean() - 0.1
 
