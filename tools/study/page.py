@@ -91,8 +91,11 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
         },
     }
     contents = {"runs": runs(measured), "searches": searches(), "grids": grids()}
-    for section, blocks in makers.items():
-        there = any(folder in figures for folder in folders_of(plan, section))
+    before: set[str] = set()  # folders of the sections before, which this one may need
+    for section in SECTIONS:
+        own = set(folders_of(plan, section)) - before
+        before |= own
+        there, blocks = not own.isdisjoint(figures), makers[section]
         missing = f"No runs yet: `python -m tools.study --only {section}`."
         contents.update({name: make() if there else missing for name, make in blocks.items()})
     text = fill(text, contents).replace(f"{TRIAL}\n\n", "")

@@ -15,7 +15,6 @@ from tools.study.methods import (
     ABLATION,
     CDC,
     CONFOUNDED,
-    COOP,
     CURVE_EPOCHS,
     CURVE_SETS,
     CURVES,
@@ -167,18 +166,20 @@ class Plan:
                 yield self._test(run, dataset=target, folder=self.tested_on(method, target, seed))
 
     def _calibrated(self, seed: int) -> Iterator[Experiment]:
-        """Tests that have figures before and after calibration, of what was trained on base classes: with other images
-        on open sets, and on new classes. Of what was trained on all classes of the source: on it and its variants."""
+        """Tests that have figures before and after calibration.
+
+        Of what was trained on base classes: on an open set, which has these classes' images too, and on new classes. Of
+        what was trained on all classes of the source: on it and on its variants.
+        """
         for dataset in self.calibrated_sets:
             far = [str(ROOT / f"configs/datasets/{other}.yaml") for other in self.far if other != dataset]
             for method in self.calibrated_methods:
                 base = self._half(method, dataset, seed, "base")
                 yield base
-                test = self._test(
-                    base, calibrated=base.folder, folder=self.calibrated("open_set", method, dataset, seed)
-                )
-                yield replace(test, settings={**test.settings, "TEST.OPEN_SET": True, "TEST.FAR_SETS": far})
-                yield replace(test, classes="new", folder=self.calibrated("test_new", method, dataset, seed))
+                settings = {**base.settings, "TEST.OPEN_SET": True, "TEST.FAR_SETS": far}
+                for kind, changes in (("open_set", {"settings": settings}), ("test_new", {"classes": "new"})):
+                    folder = self.calibrated(kind, method, dataset, seed)
+                    yield self._test(base, folder=folder, calibrated=base.folder, **changes)
         source = self.sets[0]
         for method in (*self.calibrated_methods, PROBE):
             run = self._run(method, source, seed, "all", self.tested_on(method, source, seed))
@@ -258,7 +259,7 @@ def quick(output: Path) -> Plan:
         numbers=(1, 4),
         curve_epochs=(1, 2),
         calibrated_sets=("shapes",),
-        calibrated_methods=(ZERO_SHOT, COOP, CDC),
+        calibrated_methods=(ZERO_SHOT, CDC),
         far=("digits",),
         shots=2,
         overrides={"OPTIM.MAX_EPOCH": 2, "TRAIN.CHECKPOINT_FREQ": 1},

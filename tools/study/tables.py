@@ -358,7 +358,8 @@ def uncertainty_shifted(measured: Measured) -> str:
 
 # ------------------------------------------------------------------------------------------------------- calibration
 STATES = {"before": "", "after": AFTER}
-KNOWN = ("open_set", "test_new")  # tests on base and on new classes
+OPEN_SET = ("open_set",)  # which has the base classes too
+BOTH = (*OPEN_SET, "test_new")
 ERRORS = {"ECE": "ece", "NLL": "nll", "error AUROC": "auroc_error_confidence", "AURC": "aurc_confidence"}
 ERRORS_BY_U = {"error AUROC by U": "auroc_error_uncertainty", "AURC by U": "aurc_uncertainty"}
 UNKNOWN = {"AUROC": "auroc_open", "FPR95": "fpr95_open"}
@@ -391,7 +392,7 @@ def _mean(means: np.ndarray) -> np.ndarray:
 
 def calibration(measured: Measured) -> str:
     """How sure methods are and how well that tells errors, mean of base and new classes."""
-    columns = [(title, measured.plan.calibrated_sets, KNOWN, name) for title, name in {**ERRORS, **ERRORS_BY_U}.items()]
+    columns = [(title, measured.plan.calibrated_sets, BOTH, name) for title, name in {**ERRORS, **ERRORS_BY_U}.items()]
     return _before_and_after(measured, measured.plan.calibrated_methods, columns)
 
 
@@ -400,7 +401,7 @@ def open_set(measured: Measured) -> str:
     text = []
     for title, part in PARTS_OF_OPEN_SET.items():
         columns = [
-            (f"{name}{by}", measured.plan.calibrated_sets, KNOWN[:1], f"{part}/{figure}_{score}")
+            (f"{name}{by}", measured.plan.calibrated_sets, OPEN_SET, f"{part}/{figure}_{score}")
             for by, score in (("", "confidence"), (" by U", "uncertainty"))
             for name, figure in UNKNOWN.items()
         ]
@@ -426,7 +427,7 @@ def calibration_differences(measured: Measured) -> str:
     pairs = [(other.title, CDC, other) for other in plan.calibrated_methods if other != CDC]
     errors = [f"{name}{AFTER}" for name in ERRORS.values()]
     scores = {title: _mean_of(2 * index, 2 * index + 1) for index, title in enumerate(ERRORS)}
-    text = [_pairs(measured, pairs, plan.calibrated_sets, measured.calibrated(KNOWN, *errors), scores)]
+    text = [_pairs(measured, pairs, plan.calibrated_sets, measured.calibrated(BOTH, *errors), scores)]
 
     names = [f"{title}, {part}" for part in PARTS_OF_OPEN_SET for title in UNKNOWN]
     scores = {name: value(index) for index, name in enumerate(names)}
@@ -435,9 +436,9 @@ def calibration_differences(measured: Measured) -> str:
         def where(method: Method, dataset: str, seed: int, by_own: bool = by_own) -> Sequence[tuple[Path, str]]:
             score = "uncertainty" if by_own and method.trainer == "CDC" else "confidence"
             own = [f"{part}/{name}_{score}{AFTER}" for part in PARTS_OF_OPEN_SET.values() for name in UNKNOWN.values()]
-            return measured.calibrated(KNOWN[:1], *own)(method, dataset, seed)
+            return measured.calibrated(OPEN_SET, *own)(method, dataset, seed)
 
-        by = "*U* of CDC, confidence of the others" if by_own else "confidence"
+        by = "*U* of each kind of CDC, and by the confidence of every other method" if by_own else "confidence"
         text.append(f"Open sets, by {by}:\n\n{_pairs(measured, pairs, plan.calibrated_sets, where, scores)}")
 
     shifted = measured.calibrated(("evaluation",), f"ece{AFTER}", f"accuracy{AFTER}")

@@ -211,6 +211,8 @@ def _check_settings(experiment: Experiment, cfg: CfgNode) -> None:
         # Keys that are newer than the results had what their defaults are now.
         defaults = _flat(json.loads(json.dumps(get_cfg_default())))
         before = {**{key: value for key, value in defaults.items() if key in now}, **_flat(found)}
+        for settings in (before, now):  # these are files of a checkout, which may have been elsewhere
+            settings["TEST.FAR_SETS"] = [Path(path).stem for path in settings["TEST.FAR_SETS"]]
         other = sorted(key for key in before.keys() | now.keys() if not _same(before.get(key), now.get(key)))
         if set(other) - set(WHERE):
             names = ", ".join(key for key in other if key not in WHERE)
@@ -218,9 +220,7 @@ def _check_settings(experiment: Experiment, cfg: CfgNode) -> None:
 
 
 def _same(one: object, other: object) -> bool:
-    """Whether two settings are the same, or two paths of the same file, or lists of such."""
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
+    """Whether two settings are the same, or two paths of the same file."""
     if isinstance(one, str) and isinstance(other, str) and os.path.isfile(one) and os.path.isfile(other):
         return os.path.samefile(one, other)
     return one == other

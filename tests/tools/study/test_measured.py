@@ -18,7 +18,7 @@ SETS = ("shapes", "digits")
 
 @pytest.fixture
 def plan(tmp_path):
-    return replace(quick(tmp_path), seeds=(1, 2))
+    return replace(quick(tmp_path), seeds=(1, 2), calibrated_methods=(ZERO_SHOT, COOP, CDC))
 
 
 def measured(plan, base, new):

@@ -16,7 +16,7 @@ from tools.common.paths import ROOT
 from tools.study import methods
 from tools.study.__main__ import main
 from tools.study.page import BEFORE, PAGE, TRIAL, write_page
-from tools.study.plan import full, quick
+from tools.study.plan import CALIBRATED, full, quick
 from tools.study.results import AFTER, TWICE, read_figures, read_kept
 from tools.study.run import run_all, write_data_sets
 from tools.study.searches import GRIDS, SEARCHES, grids, searches
@@ -124,8 +124,19 @@ def test_runs_are_calibrated_and_then_tested(tmp_path, digits):
         assert new.metrics()["nll_calibrated"] != new.metrics()["nll"]
         assert json.loads((new.folder / "results.json").read_text())["calibration"]["values"] == content["values"]
 
+    path = open_set.folder / "results.json"
+    edited = json.loads(path.read_text())
+    edited["config"]["TEST"]["FAR_SETS"] = ["/gone/configs/datasets/symbols.yaml"]  # of another checkout
+    path.write_text(json.dumps(edited))
+    execute(
+        replace(open_set, settings={**open_set.settings, "TEST.FAR_SETS": ["configs/datasets/symbols.yaml"]}), digits
+    )
+    with pytest.raises(ValueError, match=r"another TEST\.FAR_SETS: delete it"):
+        execute(open_set, digits)
+    path.unlink()
     (new.folder / "results.json").unlink()
     assert run_all(runs, tmp_path, digits, OPTIONS) == []
+    assert open_set.finished
     assert new.finished
     assert [(file, file.stat().st_mtime_ns) for file, _ in fitted] == fitted
 
@@ -319,6 +330,17 @@ def test_page_of_an_unfinished_study_says_what_is_missing(finished, no_pictures,
         "—",
     ]  # of seed 1, 50 and 81
     assert "Missing" not in made["uncertainty"].replace("Missing: MaPLe", "")
+
+
+def test_a_section_whose_own_runs_are_missing_says_so(finished, no_pictures, tmp_path):
+    """Though it needs runs of another section, which are there."""
+    figures, page = figures_of(finished), tmp_path / "study.md"
+    figures = {name: own for name, own in figures.items() if not name.startswith(f"{CALIBRATED}/")}
+    write_page(finished, figures, page)
+    made = contents(page.read_text())
+    told = "No runs yet: `python -m tools.study --only calibration`."
+    names = ["calibration", "open set", "calibration, shifted", "calibration, differences"]
+    assert [name for name, text in made.items() if text == told] == names
 
 
 def test_trial_says_so_on_the_page_and_in_its_pictures(finished, tmp_path):
