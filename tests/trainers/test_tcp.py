@@ -183,7 +183,7 @@ def logits_of(trainer, images):
 
 
 def test_loss_is_cross_entropy_and_the_way_from_the_hand_written_template(build_run, small_clip, tmp_path):
-    trainer = build_run("TCP", tmp_path, *LAYER)
+    trainer = build_run("TCP", tmp_path, *LAYER, "TRAINER.TCP.W", 8.0)
     batch = next(iter(trainer.train_loader_x))
     texts = [f"a photo of a {name}, a type of texture." for name in trainer.class_names]
     anchor = TextEncoder(small_clip).encode_texts(texts)
