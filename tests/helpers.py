@@ -36,7 +36,7 @@ HALF = pytest.param(
     "fp16", marks=pytest.mark.skipif(not _has_half_on_cpu(), reason="this PyTorch has no half precision on the CPU")
 )
 
-TEMPLATES = ("TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.EVIDENCE_SCALE", 10.0)
+TEMPLATES = ("TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.EVIDENCE_SCALE", 10.0, "OPTIM.LR", 0.03)
 AUGMENTED = (*TEMPLATES, "TRAINER.CDC.AUGMENTATIONS", [["random_resized_crop", "normalize"], ["normalize"]])
 WORDS = ("TRAINER.CDC.CTX_INIT", ["a photo of a", "one picture of a"])
 # Views that do not depend on chance, yet differ from the plain one, which is cropped and not squeezed

@@ -258,10 +258,7 @@ def test_views_depend_on_seed_and_picture_alone():
 @pytest.fixture
 def build(build_run):
     def make(output, *opts, trainer="CLIPICM", classes="base", **kwargs):
-        given = {"DATASET.SUBSAMPLE_CLASSES": classes}
-        given.update({"TRAINER.CLIPICM.LAMBDA": 0.0} if trainer == "CLIPICM" else {})  # chosen, as K is
-        given.update(zip(opts[::2], opts[1::2]))
-        return build_run(trainer, output, *(x for pair in given.items() for x in pair), **kwargs)
+        return build_run(trainer, output, "DATASET.SUBSAMPLE_CLASSES", classes, *opts, **kwargs)
 
     return make
 
@@ -363,7 +360,7 @@ def test_seed_decides_the_map(build, tmp_path):
 
 @pytest.mark.parametrize("classes", ["base", "all"])  # two classes and four
 def test_linear_probe(build, tmp_path, classes):
-    options = ("TRAINER.CLIPICM.PREDICTION", "probe", "TRAINER.CLIPICM.K", 24)
+    options = ("TRAINER.CLIPICM.PREDICTION", "probe", "TRAINER.CLIPICM.K", 24, "TRAINER.CLIPICM.LAMBDA", 0.0)
     trainer = build(tmp_path / "probe", *options, classes=classes)
     trainer.train()
     assert results_of(tmp_path / "probe")["figures"]["accuracy"] == 100  # colours are no riddle
@@ -399,7 +396,7 @@ def test_probe_predicts_its_own_classes_alone(build, tmp_path):
 
 def test_probe_without_validation_images_asks_for_k_and_lambda(build, tmp_path, monkeypatch):
     monkeypatch.setattr(clip_icm, "held_out", lambda dataset: [])
-    options = ("TRAINER.CLIPICM.PREDICTION", "probe", "TRAINER.CLIPICM.K", 24)
+    options = ("TRAINER.CLIPICM.PREDICTION", "probe", "TRAINER.CLIPICM.K", 24, "TRAINER.CLIPICM.LAMBDA", 0.0)
     with pytest.raises(ValueError, match="give both, got 24 and 0"):
         build(tmp_path, *options).train()
     assert list(tmp_path.rglob("events.out*")) == []  # before anything is logged
@@ -450,7 +447,10 @@ def test_precisions(build, tmp_path, precision):
     ("options", "messages"),
     [
         (("TRAINER.CLIPICM.PREC", "fp8", "TRAINER.CLIPICM.INTERVENTIONS", 0), ["fp16, bf16", "INTERVENTIONS"]),
-        (("TRAINER.CLIPICM.K", -1), ["K and LAMBDA must be positive, or 0", "got -1, 0.0"]),
+        (
+            ("TRAINER.CLIPICM.K", -1, "TRAINER.CLIPICM.LAMBDA", 0.0),
+            ["K and LAMBDA must be positive, or 0", "got -1, 0.0"],
+        ),
         (("TRAINER.CLIPICM.LAMBDA", -2.0), ["got 0, -2.0"]),
         (("TRAINER.CLIPICM.K", 49), ["K must be at most 48", "got 49"]),
         (("TRAINER.CLIPICM.PREDICTION", "knn"), ["cosine, probe", "'knn'"]),

@@ -45,7 +45,7 @@ CASES = {
     "MaPLe": ("MaPLe", "tiny", {}),
     "TCP": ("TCP", "tiny", {"OPTIM.LR": 0.002}),
     "PromptSRC": ("PromptSRC", "tiny", {"TRAINER.PROMPTSRC.GPA_MEAN": 1}),
-    "MMRL": ("MMRL", "tiny", {}),
+    "MMRL": ("MMRL", "tiny", {"OPTIM.LR": 0.001}),
     # K and LAMBDA are given, as their choice by accuracy may turn on a rounding; K is below the rank of 8 images.
     "CLIPICM probe": (
         "CLIPICM",

@@ -303,7 +303,7 @@ def clip_file(clip_model, tmp_path_factory):
 def build(build_run, clip_file):
     def make(output, *opts, backbone=clip_file):
         given = {"TRAINER.MMRL.REP_LAYERS": [2, 3], "TRAINER.MMRL.REP_DIM": 16, "OPTIM.LR": 0.01, "OPTIM.MAX_EPOCH": 2}
-        given["TRAINER.MMRL.REG_WEIGHT"] = 1.0
+        given.update({"TRAINER.MMRL.ALPHA": 0.7, "TRAINER.MMRL.REG_WEIGHT": 1.0})
         given.update(zip(opts[::2], opts[1::2]))
         return build_run("MMRL", output, *(x for pair in given.items() for x in pair), backbone=backbone)
 

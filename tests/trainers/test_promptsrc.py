@@ -495,8 +495,12 @@ def build_cdc(build_run, clip_file):
 
 def test_one_template_of_cdc_without_its_own_losses_is_promptsrc(build, build_cdc, tmp_path):
     size = ("PROMPT_DEPTH_TEXT", 2, "PROMPT_DEPTH_VISION", 2, "N_CTX_TEXT", 2, "N_CTX_VISION", 2)
-    size = (*size, "TEXT_LOSS_WEIGHT", 25.0, "IMAGE_LOSS_WEIGHT", 10.0)  # as CDC's by default
-    given = [x for key, value in zip(size[::2], size[1::2]) for x in (f"TRAINER.PROMPTSRC.{key}", value)]
+    weights = ("TEXT_LOSS_WEIGHT", 25, "IMAGE_LOSS_WEIGHT", 10)  # CDC's
+    given = [
+        x
+        for key, value in zip((size + weights)[::2], (size + weights)[1::2])
+        for x in (f"TRAINER.PROMPTSRC.{key}", value)
+    ]
     promptsrc = build(tmp_path / "promptsrc", *given)
     plain = {"N_TEMPLATES": 1, "DECISION": "mean", "BETA": 0.0, "GAMMA": 0.0, "EVIDENCE_SHIFT": 0.0}
     cdc = build_cdc(tmp_path / "cdc", *(x for key, value in plain.items() for x in (f"TRAINER.CDC.{key}", value)))

@@ -21,7 +21,7 @@ def config(trainer="CDC", name="tiny_text", **settings):
 
 @pytest.fixture(scope="module")
 def cfg():
-    return config()
+    return config(OPTIM__LR=0.03, OPTIM__MAX_EPOCH=10, TRAINER__CDC__GAMMA=1.0)
 
 
 @pytest.fixture
