@@ -22,7 +22,7 @@ from storage.interrupts import Interrupts, interrupts_put_off
 from storage.ownership import SILENT, own_folder
 from storage.safe_text import escaped
 
-from .config_checks import check_pixels, number_problems
+from .config_checks import check_images, number_problems
 from .metrics import LATER, batch_totals, calibrated_metrics, uncertainty_metrics
 from .modules import ranks
 from .modules.calibration import Calibration, fit_temperature
@@ -151,10 +151,7 @@ class ClipTrainer(TrainerX):
         assumed = assumptions(cfg.MODEL.BACKBONE.NAME, clip_model)
         if assumed:
             print(f"Note: {escaped(assumed)}")
-        size = clip_model.visual.input_resolution
-        if tuple(cfg.INPUT.SIZE) != (size, size):
-            raise ValueError(f"INPUT.SIZE must be ({size}, {size}) for this CLIP, got {tuple(cfg.INPUT.SIZE)}")
-        check_pixels(cfg.INPUT, clip_model)
+        check_images(cfg.INPUT, clip_model)
         return clip_model
 
     def build_model(self) -> None:

@@ -18,21 +18,27 @@ def collect_errors(check: Callable, *arguments) -> list[str]:
     return []
 
 
-def check_pixels(inputs, clip_model: CLIP) -> None:
-    """Check that images are normalised as in a CLIP's training, where its file says how.
+def check_images(inputs, clip_model: CLIP) -> None:
+    """Check that images have a CLIP's size, and are normalised as in its training, where its file says how.
 
     Args:
         inputs: the config's node `INPUT`.
         clip_model: from `load_clip`.
 
     Raises:
-        ValueError: they are normalised in another way.
+        ValueError: with all keys that have another value.
     """
+    problems = []
+    size = (clip_model.visual.input_resolution,) * 2
+    if tuple(inputs.SIZE) != size:
+        problems.append(f"INPUT.SIZE must be {size} for this CLIP, got {tuple(inputs.SIZE)}")
     for name, values in clip_model.pixels.items():
         key = {"mean": "PIXEL_MEAN", "std": "PIXEL_STD"}[name]
         differs = max(abs(a - b) for a, b in zip(values, inputs[key])) > 1e-3  # they are rounded here and there
         if differs and "normalize" in inputs.TRANSFORMS:
-            raise ValueError(f"INPUT.{key} must be {list(values)} for this CLIP, got {list(inputs[key])}")
+            problems.append(f"INPUT.{key} must be {list(values)} for this CLIP, got {list(inputs[key])}")
+    if problems:
+        raise ValueError("; ".join(problems))
 
 
 def number_problems(cfg) -> list[str]:

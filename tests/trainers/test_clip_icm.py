@@ -390,7 +390,7 @@ def test_probe_predicts_its_own_classes_alone(build, tmp_path):
     cosine_only.load_model(str(tmp_path / "base"), epoch=1)
     cosine_only.test()
     build(tmp_path / "plain").train()
-    with pytest.raises(ValueError, match=r"has no probe\.bias; it has no probe\.weight"):
+    with pytest.raises(ValueError, match=r"has no probe\.bias, probe\.weight"):
         build(tmp_path / "x", "TRAINER.CLIPICM.PREDICTION", "probe").load_model(str(tmp_path / "plain"), epoch=1)
 
 
@@ -518,7 +518,7 @@ def test_cdc_behind_the_map(build_cdc, tmp_path):
     assert torch.equal(tested.learner.invariant.directions, trained.learner.invariant.directions)
     assert results_of(tmp_path / "new")["figures"]["subspace_dimension"] == 12
 
-    with pytest.raises(ValueError, match=r"has invariant\.directions, which is not known"):
+    with pytest.raises(ValueError, match=r"has invariant\.directions, .*, which are not known"):
         build_cdc(tmp_path / "other").load_model(str(tmp_path / "base"), epoch=2)
     with pytest.raises(ValueError, match="K must be at most 48"):
         build_cdc(tmp_path / "wide", "TRAINER.CDC.INVARIANT_MAP.ENABLED", True, "TRAINER.CDC.INVARIANT_MAP.K", 49)

@@ -113,14 +113,18 @@ def _read_shared(path: str | Path, device: torch.device | str) -> dict[str, Any]
 
 
 def state_problems(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    """Why a model cannot take the parameters of a checkpoint, an error each, without its subject.
+    """Why a model cannot take the parameters of a checkpoint, without its subject.
+
+    Names that are missing are one error, of which the first five are told, and so are names that are not known.
 
     Args:
         state: the checkpoint's, by name.
         own: the model's, by the same names.
     """
-    problems = [f"has no {key}" for key in own.keys() - state.keys()]
-    problems += [f"has {key}, which is not known" for key in state.keys() - own.keys()]
+    lacking, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    problems = [f"has no {shortened(lacking)}"] if lacking else []
+    if unknown:
+        problems.append(f"has {shortened(unknown)}, which {'is' if len(unknown) == 1 else 'are'} not known")
     for key in own.keys() & state.keys():
         there, wanted = state[key], own[key]
         if there.shape != wanted.shape:

@@ -28,6 +28,7 @@ from .weights import SIZES, read_state_dict
 
 with clip_importable():
     from clip import clip
+    from clip.model import CLIP as PackageCLIP
     from clip.model import build_model
     from clip.simple_tokenizer import SimpleTokenizer
 
@@ -183,8 +184,11 @@ def _build(state_dict: dict[str, Tensor], path: Path) -> CLIP:
 def repeat_draws(clip_model: CLIP) -> None:
     """Draw, and discard, the random numbers that building this CLIP drew.
 
-    Published code that loads CLIP a second time while it starts draws them there.
+    Published code that loads CLIP a second time while it starts draws them there. Nothing is drawn for a model of
+    open_clip, which no published code takes.
     """
+    if not isinstance(clip_model, PackageCLIP):
+        return
     _build(dict(clip_model.state_dict()), Path("the loaded CLIP"))
 
 

@@ -20,12 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .clip_types import CLIP, ResidualBlock
+from .clip_types import CLIP
 from .prompted import PromptedCLIP
 from .prompts import Learner
 from .ranks import divided, own_or_first
 from .text import TOKENS_AT_ONCE, TOKENS_KEPT, TOKENS_TOGETHER, Layout, TextEncoder, encode_block, split_classes
-from .vision import ImageEncoder, VisualPrompt
+from .vision import ImageEncoder, VisualPrompt, block_at, whole_block
 
 
 class RepresentationLearner(Learner):
@@ -232,23 +232,17 @@ class LateImageEncoder(nn.Module):
             x = x.transpose(0, 1)  # (1 + G, B, V), the order that CLIP's blocks take
             n_own = len(x)
             for block in blocks[:first]:
-                x = block(x)
+                x = whole_block(block, x)
         for layer in range(first, last + 1):
             if layer in tokens:
                 own = tokens[layer][:, None].to(x.dtype).expand(-1, len(images), -1)
                 x = torch.cat([x[:n_own], own])
-            x = blocks[layer](x) if layer < last else _without_patches(blocks[layer], x, n_own)
+            if layer < last:
+                x = whole_block(blocks[layer], x)
+            else:  # without the patches
+                x = block_at(blocks[layer], x, slice(1), slice(n_own, None))
         x = visual.ln_post(x)
         return x[0] @ visual.proj, x[1:].mean(dim=0)
-
-
-def _without_patches(block: ResidualBlock, x: Tensor, n_own: int) -> Tensor:
-    """What a residual attention block makes of `(n_own + n, B, V)` at the class token and at the last n tokens."""
-    keys = block.ln_1(x)
-    x, queries = (torch.cat([both[:1], both[n_own:]]) for both in (x, keys))
-    x = x + block.attn(queries, keys, keys, need_weights=False)[0]
-    after: Tensor = x + block.mlp(block.ln_2(x))
-    return after
 
 
 class RepresentationCLIP(PromptedCLIP):

@@ -159,19 +159,19 @@ class ImageEncoder(nn.Module):
             if layer == 0 and shared is not None:
                 x = _with_shared(block, x, shared, tokens)
             else:
-                x = _whole(block, x) if layer < len(blocks) - 1 else _class_token(block, x)
+                x = whole_block(block, x) if layer < len(blocks) - 1 else block_at(block, x, slice(1))[0]
         features: Tensor = (visual.ln_post(x) @ visual.proj).unflatten(0, (n_templates, n_images))
         return features
 
 
-def _whole(block: ResidualBlock, x: Tensor) -> Tensor:
+def whole_block(block: ResidualBlock, x: Tensor) -> Tensor:
     """What a residual attention block makes of `(tokens, N, V)`; open_clip's blocks take images first."""
     after: Tensor = block(x.transpose(0, 1)).transpose(0, 1) if block.attn.batch_first else block(x)
     return after
 
 
 def _with_shared(block: ResidualBlock, x: Tensor, shared: Tensor, tokens: Tensor) -> Tensor:
-    """As `_whole`, of `(1 + G + d, M B, V)` whose class token and patches are the same under all templates.
+    """As `whole_block`, of `(1 + G + d, M B, V)` whose class token and patches are the same under all templates.
 
     Args:
         shared: `(B, 1 + G, 3 V)`, their queries, keys and values.
@@ -185,13 +185,21 @@ def _with_shared(block: ResidualBlock, x: Tensor, shared: Tensor, tokens: Tensor
     return after
 
 
-def _class_token(block: ResidualBlock, x: Tensor) -> Tensor:
-    """What a residual attention block makes of `(tokens, N, V)` at the class token alone, `(N, V)`."""
+def block_at(block: ResidualBlock, x: Tensor, *places: slice) -> Tensor:
+    """What a residual attention block makes of `(tokens, N, V)` at some of the tokens, `(tokens', N, V)`.
+
+    Args:
+        block: of the clip package or of open_clip, as in `whole_block`.
+        x: what comes to it.
+        places: of the tokens that are wanted, in their order.
+    """
     keys = block.ln_1(x)
-    query = keys[:1]
+    x, queries = (torch.cat([tokens[place] for place in places]) for tokens in (x, keys))
     if block.attn.batch_first:
-        query, keys = query.transpose(0, 1), keys.transpose(0, 1)
-    mixed = block.attn(query, keys, keys, need_weights=False)[0]
-    x = x[0] + scaled(block, "ls_1", mixed.flatten(0, 1))  # one of its first two dimensions is 1
+        mixed = block.attn(*(tokens.transpose(0, 1) for tokens in (queries, keys, keys)), need_weights=False)[0]
+        mixed = mixed.transpose(0, 1)
+    else:
+        mixed = block.attn(queries, keys, keys, need_weights=False)[0]
+    x = x + scaled(block, "ls_1", mixed)
     after: Tensor = x + scaled(block, "ls_2", block.mlp(block.ln_2(x)))
     return after

@@ -297,6 +297,34 @@ def test_page_names_searches_that_are_kept():
     assert [name for name in found if not ((SEARCHES / name).is_file() or (GRIDS / name).is_file())] == []
 
 
+def test_page_says_what_the_searches_found_of_self_regulation():
+    text = " ".join(PAGE.read_text().partition("### CDC on top of PromptSRC")[2].split())
+    quoted = {
+        "CDC_tiny": "for CDC,",
+        "CDC_tiny_independent": "for CDC with independent templates",
+        "PromptSRC_tiny": "for PromptSRC",
+        "CDC_tiny_self_regulated": "for self-regulated CDC",
+    }
+    for name, words in quoted.items():
+        found = taken(json.loads((SEARCHES / f"{name}.json").read_text()))
+        assert f"{found['hm']:.2f} {words}" in text
+
+
+def test_self_regulation_is_shown_with_the_settings_it_was_measured_at():
+    """Those of the one config that is still as it was; the others have other values today, and the page says so."""
+    page = PAGE.read_text().partition("### CDC on top of PromptSRC")[2]
+    given = {row[0]: row[1:3] for row in (line.strip("| ").split(" | ") for line in page.splitlines()) if len(row) > 8}
+    for shown, config in {
+        "MaPLe": "MaPLe_tiny",
+        "PromptSRC": "PromptSRC_tiny",
+        "CDC": "CDC_tiny",
+        "CDC, self-regulated": "CDC_tiny_self_regulated",
+    }.items():
+        settings = methods.settings_of(*config.split("_", 1))
+        today = [f"{settings[key]:g}" for key in ("OPTIM.LR", "OPTIM.MAX_EPOCH")]
+        assert (given[shown] == today) == (config == "CDC_tiny_self_regulated"), shown
+
+
 def test_searched_configs_have_the_values_of_the_trial_taken():
     """Rounded, and by the same number of trials for each."""
     for path in SEARCHES.glob("*.json"):

@@ -47,6 +47,11 @@ def test_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
             ["has ctx of type torch.int64"],
         ),
         ({"ctx": None, "proj.weight": torch.zeros(8)}, ["has no ctx", "has proj.weight of shape (8,)"]),
+        ({"b": torch.zeros(1), "a": torch.zeros(1)}, ["has a, b, which are not known"]),
+        (
+            {f"templates.{n}": torch.zeros(1) for n in range(24)},
+            ["has templates.0, templates.1, templates.10, templates.11, templates.12 and 19 more, which are not known"],
+        ),
     ],
 )
 def test_all_that_does_not_fit_is_told(changes, problems):

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from helpers import HALF, SIZE, relative, results_of
-from trainers.modules import loading, open_clip_models, text
+from trainers.modules import loading, open_clip_models, representation, text
 from trainers.modules.prompts import CoupledTemplates, TextTemplates
+from trainers.modules.representation import LateImageEncoder, LateTextEncoder
 from trainers.modules.text import TextEncoder
 from trainers.modules.vision import ImageEncoder, VisualPrompt
 
@@ -134,6 +135,44 @@ def test_prompted_images_equal_the_same_through_all_of_open_clips_blocks(pair, n
         x = first(visual.ln_pre(torch.cat([start, shallow[m].expand(2, -1, -1)], dim=1)))
         x = second(torch.cat([x[:, :-3], deep[m].expand(2, -1, -1)], dim=1))
         assert relative(features[m], visual.ln_post(x[:, 0]) @ visual.proj) < 1e-5
+
+
+@pytest.mark.parametrize("layers", [[1], [0, 1], [0]])
+def test_images_with_late_tokens_equal_the_same_through_all_of_open_clips_blocks(pair, layers):
+    """As MMRL has them."""
+    theirs, ours = pair
+    images, tokens = torch.randn(5, 3, SIZE, SIZE), {layer: torch.randn(2, 64) for layer in layers}
+    visual = theirs.visual
+    patches = visual.conv1(images).flatten(2).transpose(1, 2)
+    x = torch.cat([visual.class_embedding.expand(5, 1, -1), patches], dim=1) + visual.positional_embedding
+    x, n_own = visual.ln_pre(x), x.shape[1]
+    for layer, block in enumerate(visual.transformer.resblocks):
+        if layer in tokens:
+            x = torch.cat([x[:, :n_own], tokens[layer].expand(5, -1, -1)], dim=1)
+        x = block(x)
+    x = visual.ln_post(x)
+    of_class, of_tokens = LateImageEncoder(ImageEncoder(ours))(images, tokens)
+    assert relative(of_class, x[:, 0] @ visual.proj) < 1e-5
+    assert relative(of_tokens, x[:, n_own:].mean(dim=1)) < 1e-5
+
+
+@pytest.mark.parametrize("together", [10**6, 0], ids=["together", "apart"])
+def test_texts_with_late_tokens_equal_the_same_through_all_of_open_clips_blocks(pair, monkeypatch, together):
+    theirs, ours = pair
+    monkeypatch.setattr(representation, "TOKENS_TOGETHER", together)
+    tokens = {layer: torch.randn(2, 64) for layer in (1, 2)}
+    given = open_clip.tokenize([each.replace("_", " ") for each in TEXTS], theirs.context_length)
+    x = theirs.token_embedding(given) + theirs.positional_embedding
+    mask = torch.full((x.shape[1] + 2,) * 2, float("-inf")).triu(1)
+    first, *others = theirs.transformer.resblocks
+    x = first(x, attn_mask=mask[:-2, :-2])
+    for layer, block in enumerate(others, 1):
+        x = block(
+            torch.cat([x[:, :1], tokens[layer].expand(len(x), -1, -1), x[:, 1 + 2 * (layer > 1) :]], dim=1),
+            attn_mask=mask,
+        )
+    expected = theirs.ln_final(x)[torch.arange(len(x)), given.argmax(dim=1) + 2] @ theirs.text_projection
+    assert relative(LateTextEncoder(TextEncoder(ours), TEXTS, 1, 2)(tokens), expected) < 1e-5
 
 
 @pytest.mark.parametrize("precision", [HALF, "bf16", "amp"])
@@ -450,6 +489,9 @@ TEMPLATES += ["TRAINER.CDC.AUGMENTATIONS", [["normalize"], ["normalize"]]]
         ("CDC", [*TEMPLATES, "TRAINER.CDC.PROMPT", "coupled", "TRAINER.CDC.PROMPT_DEPTH", 2]),
         ("PromptSRC", ["TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 2, "TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT", 2]),
         ("CLIPICM", []),
+        ("KgCoOp", []),
+        ("TCP", ["TRAINER.TCP.LAYER", 2]),
+        ("MMRL", ["TRAINER.MMRL.REP_LAYERS", [2], "TRAINER.MMRL.REP_DIM", 8]),
     ],
 )
 def test_trainers_run_over_it(build_run, tmp_path, trainer, options):
@@ -467,6 +509,9 @@ def test_other_normalisation_than_the_models_is_refused(build_run, tmp_path):
     name = save_folder(tmp_path / "model", config_of(), preprocess_cfg=half)
     with pytest.raises(ValueError, match=r"INPUT\.PIXEL_MEAN must be \[0\.5, 0\.5, 0\.5\] for this CLIP, got \[0\.48"):
         build_run("ZeroshotCLIP", tmp_path / "run", backbone=name)
+    wrong = r"INPUT\.SIZE must be \(32, 32\) .*; INPUT\.PIXEL_MEAN must be .*; INPUT\.PIXEL_STD must be "
+    with pytest.raises(ValueError, match=wrong):  # all at once
+        build_run("ZeroshotCLIP", tmp_path / "run", "INPUT.SIZE", (48, 48), backbone=name)
     pixels = ["INPUT.PIXEL_MEAN", [0.5, 0.5, 0.5], "INPUT.PIXEL_STD", [0.5001, 0.5, 0.5]]
     assert build_run("ZeroshotCLIP", tmp_path / "run", *pixels, backbone=name)
 
