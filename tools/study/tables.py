@@ -382,7 +382,7 @@ def _before_and_after(measured: Measured, methods: Sequence[Method], columns: Se
                 row.append(measured.show(method, datasets, where, _mean) if has else "")
         rows.append(row)
     text = table(rows, ["", *(f"{title}, {state}" for title, *_ in columns for state in STATES)])
-    datasets = dict.fromkeys(dataset for _, own, *_ in columns for dataset in own)
+    datasets = list(dict.fromkeys(dataset for _, own, *_ in columns for dataset in own))
     return with_missing(text, measured, methods, datasets, measured.calibrated(columns[0][2], columns[0][3]))
 
 

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import compat  # noqa: F401  makes `import dassl` work; stands before it
 
@@ -212,7 +213,8 @@ def _check_settings(experiment: Experiment, cfg: CfgNode) -> None:
         defaults = _flat(json.loads(json.dumps(get_cfg_default())))
         before = {**{key: value for key, value in defaults.items() if key in now}, **_flat(found)}
         for settings in (before, now):  # these are files of a checkout, which may have been elsewhere
-            settings["TEST.FAR_SETS"] = [Path(path).stem for path in settings["TEST.FAR_SETS"]]
+            far: Any = settings["TEST.FAR_SETS"]
+            settings["TEST.FAR_SETS"] = [Path(path).stem for path in far]
         other = sorted(key for key in before.keys() | now.keys() if not _same(before.get(key), now.get(key)))
         if set(other) - set(WHERE):
             names = ", ".join(key for key in other if key not in WHERE)
