@@ -5,6 +5,7 @@ The same tests run on the CPU by default and, marked `gpu`, on CUDA: `python -m 
 
 from __future__ import annotations
 
+import gc
 import itertools
 from contextlib import contextmanager
 
@@ -22,12 +23,18 @@ from trainers.prompt_trainer import PromptTrainer, grad_scaler
 EMBEDDED_CLIP = ROOT / "weights/tiny_clip.pt.gz"
 VIEWS = ["random_resized_crop", "normalize"]
 
-# Each trainer's name, config and options: two epochs of a few steps.
+# Each trainer's name, config and options: two epochs of a few steps. They enlarge no rounding: one of 4e-7 in every
+# layer moves their scores by less than 1e-5. CDC with the loss of the fused opinion at OPTIM.LR 0.03 and the probe at
+# K = 4 would move by up to 2e-4 and 3e-5.
 CASES = {
     "CDC": ("CDC", "tiny_text", {}),
     "CDC coupled": ("CDC", "tiny", {}),
     "CDC bank": ("CDC", "tiny_text", {"TRAINER.CDC.FEATURE_BANK": 2}),
-    "CDC all losses": ("CDC", "tiny_text", {"TRAINER.CDC.FUSED_LOSS": True, "TRAINER.CDC.KL_WEIGHT": 0.1}),
+    "CDC all losses": (
+        "CDC",
+        "tiny_text",
+        {"TRAINER.CDC.FUSED_LOSS": True, "TRAINER.CDC.KL_WEIGHT": 0.1, "OPTIM.LR": 0.01},
+    ),
     "CDC invariant": (
         "CDC",
         "tiny_text",
@@ -50,7 +57,7 @@ CASES = {
     "CLIPICM probe": (
         "CLIPICM",
         "tiny",
-        {"TRAINER.CLIPICM.K": 4, "TRAINER.CLIPICM.LAMBDA": 1.0, "TRAINER.CLIPICM.PREDICTION": "probe"},
+        {"TRAINER.CLIPICM.K": 2, "TRAINER.CLIPICM.LAMBDA": 1.0, "TRAINER.CLIPICM.PREDICTION": "probe"},
     ),
     "CLIPICM": ("CLIPICM", "tiny", {"TRAINER.CLIPICM.K": 4, "TRAINER.CLIPICM.LAMBDA": 1.0}),
     "ZeroshotCLIP": ("ZeroshotCLIP", "tiny", {}),
@@ -71,13 +78,17 @@ TOLERANCE = {"fp32": (1e-4, 1e-2), "fp16": (0.02, 0.2), "bf16": (0.2, 0.6), "amp
 @pytest.fixture(autouse=True)
 def without_tf32():
     """TF32 rounds to 10 bits, which is not fp32. PyTorch uses it for convolutions unless told otherwise."""
-    switches = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = [switch.allow_tf32 for switch in switches]
-    for switch in switches:
-        switch.allow_tf32 = False
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    # From PyTorch 2.9 on each kind of operation has a setting, and the old switch leaves that of convolutions open
+    switches = [(matmul, "fp32_precision"), (getattr(cudnn, "conv", None), "fp32_precision")]
+    if not hasattr(matmul, "fp32_precision"):
+        switches = [(matmul, "allow_tf32"), (cudnn, "allow_tf32")]
+    before = [getattr(*switch) for switch in switches]
+    for place, name in switches:
+        setattr(place, name, "ieee" if name == "fp32_precision" else False)
     yield
-    for switch, value in zip(switches, before):
-        switch.allow_tf32 = value
+    for (place, name), value in zip(switches, before):
+        setattr(place, name, value)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -407,13 +418,15 @@ def test_peak_memory_is_what_the_benchmark_says(tmp_path):
         for name, subject in take(Measurement("classes", "x", subjects), settings)["subjects"].items()
     }
     assert peaks["m8"] < 1.2 * peaks["m1"]
+    gc.collect()
+    before = torch.cuda.memory_allocated()  # what other tests have left
     own = Measured(subjects["m8"], settings, tmp_path)
     trainer, batch = own.trainer, own.batch
-    torch.cuda.empty_cache()
+    gc.collect()
     torch.cuda.reset_peak_memory_stats()
     for _ in range(3):
         trainer.step(batch)
-    assert torch.cuda.max_memory_allocated() == pytest.approx(peaks["m8"], rel=0.1)
+    assert torch.cuda.max_memory_allocated() - before == pytest.approx(peaks["m8"], rel=0.1)
 
 
 @pytest.mark.parametrize(
