@@ -36,7 +36,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder of the runs (default: output/study, or output/study_quick)")
     parser.add_argument("--page", type=Path, help="page to write (default: docs/study.md, or study.md in the output)")
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="folder of the data sets")
-    parser.add_argument("--seeds", type=int, nargs="+", help="seeds (default: 1 to 5, or 1)")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        help="seeds, of all sections (default: 1 to 5, or 1; and those of the section seeds)",
+    )
     parser.add_argument(
         "--only", choices=SECTIONS, nargs="+", default=[], help="run these sections alone, in the usual order"
     )
@@ -54,7 +59,8 @@ def main() -> None:
     page = args.page or (output / "study.md" if args.quick else ROOT / "docs" / "study.md")
     plan = quick(output) if args.quick else full(output)
     if args.seeds:
-        plan = replace(plan, seeds=tuple(args.seeds))
+        more = tuple(seed for seed in plan.more_seeds if seed in args.seeds)
+        plan = replace(plan, seeds=tuple(args.seeds), more_seeds=more)
     started = time.time()
     failures = []
     if not args.page_only:

@@ -171,18 +171,18 @@ class Measured:
 
 
 def tell_missing(lacking: dict[str, tuple[int, ...]], seeds: tuple[int, ...]) -> str:
-    """A line that says which seeds are missing; empty if none is.
+    """A line that says which seeds are missing, each with the rows that lack it; empty if none is.
 
     Args:
         lacking: the seeds that are not complete, by the method's title.
         seeds: of the plan.
     """
     of_all = set(seeds).intersection(*map(set, lacking.values())) if lacking else set()
-    told = [_seeds_name(sorted(of_all), seeds) + " of all rows"] if of_all else []
+    rows: dict[tuple[int, ...], list[str]] = {tuple(sorted(of_all)): ["all rows"]} if of_all else {}
     for title, own in lacking.items():
-        left = [seed for seed in own if seed not in of_all]
-        if left:
-            told.append(f"{title}: {_seeds_name(left, seeds)}")
+        if left := tuple(seed for seed in own if seed not in of_all):
+            rows.setdefault(left, []).append(title)
+    told = [f"{_seeds_name(found, seeds)}: {' · '.join(titles)}" for found, titles in rows.items()]
     return f"Missing: {'; '.join(told)}." if told else ""
 
 

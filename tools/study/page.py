@@ -55,6 +55,7 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
             "uncertainty": lambda: tables.uncertainty(measured),
             "uncertainty, differences": lambda: tables.uncertainty_differences(measured),
         },
+        "seeds": {"more seeds": lambda: tables.more_seeds(measured)},
         "ablation": {
             "parts": lambda: tables.parts(measured),
             "ablation": lambda: tables.ablation(measured),
@@ -124,6 +125,7 @@ def runs(measured: Measured) -> str:
         )
     lines = [
         f"- seeds {', '.join(map(str, plan.seeds))}; {plan.shots} training images per class;",
+        *([f"- in `seeds` also {', '.join(map(str, plan.more_seeds))};"] if plan.more_seeds else []),
         f"- base to new: {tables.names_of(plan.sets)};",
         f"- parts of CDC, number of templates and equal cost: {tables.names_of(plan.ablated)};",
         f"- over the epochs: {tables.names_of(plan.curve_sets)}; confounders: {tables.names_of(plan.confounded)}.",

@@ -21,6 +21,7 @@ from tools.study.methods import (
     DIVERSITY,
     EQUAL_COST,
     FAR_SETS,
+    MAPLE,
     METHODS,
     NUMBERS,
     PROBE,
@@ -51,6 +52,7 @@ class Plan:
     Attributes:
         output: folder of the runs.
         seeds: the random seeds.
+        more_seeds: besides, of CDC and MaPLe, whose difference is the one in question and varies the most.
         sets: of base-to-new; the first is the source of the tests on the others.
         variants: the source's, for domain generalisation.
         confounded: sets whose background follows the class in training.
@@ -67,6 +69,7 @@ class Plan:
 
     output: Path
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    more_seeds: tuple[int, ...] = tuple(range(6, 13))
     sets: tuple[str, ...] = SETS
     variants: tuple[str, ...] = VARIANTS[SOURCE]
     confounded: tuple[str, ...] = CONFOUNDED
@@ -102,7 +105,9 @@ class Plan:
             raise ValueError(f"the study has the sections {', '.join(SECTIONS)}, got {', '.join(only)}")
         found: dict[Path, Experiment] = {}
         for section in SECTIONS:
-            for seed in self.seeds if not only or section in only else ():
+            if only and section not in only:
+                continue
+            for seed in self.more_seeds if section == "seeds" else self.seeds:
                 for experiment in self.section(section, seed):
                     found.setdefault(experiment.folder, experiment)
         return list(found.values())
@@ -111,6 +116,8 @@ class Plan:
         """The runs of a section with a seed, each after the one that it tests."""
         if name == "base2new":
             yield from self._base_to_new(METHODS, self.sets, seed)
+        elif name == "seeds":
+            yield from self._base_to_new((MAPLE, CDC), self.sets, seed)
         elif name == "confounded":
             for dataset in self.confounded:
                 for method in (*METHODS, PROBE, *ABLATION, RECOLOURED):
@@ -251,6 +258,7 @@ def quick(output: Path) -> Plan:
     return Plan(
         output,
         seeds=(1,),
+        more_seeds=(3,),
         sets=("shapes", "digits"),
         variants=("shapesv2",),
         confounded=("confounded",),

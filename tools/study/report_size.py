@@ -129,7 +129,7 @@ def open_in_browser(page: Path, chromium: str) -> Opening:
         meter = view.context.new_cdp_session(view)
         meter.send("Performance.enable", {"timeDomain": "threadTicks"})
         before = time.perf_counter()
-        view.goto(page.absolute().as_uri())
+        view.goto(page.absolute().as_uri(), timeout=0)  # the limit is that of the chart, below
         charts = view.locator("[data-chart]")  # drawn as they come into view, below tables of whatever height
         if charts.count():
             charts.first.evaluate("node => node.scrollIntoView()")

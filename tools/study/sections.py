@@ -2,6 +2,7 @@
 
 SECTIONS = {
     "base2new": "base-to-new of all methods",
+    "seeds": "base-to-new of CDC and MaPLe with more seeds",
     "confounded": "all methods, and parts of CDC, where the background follows the class",
     "ablation": "parts of CDC, number of templates, weight of loss (2)",
     "cost": "CDC against one template, and four trained alone, at about the same cost",

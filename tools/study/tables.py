@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
 
@@ -20,6 +21,7 @@ from tools.study.methods import (
     CURVES,
     DIVERSITY,
     EQUAL_COST,
+    MAPLE,
     METHODS,
     PARTS,
     PLAIN,
@@ -91,7 +93,8 @@ def _pairs(
     methods = dict.fromkeys(method for _, *two in pairs for method in two)
     text = with_missing(table(rows, ["", *scores, "seeds", "real"]), measured, methods, datasets, where)
     told = [f"{name} {shown(mean(own))}" if own else f"{name} {NOTHING}" for name, own in halves.items()]
-    return f"{text}\n\nHalf the width of an interval, mean of the rows: {', '.join(told)}." if widths else text
+    of_what = "an interval, mean of the rows" if len(pairs) > 1 else "the interval"
+    return f"{text}\n\nHalf the width of {of_what}: {', '.join(told)}." if widths else text
 
 
 # ------------------------------------------------------------------------------------------------------ base to new
@@ -102,6 +105,13 @@ def differences(measured: Measured) -> str:
     """CDC minus each other system."""
     pairs = [(other.title, CDC, other) for other in OTHERS]
     return _pairs(measured, pairs, measured.plan.sets, measured.halves(), ACCURACIES, widths=True)
+
+
+def more_seeds(measured: Measured) -> str:
+    """CDC minus MaPLe, with the seeds that only these two have besides."""
+    plan = measured.plan
+    every = replace(measured, plan=replace(plan, seeds=tuple(dict.fromkeys((*plan.seeds, *plan.more_seeds)))))
+    return _pairs(every, [(MAPLE.title, CDC, MAPLE)], plan.sets, every.halves(), ACCURACIES, widths=True)
 
 
 def base_to_new(measured: Measured) -> str:

@@ -99,17 +99,17 @@ def test_without_any_run_there_are_dashes(plan):
     assert str(found.difference(CDC, MAPLE, SETS, where, BASE)) == NOTHING
     written = tables.base_to_new(found)
     assert not any(character.isdigit() for character in written)
-    assert written.endswith("\n\nMissing: all seeds of all rows.")
+    assert written.endswith("\n\nMissing: all seeds: all rows.")
 
 
 @pytest.mark.parametrize(
     ("lacking", "told"),
     [
         ({"A": (), "B": ()}, ""),
-        ({"A": (3,), "B": (3,)}, "Missing: seed 3 of all rows."),
-        ({"A": (2, 3), "B": (3,)}, "Missing: seed 3 of all rows; A: seed 2."),
-        ({"A": (1, 2, 3), "B": ()}, "Missing: A: all seeds."),
-        ({"A": (), "B": (1, 3)}, "Missing: B: seeds 1, 3."),
+        ({"A": (3,), "B": (3,)}, "Missing: seed 3: all rows."),
+        ({"A": (2, 3), "B": (3,)}, "Missing: seed 3: all rows; seed 2: A."),
+        ({"A": (1, 2, 3), "B": ()}, "Missing: all seeds: A."),
+        ({"A": (), "B": (1, 3)}, "Missing: seeds 1, 3: B."),
         ({}, ""),
     ],
 )
@@ -202,7 +202,23 @@ def test_figures_before_and_after_calibration_are_means_of_base_and_new(plan):
     assert (aurc_before, aurc_after) == ("2.00", NOTHING)
     assert cells(text, "Zero-shot CLIP")[0][:3] == ["20.00", "6.00", NOTHING]
     assert cells(text, "Zero-shot CLIP")[0][-4:] == [""] * 4  # it has no uncertainty of its own
-    assert "Missing: CoOp: all seeds." in text
+    assert "Missing: all seeds: CoOp." in text
+
+
+def test_more_seeds_are_counted_beside_the_others(plan):
+    """With seeds 1, 2 and 3 CDC is 1, 2 and 6 above MaPLe; other tables have the first two alone."""
+    plan = replace(plan, sets=("digits",), more_seeds=(3,))
+    figures = {}
+    for method, values in ((CDC, (51.0, 52.0, 56.0)), (MAPLE, (50.0, 50.0, 50.0))):
+        for seed, accuracy in zip((1, 2, 3), values):
+            for part in ("base", "new"):
+                folder = plan.half(method, "digits", seed, part).relative_to(plan.output).as_posix()
+                figures[folder] = {"accuracy": accuracy}
+    text = tables.more_seeds(Measured(plan, figures))
+    ((base, new, _, seeds, _),) = cells(text, "MaPLe")
+    assert (base.strip("*").split()[0], new.strip("*").split()[0], seeds) == ("+3.00", "+3.00", "3")
+    assert text.splitlines()[-1].startswith("Half the width of the interval: Base ")
+    assert cells(tables.differences(Measured(plan, figures)), "MaPLe")[0][0].strip("*").startswith("+1.50")
 
 
 def test_open_sets_are_of_new_classes_and_of_other_sets(plan):

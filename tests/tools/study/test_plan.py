@@ -358,3 +358,15 @@ def test_only_loss_2_ties_templates(options, alone, digits, tmp_path, capsys):
             moved = max(moved, float((tensor - start[m][name]).abs().max()))
     assert moved > 0.1
     assert far < 1e-6 if alone else far > 5e-5
+
+
+def test_more_seeds_are_those_of_two_methods(tmp_path):
+    plan = full(tmp_path)
+    runs = plan.experiments(["seeds"])
+    assert {(run.trainer, run.config) for run in runs} == {("CDC", "tiny"), ("MaPLe", "tiny")}
+    assert {run.seed for run in runs} == set(plan.more_seeds)
+    assert not set(plan.seeds) & set(plan.more_seeds)
+    assert {run.dataset for run in runs} == set(plan.sets)
+    everything = {run.folder for run in plan.experiments()}
+    assert all(run.folder in everything for run in runs)
+    assert not any(run.seed in plan.more_seeds for run in plan.experiments(["base2new", "transfer"]))

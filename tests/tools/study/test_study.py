@@ -172,7 +172,7 @@ def test_runs_report_where_the_study_says(tmp_path, digits, monkeypatch):
 @pytest.fixture
 def finished(tmp_path):
     """The quick plan with made-up results of two seeds: 50%, 60% for new classes, and there 81% and 82% of CDC."""
-    plan = replace(quick(tmp_path / "runs"), seeds=(1, 2))
+    plan = replace(quick(tmp_path / "runs"), seeds=(1, 2), more_seeds=())
     for run in plan.experiments():
         for folder in run.folders:
             accuracy = 50.0 if run.classes != "new" else 60.0
@@ -347,9 +347,9 @@ def test_page_of_an_unfinished_study_says_what_is_missing(finished, no_pictures,
     write_page(plan, figures_of(plan), page)
     made = contents(page.read_text())
     assert rows_of(page, "MaPLe")[0] == ["MaPLe", "—", "—", "—", "—", "—"]
-    assert "\n\nMissing: MaPLe: all seeds.\n" in made["differences"]
-    assert made["base to new"].endswith("\n\nMissing: MaPLe: all seeds.")
-    assert "Missing: CDC without (3): seed 2." in made["parts"]
+    assert "\n\nMissing: all seeds: MaPLe.\n" in made["differences"]
+    assert made["base to new"].endswith("\n\nMissing: all seeds: MaPLe.")
+    assert "Missing: seed 2: CDC without (3)" in made["parts"]
     assert rows_of(page, "of VSD: consistency loss (3)")[0][1:] == [
         "+0.00",
         "+21.00",
@@ -357,7 +357,7 @@ def test_page_of_an_unfinished_study_says_what_is_missing(finished, no_pictures,
         "1",
         "—",
     ]  # of seed 1, 50 and 81
-    assert "Missing" not in made["uncertainty"].replace("Missing: MaPLe", "")
+    assert "Missing" not in made["uncertainty"].replace("Missing: all seeds: MaPLe", "")
 
 
 def test_a_section_whose_own_runs_are_missing_says_so(finished, no_pictures, tmp_path):
