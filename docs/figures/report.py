@@ -1,8 +1,7 @@
 """The picture of a report in README: the top of the page as Chromium shows it.
 
-    python -m tools.study --quick
-    python -m tools.report output/study_quick --config tiny --config tiny_text --config tiny_self_regulated \\
-        --title "A trial of the study: its figures mean nothing" --output report.html
+    python -m tools.study --only base2new
+    python -m tools.report output/study --title "The study: base to new classes" --output report.html
     python -m docs.figures.report report.html       # writes docs/report.png
 
 It needs playwright, and Chromium as chromium or google-chrome on the path.
@@ -18,8 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 PICTURE = Path(__file__).resolve().parents[1] / "report.png"
-WIDTH, HEIGHT = 960, 1340
-COLOURS = 128  # of the palette, which makes the file a quarter as large
+WIDTH, HEIGHT = 960, 1410
 
 
 def main() -> None:
@@ -35,9 +33,7 @@ def main() -> None:
         view.wait_for_timeout(1000)
         content = view.screenshot()
         browser.close()
-    picture = Image.open(io.BytesIO(content)).convert("RGB")
-    # The other methods merge colours that few pixels have, as those of the points.
-    picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(PICTURE, optimize=True)
+    Image.open(io.BytesIO(content)).convert("RGB").save(PICTURE, optimize=True)
 
 
 if __name__ == "__main__":
