@@ -214,6 +214,13 @@ METHODS = (
     SELF_REGULATED,
     CDC,
 )
+# CDC's models, tested with the options that docs/uncertainty_study.md recommends; they have no part in its training
+AVERAGED = Method(
+    "CDC, averaged",
+    "CDC",
+    tag="averaged",
+    settings={"TRAINER.CDC.FUSION": "averaging", "TRAINER.CDC.PROBABILITY": "expected"},
+)
 # A linear probe is no method for new classes or other data sets
 PROBE = Method(
     "CLIP-ICM, probe", "CLIPICM", tag="probe", settings={"TRAINER.CLIPICM.PREDICTION": "probe"}, own_classes=True

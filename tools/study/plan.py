@@ -13,6 +13,7 @@ from tools.results.runs import VARIANTS
 from tools.study.methods import (
     ABLATED,
     ABLATION,
+    AVERAGED,
     CDC,
     CONFOUNDED,
     CURVE_EPOCHS,
@@ -176,7 +177,8 @@ class Plan:
         """Tests that have figures before and after calibration.
 
         Of what was trained on base classes: on an open set, which has these classes' images too, and on new classes. Of
-        what was trained on all classes of the source: on it and on its variants.
+        what was trained on all classes of the source: on it and on its variants. CDC's models are tested as AVERAGED,
+        too, which has no calibration of its own.
         """
         for dataset in self.calibrated_sets:
             far = [str(ROOT / f"configs/datasets/{other}.yaml") for other in self.far if other != dataset]
@@ -185,15 +187,21 @@ class Plan:
                 yield base
                 settings = {**base.settings, "TEST.OPEN_SET": True, "TEST.FAR_SETS": far}
                 for kind, changes in (("open_set", {"settings": settings}), ("test_new", {"classes": "new"})):
-                    folder = self.calibrated(kind, method, dataset, seed)
-                    yield self._test(base, folder=folder, calibrated=base.folder, **changes)
+                    yield from self._both_ways(base, kind, method, **changes)
         source = self.sets[0]
         for method in (*self.calibrated_methods, PROBE):
             run = self._run(method, source, seed, "all", self.tested_on(method, source, seed))
             yield run
             for target in (source, *self.variants):
-                folder = self.calibrated("evaluation", method, target, seed)
-                yield self._test(run, dataset=target, folder=folder, calibrated=run.folder)
+                yield from self._both_ways(run, "evaluation", method, dataset=target)
+
+    def _both_ways(self, run: Experiment, kind: str, method: Method, **changes: Any) -> Iterator[Experiment]:
+        """A test with calibration; of CDC another one as AVERAGED."""
+        test = self._test(run, calibrated=run.folder, **changes)
+        yield replace(test, folder=self.calibrated(kind, method, test.dataset, run.seed))
+        if method == CDC:
+            folder = self.calibrated(kind, AVERAGED, test.dataset, run.seed)
+            yield replace(test, folder=folder, calibrated=None, settings={**test.settings, **AVERAGED.settings})
 
     def targets(self, method: Method) -> tuple[str, ...]:
         """The sets on which what was trained on the source is tested."""

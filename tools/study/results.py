@@ -21,8 +21,8 @@ from tools.results.runs import NEAR, read_results
 AFTER = "_calibrated"
 FAR = "far"
 TWICE = (
-    *("accuracy", "ece", "nll", "auroc_error_confidence", "aurc_confidence", "auroc_error_uncertainty"),
-    "aurc_uncertainty",
+    *("accuracy", "ece", "nll"),
+    *(f"{name}_{score}" for score in ("confidence", "uncertainty", "doubt") for name in ("auroc_error", "aurc")),
     *(
         f"{part}/{kind}_open_{score}"
         for part in (NEAR, FAR)

@@ -16,6 +16,7 @@ from tools.study.intervals import Statistic, shown
 from tools.study.measured import BASE, HM, NEW, NOTHING, Difference, Measured, Where, gap, tell_missing, value
 from tools.study.methods import (
     ABLATION,
+    AVERAGED,
     CDC,
     COST_PAIRS,
     CURVES,
@@ -371,7 +372,11 @@ STATES = {"before": "", "after": AFTER}
 OPEN_SET = ("open_set",)  # which has the base classes too
 BOTH = (*OPEN_SET, "test_new")
 ERRORS = {"ECE": "ece", "NLL": "nll", "error AUROC": "auroc_error_confidence", "AURC": "aurc_confidence"}
-ERRORS_BY_U = {"error AUROC by U": "auroc_error_uncertainty", "AURC by U": "aurc_uncertainty"}
+ERRORS_BY_OWN = {
+    f"{title} by {name}": f"{figure}_{score}"
+    for name, score in (("U", "uncertainty"), ("doubt", "doubt"))
+    for title, figure in (("error AUROC", "auroc_error"), ("AURC", "aurc"))
+}
 UNKNOWN = {"AUROC": "auroc_open", "FPR95": "fpr95_open"}
 PARTS_OF_OPEN_SET = {"new classes": NEAR, "other sets": FAR}
 Column = tuple[str, Sequence[str], Sequence[str], str]  # title, data sets, kinds of tests, and figure
@@ -380,14 +385,14 @@ Column = tuple[str, Sequence[str], Sequence[str], str]  # title, data sets, kind
 def _before_and_after(measured: Measured, methods: Sequence[Method], columns: Sequence[Column]) -> str:
     """Figures of tests with calibration before and after it, each the mean over the kinds of tests.
 
-    Those by the fused uncertainty are CDC's alone.
+    Those by the fused uncertainty and by the doubt are CDC's alone.
     """
     rows = []
     for method in methods:
         row = [method.title]
         for _, datasets, kinds, figure in columns:
             for after in STATES.values():
-                has = not figure.endswith("uncertainty") or method.trainer == "CDC"
+                has = not figure.endswith(("uncertainty", "doubt")) or method.trainer == "CDC"
                 where = measured.calibrated(kinds, f"{figure}{after}")
                 row.append(measured.show(method, datasets, where, _mean) if has else "")
         rows.append(row)
@@ -402,20 +407,22 @@ def _mean(means: np.ndarray) -> np.ndarray:
 
 def calibration(measured: Measured) -> str:
     """How sure methods are and how well that tells errors, mean of base and new classes."""
-    columns = [(title, measured.plan.calibrated_sets, BOTH, name) for title, name in {**ERRORS, **ERRORS_BY_U}.items()]
-    return _before_and_after(measured, measured.plan.calibrated_methods, columns)
+    columns = [
+        (title, measured.plan.calibrated_sets, BOTH, name) for title, name in {**ERRORS, **ERRORS_BY_OWN}.items()
+    ]
+    return _before_and_after(measured, (*measured.plan.calibrated_methods, AVERAGED), columns)
 
 
 def open_set(measured: Measured) -> str:
     """How well a score tells images of classes that a model does not know: of new classes, and of other sets."""
-    text = []
+    text, methods = [], (*measured.plan.calibrated_methods, AVERAGED)
     for title, part in PARTS_OF_OPEN_SET.items():
         columns = [
             (f"{name}{by}", measured.plan.calibrated_sets, OPEN_SET, f"{part}/{figure}_{score}")
             for by, score in (("", "confidence"), (" by U", "uncertainty"))
             for name, figure in UNKNOWN.items()
         ]
-        text.append(f"Images of {title}:\n\n{_before_and_after(measured, measured.plan.calibrated_methods, columns)}")
+        text.append(f"Images of {title}:\n\n{_before_and_after(measured, methods, columns)}")
     return "\n\n".join(text)
 
 
@@ -428,7 +435,7 @@ def calibration_shifted(measured: Measured) -> str:
         for title, name in (("ECE", "ece"), ("accuracy", "accuracy"))
         for place, datasets in places
     ]
-    return _before_and_after(measured, (*plan.calibrated_methods, PROBE), columns)
+    return _before_and_after(measured, (*plan.calibrated_methods, AVERAGED, PROBE), columns)
 
 
 def calibration_differences(measured: Measured) -> str:

@@ -197,12 +197,12 @@ def test_figures_before_and_after_calibration_are_means_of_base_and_new(plan):
         **calibrated(plan, {CDC: new, ZERO_SHOT: new[:1]}, "test_new"),
     }
     text = tables.calibration(Measured(plan, figures))
-    ((*own, aurc_before, aurc_after),) = cells(text, "CDC")
+    ((*own, aurc_before, aurc_after),) = (row[:-4] for row in cells(text, "CDC"))
     assert own[:3] == ["25.00 ± 7.07", "6.50 ± 0.71", NOTHING]  # 20 and 30, 6 and 7
     assert (aurc_before, aurc_after) == ("2.00", NOTHING)
     assert cells(text, "Zero-shot CLIP")[0][:3] == ["20.00", "6.00", NOTHING]
-    assert cells(text, "Zero-shot CLIP")[0][-4:] == [""] * 4  # it has no uncertainty of its own
-    assert "Missing: all seeds: CoOp." in text
+    assert cells(text, "Zero-shot CLIP")[0][-8:] == [""] * 8  # it has no uncertainty or doubt of its own
+    assert "Missing: all seeds: CoOp · CDC, averaged." in text
 
 
 def test_more_seeds_are_counted_beside_the_others(plan):

@@ -40,7 +40,8 @@ def test_what_is_tested_has_been_trained_before(plan, only, tmp_path):
 def test_runs_lie_where_tables_look_for_them(plan, tmp_path):
     for run in plan(tmp_path).experiments():
         for folder in run.folders:
-            place = parse(folder.relative_to(tmp_path / CALIBRATED if run.calibrated else tmp_path))
+            top = tmp_path / CALIBRATED
+            place = parse(folder.relative_to(top if folder.is_relative_to(top) else tmp_path))
             assert place
             assert (place.dataset, place.trainer, place.seed) == (run.dataset, run.trainer, run.seed)
             assert (place.shots, place.classes) == (run.settings["DATASET.NUM_SHOTS"], run.classes)
@@ -168,6 +169,19 @@ def test_tests_after_calibration_are_of_every_method_set_and_seed(tmp_path):
         assert far == [name for name in methods.FAR_SETS if run.settings.get("TEST.OPEN_SET") and name != run.dataset]
         assert run.dataset in plan.data_sets
     assert set(methods.FAR_SETS) <= set(plan.data_sets)  # which are painted before
+
+
+def test_averaged_cdc_is_a_test_of_cdcs_models(tmp_path):
+    """Beside each of its tests with calibration, with two other options, and without calibration."""
+    plan = replace(full(tmp_path), seeds=(1, 2))
+    runs = plan.experiments(["calibration"])
+    of_cdc = [run for run in runs if run.calibrated and (run.trainer, run.config) == ("CDC", "tiny")]
+    averaged = [run for run in runs if run.settings.get("TRAINER.CDC.FUSION") == "averaging"]
+    assert len(averaged) == len(of_cdc) == 2 * (2 * len(SETS) + 1 + len(plan.variants))
+    for run, other in zip(averaged, of_cdc):
+        assert run.tested
+        settings = {**other.settings, **methods.AVERAGED.settings}
+        assert run == replace(other, folder=run.folder, calibrated=None, settings=settings)
 
 
 def test_a_row_that_would_be_cdc_again_is_left_out():

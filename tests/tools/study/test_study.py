@@ -184,7 +184,7 @@ def finished(tmp_path):
                 figures.update({f"template{m}_accuracy": accuracy - m for m in range(1, 5)}, template_similarity=0.5)
             if run.dataset == "confounded":
                 figures.update({f"{name}_accuracy": 40.0 for name in ("aligned", "conflicting", "worst_group")})
-            if run.calibrated:
+            if CALIBRATED in folder.parts:
                 names = [f"{name}{after}" for after in ("", AFTER) for name in TWICE]
                 figures = {**dict.fromkeys(names, 5.0), **figures}
             folder.mkdir(parents=True)
