@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tools.common.blocks import fill, skeleton
 from tools.common.paths import ROOT
-from tools.study import pictures, tables
+from tools.study import pictures, tables, trust
 from tools.study.measured import NOTHING, Measured
 from tools.study.plan import Plan
 from tools.study.results import Figures
@@ -52,8 +52,8 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
             ),
             "base to new": lambda: tables.base_to_new(measured),
             "base to new, each set": lambda: tables.each_set(measured),
-            "uncertainty": lambda: tables.uncertainty(measured),
-            "uncertainty, differences": lambda: tables.uncertainty_differences(measured),
+            "uncertainty": lambda: trust.uncertainty(measured),
+            "uncertainty, differences": lambda: trust.uncertainty_differences(measured),
         },
         "seeds": {"more seeds": lambda: tables.more_seeds(measured)},
         "ablation": {
@@ -79,16 +79,16 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
             "confounder, differences": lambda: tables.confounder_differences(measured),
         },
         "transfer": {
-            "uncertainty, shifted": lambda: tables.uncertainty_shifted(measured),
+            "uncertainty, shifted": lambda: trust.uncertainty_shifted(measured),
             "other sets": lambda: tables.other_sets(measured),
             "variants": lambda: tables.variants(measured),
             "transfer, differences": lambda: tables.transfer_differences(measured),
         },
         "calibration": {
-            "calibration": lambda: tables.calibration(measured),
-            "open set": lambda: tables.open_set(measured),
-            "calibration, shifted": lambda: tables.calibration_shifted(measured),
-            "calibration, differences": lambda: tables.calibration_differences(measured),
+            "calibration": lambda: trust.calibration(measured),
+            "open set": lambda: trust.open_set(measured),
+            "calibration, shifted": lambda: trust.calibration_shifted(measured),
+            "calibration, differences": lambda: trust.calibration_differences(measured),
         },
     }
     contents = {"runs": runs(measured), "searches": searches(), "grids": grids()}

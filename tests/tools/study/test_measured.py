@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.study import tables
+from tools.study import tables, trust
 from tools.study.measured import BASE, HM, NEW, NOTHING, Measured, gap, tell_missing, value
 from tools.study.methods import CDC, COOP, MAPLE, PROBE, ZERO_SHOT
 from tools.study.plan import quick
@@ -165,7 +165,7 @@ def test_uncertainty_under_a_shift_is_that_of_the_variants(plan):
         for seed in plan.seeds:
             folder = plan.tested_on(CDC, dataset, seed).relative_to(plan.output).as_posix()
             figures[folder] = {"ece": error + seed}
-    text = tables.uncertainty_shifted(Measured(plan, figures))
+    text = trust.uncertainty_shifted(Measured(plan, figures))
     row = next(line for line in text.splitlines() if line.startswith("| CDC "))
     assert [cell.strip() for cell in row.split("|")[2:5]] == ["5.50 ± 0.71", "9.50 ± 0.71", NOTHING]
 
@@ -196,7 +196,7 @@ def test_figures_before_and_after_calibration_are_means_of_base_and_new(plan):
         **calibrated(plan, {CDC: base, ZERO_SHOT: base[:1]}),
         **calibrated(plan, {CDC: new, ZERO_SHOT: new[:1]}, "test_new"),
     }
-    text = tables.calibration(Measured(plan, figures))
+    text = trust.calibration(Measured(plan, figures))
     ((*own, aurc_before, aurc_after),) = (row[:-4] for row in cells(text, "CDC"))
     assert own[:3] == ["25.00 ± 7.07", "6.50 ± 0.71", NOTHING]  # 20 and 30, 6 and 7
     assert (aurc_before, aurc_after) == ("2.00", NOTHING)
@@ -228,7 +228,7 @@ def test_open_sets_are_of_new_classes_and_of_other_sets(plan):
         "far/auroc_open_confidence": 80.0,
         "far/auroc_open_uncertainty_calibrated": 90.0,
     }
-    text = tables.open_set(Measured(plan, calibrated(plan, {CDC: [figures] * 2})))
+    text = trust.open_set(Measured(plan, calibrated(plan, {CDC: [figures] * 2})))
     near, far = cells(text, "CDC")
     assert near == ["60.00 ± 0.00", *[NOTHING] * 6, "70.00 ± 0.00"]
     assert far == ["80.00 ± 0.00", *[NOTHING] * 4, "90.00 ± 0.00", NOTHING, NOTHING]
@@ -240,7 +240,7 @@ def test_calibration_under_a_shift_is_that_of_the_variants(plan):
     for dataset, error in (("shapes", 4.0), ("shapesv2", 6.0), ("shapes_r", 10.0)):
         own = {"ece": 3 * error, "ece_calibrated": error, "accuracy": 90 - error, "accuracy_calibrated": 91 - error}
         figures.update(calibrated(plan, {PROBE: [own] * 2}, "evaluation", dataset))
-    ((*found,),) = cells(tables.calibration_shifted(Measured(plan, figures)), PROBE.title)
+    ((*found,),) = cells(trust.calibration_shifted(Measured(plan, figures)), PROBE.title)
     assert [float(cell.split()[0]) for cell in found] == [12, 4, 24, 8, 86, 87, 82, 83]
 
 
@@ -264,7 +264,7 @@ def test_differences_after_calibration_are_paired(plan):
     for kind in ("open_set", "test_new"):
         found.update(calibrated(plan, numbers, kind))
     found.update(calibrated(plan, numbers, "evaluation", "shapesv2"))
-    errors, by_confidence, by_own, shifted = cells(tables.calibration_differences(Measured(plan, found)), "CoOp")
+    errors, by_confidence, by_own, shifted = cells(trust.calibration_differences(Measured(plan, found)), "CoOp")
     estimates = [[cell.split()[0].strip("*") for cell in row] for row in (errors, by_confidence, by_own, shifted)]
     assert estimates[0][:4] == ["-3.00", "+0.00", "+0.00", "+0.00"]
     assert errors[0] == "**-3.00 [-3.00, -3.00]**"
