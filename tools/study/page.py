@@ -89,6 +89,7 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
             "open set": lambda: trust.open_set(measured),
             "calibration, shifted": lambda: trust.calibration_shifted(measured),
             "calibration, differences": lambda: trust.calibration_differences(measured),
+            "averaged, differences": lambda: trust.averaged_differences(measured),
         },
     }
     contents = {"runs": runs(measured), "searches": searches(), "grids": grids()}

@@ -157,6 +157,20 @@ def calibration_differences(measured: Measured) -> str:
     )
 
 
+def averaged_differences(measured: Measured) -> str:
+    """Averaged CDC minus each other system, none of them calibrated; by doubt, where the others have confidence."""
+    plan = measured.plan
+    pairs = [(other.title, AVERAGED, other) for other in plan.calibrated_methods]
+    by_doubt = {title: figure for title, figure in ERRORS_BY_OWN.items() if title.endswith("doubt")}
+
+    def where(method: Method, dataset: str, seed: int) -> Sequence[tuple[Path, str]]:
+        own = [name if method == AVERAGED else name.replace("doubt", "confidence") for name in by_doubt.values()]
+        return measured.calibrated(BOTH, *ERRORS.values(), *own)(method, dataset, seed)
+
+    scores = {title: _mean_of(2 * index, 2 * index + 1) for index, title in enumerate((*ERRORS, *by_doubt))}
+    return rows_of_pairs(measured, pairs, plan.calibrated_sets, where, scores)
+
+
 def _mean_of(*indices: int) -> Statistic:
     """The mean of some of the values."""
     return lambda means: means[..., list(indices)].mean(axis=-1)

@@ -9,7 +9,7 @@ import pytest
 
 from tools.study import tables, trust
 from tools.study.measured import BASE, HM, NEW, NOTHING, Measured, gap, tell_missing, value
-from tools.study.methods import CDC, COOP, MAPLE, PROBE, ZERO_SHOT
+from tools.study.methods import AVERAGED, CDC, COOP, MAPLE, PROBE, ZERO_SHOT
 from tools.study.plan import quick
 from tools.study.results import FIGURES, read_figures, read_kept, write_kept
 
@@ -305,3 +305,19 @@ def test_figures_are_read_from_results(tmp_path):
     (folder / "results.json").write_text("{}")
     with pytest.raises(ValueError, match=r"not a whole results\.json"):
         read_figures(tmp_path, [folder])
+
+
+def test_averaged_cdc_is_compared_before_calibration(plan):
+    """Its doubt with the confidence of the others."""
+    own = {"ece": 4.0, "nll": 1.0, "auroc_error_confidence": 90.0, "aurc_confidence": 3.0}
+    own.update(auroc_error_doubt=95.0, aurc_doubt=2.0)
+    other = {**own, "ece": 6.0, "auroc_error_confidence": 85.0, "auroc_error_doubt": 1.0, "ece_calibrated": 99.0}
+    figures = {}
+    for kind in ("open_set", "test_new"):
+        figures.update(calibrated(plan, {AVERAGED: [own] * 2, COOP: [other] * 2, CDC: [other] * 2}, kind))
+    text = trust.averaged_differences(Measured(plan, figures))
+    for title in ("CoOp", "CDC"):
+        ((*found, seeds, _),) = cells(text, title)
+        values = [float(cell.strip("*").split()[0]) for cell in found]
+        assert values == [-2.0, 0.0, 5.0, 0.0, 10.0, -1.0]
+        assert seeds == "2"

@@ -367,7 +367,7 @@ def test_a_section_whose_own_runs_are_missing_says_so(finished, no_pictures, tmp
     write_page(finished, figures, page)
     made = contents(page.read_text())
     told = "No runs yet: `python -m tools.study --only calibration`."
-    names = ["calibration", "open set", "calibration, shifted", "calibration, differences"]
+    names = ["calibration", "open set", "calibration, shifted", "calibration, differences", "averaged, differences"]
     assert [name for name, text in made.items() if text == told] == names
 
 
