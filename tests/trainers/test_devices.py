@@ -78,17 +78,13 @@ TOLERANCE = {"fp32": (1e-4, 1e-2), "fp16": (0.02, 0.2), "bf16": (0.2, 0.6), "amp
 @pytest.fixture(autouse=True)
 def without_tf32():
     """TF32 rounds to 10 bits, which is not fp32. PyTorch uses it for convolutions unless told otherwise."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    # From PyTorch 2.9 on each kind of operation has a setting, and the old switch leaves that of convolutions open
-    switches = [(matmul, "fp32_precision"), (getattr(cudnn, "conv", None), "fp32_precision")]
-    if not hasattr(matmul, "fp32_precision"):
-        switches = [(matmul, "allow_tf32"), (cudnn, "allow_tf32")]
-    before = [getattr(*switch) for switch in switches]
-    for place, name in switches:
-        setattr(place, name, "ieee" if name == "fp32_precision" else False)
+    switches = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [switch.allow_tf32 for switch in switches]
+    for switch in switches:
+        switch.allow_tf32 = False
     yield
-    for (place, name), value in zip(switches, before):
-        setattr(place, name, value)
+    for switch, value in zip(switches, before):
+        switch.allow_tf32 = value
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
