@@ -207,10 +207,6 @@ class Plan:
         """The sets on which what was trained on the source is tested."""
         return (*(() if method.own_classes else self.sets[1:]), *self.variants)
 
-    def seeds_of(self, method: Method) -> tuple[int, ...]:
-        """The seeds of a method's results: one where they do not depend on it."""
-        return self.seeds if method.seeded else (FIRST,)
-
     def half(self, method: Method, dataset: str, seed: int, part: str, kind: str = "") -> Path:
         """Folder of the results on the base or the new classes.
 
