@@ -279,14 +279,22 @@ DIVERSITY = (
 # same batches. So those without losses are an ensemble of four separately trained ones.
 LONG_ONE = cdc("one template, four times the epochs", "m1", "plain", "mean", *NO_LOSSES, "long")
 WIDE_ONE = cdc("one template, four times the tokens", "m1", "plain", "mean", *NO_LOSSES, "wide")
+# One template has CDC's learning rate, which was chosen for four; MaPLe is one template with a rate chosen for it
+LONG_MAPLE = Method(
+    "MaPLe, four times the epochs",
+    "MaPLe",
+    tag="long",
+    settings={"OPTIM.MAX_EPOCH": 4 * settings_of("MaPLe", "tiny")["OPTIM.MAX_EPOCH"]},
+)
 ENSEMBLE = replace(TEMPLATES, title="four templates trained alone (mean of logits)")
 FUSED = replace(NO_DIVERSITY, title="four templates trained alone (CDC without (2))")
-EQUAL_COST = (ONE, LONG_ONE, WIDE_ONE, ENSEMBLE, FUSED, CDC)
+ALONE = (ONE, LONG_ONE, WIDE_ONE, MAPLE, LONG_MAPLE)
+EQUAL_COST = (*ALONE, ENSEMBLE, FUSED, CDC)
 COST_PAIRS = tuple(
     (f"{one.title} in place of {other.title}", one, other)
     for one, other in (
-        *((ENSEMBLE, other) for other in (ONE, LONG_ONE, WIDE_ONE)),
-        *((CDC, other) for other in (LONG_ONE, WIDE_ONE, ENSEMBLE, FUSED)),
+        *((ENSEMBLE, other) for other in ALONE),
+        *((CDC, other) for other in (*ALONE[1:], ENSEMBLE, FUSED)),
     )
 )
 

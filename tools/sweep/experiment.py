@@ -37,9 +37,9 @@ from tools.sweep.work import perform
 from trainers.modules.calibration_file import calibration_path
 from trainers.modules.figures import receiver_problem
 
-# Settings that say where things lie, and change no result; a calibration adds figures of its own
-WHERE = (
-    *("DATASET.ROOT", "DATASET.IMAGES_OUTSIDE", "OUTPUT_DIR", "REPORT_TO", "TEST.CALIBRATION"),
+# Settings that change no result: where things lie, and how often training prints; a calibration adds figures of its own
+WITHOUT_EFFECT = (
+    *("DATASET.ROOT", "DATASET.IMAGES_OUTSIDE", "OUTPUT_DIR", "REPORT_TO", "TEST.CALIBRATION", "TRAIN.PRINT_FREQ"),
     "TRAINER.CDC.FEATURE_BANK_DIR",
 )
 
@@ -216,8 +216,8 @@ def _check_settings(experiment: Experiment, cfg: CfgNode) -> None:
             far: Any = settings["TEST.FAR_SETS"]
             settings["TEST.FAR_SETS"] = [Path(path).stem for path in far]
         other = sorted(key for key in before.keys() | now.keys() if not _same(before.get(key), now.get(key)))
-        if set(other) - set(WHERE):
-            names = ", ".join(key for key in other if key not in WHERE)
+        if set(other) - set(WITHOUT_EFFECT):
+            names = ", ".join(key for key in other if key not in WITHOUT_EFFECT)
             raise ValueError(f"{folder} holds results of another {names}: delete it, or put it aside")
 
 

@@ -55,6 +55,7 @@ def test_run_and_tests_of_its_epochs(tmp_path, digits, monkeypatch):
     assert (run.folder / "log.txt").read_text() == before
     monkeypatch.chdir(ROOT)  # where the path of CLIP is another, and the file is the same
     execute(run, digits)
+    execute(replace(run, settings={**run.settings, "TRAIN.PRINT_FREQ": 3}), digits)  # which changes no result
     other = replace(run, settings={**run.settings, "OPTIM.LR": 0.5})
     with pytest.raises(ValueError, match=r"run holds results of another OPTIM.LR: delete it"):
         execute(other, digits)

@@ -75,7 +75,7 @@ class Run:
     def experiment(self, output: Path) -> Experiment:
         """How it is trained; what needs no training is tested in its place."""
         method = self.method
-        settings = {"TRAIN.CHECKPOINT_FREQ": 0, "TRAIN.PRINT_FREQ": 50, **method.settings, **banked(method)}
+        settings = {"TRAIN.CHECKPOINT_FREQ": 0, **method.settings, **banked(method)}
         kind = "train_base" if method.train else "test_base"
         config = config_folder(method.config, method.tag)
         place = Place(kind, self.dataset, SHOTS, method.trainer, config, self.seed)
