@@ -9,6 +9,8 @@ stripes, lattices and blobs over both halves.
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import numpy as np
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -27,9 +29,10 @@ class Textures(RenderedDataset):
     dataset_dir = "textures"
     split_file = "split_zhou_Textures.json"
     class_folders = tuple(world.TEXTURES)
+    fixed: ClassVar[dict[str, Any]] = {}  # factors of all scenes
 
     def scene(self, label: int, number: int, rng: np.random.Generator) -> world.Scene:
         """A texture in any two colours."""
-        contrast, noise = float(rng.uniform(*CONTRAST)), float(rng.uniform(*NOISE))
+        quality = {"contrast": float(rng.uniform(*CONTRAST)), "noise": float(rng.uniform(*NOISE))}
         texture = self.class_folders[label]
-        return world.sample_scene(rng, world.FONTS, "texture", texture=texture, contrast=contrast, noise=noise)
+        return world.sample_scene(rng, world.FONTS, "texture", texture=texture, **quality, **self.fixed)

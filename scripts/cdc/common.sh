@@ -34,7 +34,7 @@
 
 ROOT=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # Written into DATA on first use, in sizes that suit the small CLIP
-GENERATED="backgrounds confounded confounded_colours digits letters shapes shapesv2 shapes_sketch shapes_a shapes_r symbols textures"
+GENERATED="backgrounds confounded confounded_colours digits letters reliefs shapes shapesv2 shapes_sketch shapes_a shapes_r symbols textures turned"
 
 # KEYs that change neither what is trained nor what is tested, as patterns
 PLAIN="DATALOADER.NUM_WORKERS DATALOADER.TEST.BATCH_SIZE DATASET.IMAGES_OUTSIDE TEST.COMPUTE_CMAT

@@ -22,8 +22,9 @@ SETS = ("shapes", "textures", "digits", "letters", "symbols", "backgrounds")
 SOURCE = "shapes"
 MISLEADING = "confounded_colours"
 CONFOUNDED = (MISLEADING, "confounded")
+HARDER = ("reliefs", "turned")
 ABLATED = ("shapes", "textures", "letters")  # on which parts are left out and numbers varied
-CURVE_SETS = ("shapes", "textures")  # shown over the epochs
+CURVE_SETS = ("textures", *HARDER)  # shown over the epochs
 FAR_SETS = ("digits", "symbols", "textures")  # of other images on open sets, as open_set_test.sh takes by default
 
 
@@ -310,6 +311,7 @@ REGIMES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
         if cdc("", piece).settings  # else it is as configured
     ),
     (f"{LONG} epochs", (LONGER,), CURVE_SETS),
+    ("harder sets: pictures as pre-training never showed them", (), HARDER),
     ("harder sets: backgrounds that follow the class", (), CONFOUNDED),
 )
 

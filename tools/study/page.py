@@ -39,6 +39,7 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
     text = page.read_text(encoding="utf-8") if page.is_file() else new_page()
     page.parent.mkdir(parents=True, exist_ok=True)
     measured = Measured(plan, figures)
+    harder = tables.on_harder_sets(measured)
 
     def picture(name: str, draw: pictures.Draw, title: str) -> str:
         path = page.with_name(f"{page.stem}_{name}.png")
@@ -68,6 +69,12 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
         "cost": {
             "cost": lambda: tables.cost(measured),
             "cost, differences": lambda: tables.cost_differences(measured),
+        },
+        "harder": {
+            "harder sets": lambda: tables.base_to_new(harder),
+            "harder sets, each": lambda: tables.each_set(harder),
+            "harder sets, differences": lambda: tables.differences(harder),
+            "harder sets, parts": lambda: tables.parts(harder),
         },
         "regimes": {"regimes": lambda: tables.regimes(measured)},
         "curves": {
@@ -127,7 +134,7 @@ def runs(measured: Measured) -> str:
     lines = [
         f"- seeds {', '.join(map(str, plan.seeds))}; {plan.shots} training images per class;",
         *([f"- in `seeds` also {', '.join(map(str, plan.more_seeds))};"] if plan.more_seeds else []),
-        f"- base to new: {tables.names_of(plan.sets)};",
+        f"- base to new: {tables.names_of(plan.sets)}; harder sets: {tables.names_of(plan.harder)};",
         f"- parts of CDC, number of templates and equal cost: {tables.names_of(plan.ablated)};",
         f"- over the epochs: {tables.names_of(plan.curve_sets)}; confounders: {tables.names_of(plan.confounded)}.",
     ]

@@ -22,6 +22,7 @@ from tools.study.methods import (
     DIVERSITY,
     EQUAL_COST,
     FAR_SETS,
+    HARDER,
     MAPLE,
     METHODS,
     NUMBERS,
@@ -57,8 +58,10 @@ class Plan:
         sets: of base-to-new; the first is the source of the tests on the others.
         variants: the source's, for domain generalisation.
         confounded: sets whose background follows the class in training.
+        harder: sets on which zero-shot recognition is far from what can be learnt.
+        harder_methods: that are trained on these.
         ablated: of the sets those on which parts of CDC are left out, and the number of templates and beta varied.
-        curve_sets: of the sets those on which accuracy is followed over the epochs.
+        curve_sets: on which accuracy is followed over the epochs.
         numbers: of templates.
         curve_epochs: at which the curves have points.
         calibrated_sets: of the sets those whose runs are tested after calibration.
@@ -74,6 +77,8 @@ class Plan:
     sets: tuple[str, ...] = SETS
     variants: tuple[str, ...] = VARIANTS[SOURCE]
     confounded: tuple[str, ...] = CONFOUNDED
+    harder: tuple[str, ...] = HARDER
+    harder_methods: tuple[Method, ...] = (*METHODS, *ABLATION)
     ablated: tuple[str, ...] = ABLATED
     curve_sets: tuple[str, ...] = CURVE_SETS
     numbers: tuple[int, ...] = NUMBERS
@@ -91,7 +96,7 @@ class Plan:
 
     @property
     def data_sets(self) -> tuple[str, ...]:
-        return (*self.sets, *self.variants, *self.confounded)
+        return (*self.sets, *self.harder, *self.variants, *self.confounded)
 
     def experiments(self, only: Sequence[str] = ()) -> list[Experiment]:
         """The runs in order: section by section, and in each seed by seed. One that several sections need comes once.
@@ -128,6 +133,8 @@ class Plan:
             yield from self._base_to_new((*ABLATION, *numbers, *DIVERSITY, START), self.ablated, seed)
         elif name == "cost":
             yield from self._base_to_new(EQUAL_COST, self.ablated, seed)
+        elif name == "harder":
+            yield from self._base_to_new(self.harder_methods, self.harder, seed)
         elif name == "regimes":
             for _, pieces, datasets in REGIMES:
                 sets = self.sets_of(datasets)
@@ -142,7 +149,11 @@ class Plan:
 
     def sets_of(self, datasets: tuple[str, ...]) -> tuple[str, ...]:
         """The data sets of a regime that names some or, for those of the ablation, none."""
-        own: dict[tuple[str, ...], tuple[str, ...]] = {CURVE_SETS: self.curve_sets, CONFOUNDED: self.confounded}
+        own: dict[tuple[str, ...], tuple[str, ...]] = {
+            CURVE_SETS: self.curve_sets,
+            HARDER: self.harder,
+            CONFOUNDED: self.confounded,
+        }
         return own[datasets] if datasets else self.ablated
 
     def _base_to_new(self, methods: Iterable[Method], datasets: Iterable[str], seed: int) -> Iterator[Experiment]:
@@ -266,6 +277,8 @@ def quick(output: Path) -> Plan:
         sets=("shapes", "digits"),
         variants=("shapesv2",),
         confounded=("confounded",),
+        harder=("turned",),
+        harder_methods=(ZERO_SHOT, CDC),
         ablated=("digits",),
         curve_sets=("digits",),
         numbers=(1, 4),

@@ -6,6 +6,7 @@ SECTIONS = {
     "confounded": "all methods, and parts of CDC, where the background follows the class",
     "ablation": "parts of CDC, number of templates, weight of loss (2)",
     "cost": "CDC against one template, and four trained alone, at about the same cost",
+    "harder": "base-to-new of all methods, and parts of CDC, on harder sets",
     "regimes": "losses (2) and (3) from other starts, on other views, on harder sets",
     "curves": "accuracy over the epochs of a longer training",
     "transfer": "training on all classes of one set, tests on the others and on its variants",

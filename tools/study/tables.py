@@ -110,6 +110,12 @@ def more_seeds(measured: Measured) -> str:
     return rows_of_pairs(every, [(MAPLE.title, CDC, MAPLE)], plan.sets, every.halves(), ACCURACIES, widths=True)
 
 
+def on_harder_sets(measured: Measured) -> Measured:
+    """The same figures, for the tables of the harder sets."""
+    plan = measured.plan
+    return replace(measured, plan=replace(plan, sets=plan.harder, ablated=plan.harder))
+
+
 def base_to_new(measured: Measured) -> str:
     """The average row of the paper's Table 1."""
     sets, where = measured.plan.sets, measured.halves()

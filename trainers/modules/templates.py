@@ -17,6 +17,7 @@ TEMPLATES = {
     "UCF101": "a photo of a person doing {}.",
     "Digits": "a photo of the digit {}.",
     "Textures": "{} texture.",
+    "Reliefs": "{} texture.",
     "Letters": "a photo of the letter {}.",
     "Symbols": "a photo of the symbol {}.",
     "Backgrounds": "a photo of a {} background.",

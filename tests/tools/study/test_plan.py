@@ -12,7 +12,19 @@ from dassl.utils import set_random_seed
 
 from tools.common.layout import parse
 from tools.study import methods
-from tools.study.methods import ABLATED, CDC, CONFOUNDED, METHODS, PIECES, SETS, Method, banked, cdc, settings_of
+from tools.study.methods import (
+    ABLATED,
+    CDC,
+    CONFOUNDED,
+    HARDER,
+    METHODS,
+    PIECES,
+    SETS,
+    Method,
+    banked,
+    cdc,
+    settings_of,
+)
 from tools.study.plan import CALIBRATED, full, quick
 from tools.study.run import write_data_sets
 from tools.study.sections import SECTIONS
@@ -336,7 +348,8 @@ def test_starts_of_regimes_are_tested_as_they_are(tmp_path):
     found = {(run.folder.parent.name, run.dataset, run.classes) for run in runs}
     starts = ("tiny+start", "tiny+words-start", "tiny+noise-start")
     ablated = {(name, dataset) for name in starts for dataset in ABLATED}
-    assert found == {(*each, "base") for each in ablated | {("tiny+start", dataset) for dataset in CONFOUNDED}}
+    harder = {("tiny+start", dataset) for dataset in (*CONFOUNDED, *HARDER)}
+    assert found == {(*each, "base") for each in ablated | harder}
     assert all(run.settings["TRAINER.CDC.CTX_STD"] > 0 for run in runs if "noise" in run.folder.parent.name)
 
 
