@@ -41,9 +41,9 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
     measured = Measured(plan, figures)
     harder = tables.on_harder_sets(measured)
 
-    def picture(name: str, draw: pictures.Draw, title: str) -> str:
+    def picture(name: str, draw: pictures.Draw, title: str, of: Measured = measured) -> str:
         path = page.with_name(f"{page.stem}_{name}.png")
-        return f"![{title}]({path.name})" if draw(measured, path) else NOTHING
+        return f"![{title}]({path.name})" if draw(of, path) else NOTHING
 
     makers: dict[str, dict[str, Callable[[], str]]] = {
         "base2new": {
@@ -74,6 +74,9 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
             "harder sets": lambda: tables.base_to_new(harder),
             "harder sets, each": lambda: tables.each_set(harder),
             "harder sets, differences": lambda: tables.differences(harder),
+            "harder sets, drawn": lambda: picture(
+                "harder", pictures.draw_differences, "CDC minus each other system on harder sets", harder
+            ),
             "harder sets, parts": lambda: tables.parts(harder),
         },
         "regimes": {"regimes": lambda: tables.regimes(measured)},
