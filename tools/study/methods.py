@@ -249,6 +249,7 @@ ABLATION = (
 # What a part changes: with it, without it
 PARTS = (
     ("four templates in place of one", TEMPLATES, ONE),
+    ("four templates in place of MaPLe's one, which has settings of its own", TEMPLATES, MAPLE),
     ("DSTC (evidence, fusion, loss (7)) for four templates", DSTC, TEMPLATES),
     ("VSD (own views, losses (2) and (3)) for four templates", VSD, TEMPLATES),
     ("DSTC beside VSD", CDC, VSD),
