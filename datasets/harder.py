@@ -42,7 +42,7 @@ class Turned(RenderedDataset):
     class_folders = tuple(sorted(world.SHAPES))
 
     def scene(self, label: int, number: int, rng: np.random.Generator) -> world.Scene:
-        """A thing that stands upright before any background, as clear as in `Textures`."""
+        """A thing that stands upright before any background, with the contrast and noise of `Textures`."""
         contrast, noise = float(rng.uniform(*CONTRAST)), float(rng.uniform(*NOISE))
         subject = self.class_folders[label]
         return world.sample_scene(rng, world.FONTS, "object", subject=subject, contrast=contrast, noise=noise)

@@ -249,6 +249,13 @@ def test_scenes_show_what_their_class_says():
         assert (scene.background_colour, scene.background) == backgrounds.CLASSES[label]
 
 
+def test_pictures_of_turned_are_scenes_turned_by_a_quarter():
+    dataset = blank(harder.Turned)
+    rng = dataset.random_numbers(3, 7)
+    upright = np.asarray(world.render(dataset.scene(3, 7, rng), 48, rng))
+    assert np.array_equal(np.asarray(dataset.paint(3, 7)), np.rot90(upright))
+
+
 def test_classes_of_shapes_mix_kinds_and_unseen_combinations_in_both_halves():
     assert len(shapes.CLASSES) == len(set(shapes.CLASSES)) >= 40
     for half in (shapes.CLASSES[:24], shapes.CLASSES[24:]):
@@ -291,13 +298,6 @@ def test_variants_are_shifted_as_they_say():
 @pytest.fixture(scope="module")
 def tiny():
     return read_weights(WEIGHTS).eval()
-
-
-def test_pictures_of_turned_are_scenes_turned_by_a_quarter():
-    dataset = blank(harder.Turned)
-    rng = dataset.random_numbers(3, 7)
-    upright = np.asarray(world.render(dataset.scene(3, 7, rng), 48, rng))
-    assert np.array_equal(np.asarray(dataset.paint(3, 7)), np.rot90(upright))
 
 
 def test_hard_scenes_are_those_that_the_committed_weights_find_hard(tiny):
@@ -396,13 +396,19 @@ def test_each_rho_has_its_folder_and_a_wrong_one_is_refused(tmp_path, no_paint):
         read(tmp_path, "Confounded", "DATASET.RHO", "90.0")
 
 
+def features(model, pictures):
+    """Of pictures, as the small CLIP has them, of length 1, `(n, width)`."""
+    with torch.no_grad():
+        images = to_input(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
+        return functional.normalize(model.encode_image(images), dim=-1)
+
+
 def similarities(model, reader, pictures):
-    """Of pictures to the class names in the set's template, as the small CLIP has them, `(n, classes)`."""
+    """Of pictures to the class names in the set's template, `(n, classes)`."""
     names = [reader.renamed_classes.get(folder, folder) for folder in reader.class_folders]
     with torch.no_grad():
         text = functional.normalize(model.encode_text(tokenize(format_template(names, reader.__name__))), dim=-1)
-        images = to_input(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
-        return functional.normalize(model.encode_image(images), dim=-1) @ text.T
+    return features(model, pictures) @ text.T
 
 
 def test_the_same_thing_before_another_colour_is_not_recognised(tiny):
@@ -449,29 +455,22 @@ def test_zero_shot_is_neither_chance_nor_saturated(tiny, reader):
 
 @pytest.mark.parametrize("reader", HARDER)
 def test_on_harder_sets_zero_shot_is_far_from_what_features_tell(reader, tiny):
-    """Of base classes and of new ones: a ridge classifier on 16 images per class is 20 points better at least."""
-    names = reader.class_folders
-    half = (len(names) + 1) // 2
-    with torch.no_grad():
-        prompts = format_template(list(names), reader.__name__)
-        text = functional.normalize(tiny.encode_text(tokenize(prompts)), dim=-1)
-        for labels in (range(half), range(half, len(names))):
-            train, test = (
-                functional.normalize(tiny.encode_image(to_input(pictures_of(reader, labels, numbers))), dim=-1)
-                for numbers in (range(16), range(25, 50))
-            )
-            answers = [torch.arange(len(labels)).repeat_interleave(number) for number in (16, 25)]
-            target = functional.one_hot(answers[0]).float()
-            gram = train.T @ train + 0.05 * torch.eye(train.shape[1])
-            guessed = (test @ torch.linalg.solve(gram, train.T @ target)).argmax(dim=1)
-            zero_shot = (test @ text[list(labels)].T).argmax(dim=1)
-            right, told = ((found == answers[1]).float().mean() * 100 for found in (zero_shot, guessed))
-            assert right < 50
-            assert told > right + 20
+    """Of base classes and of new ones: a ridge classifier on 16 images per class is 27 to 50 points better."""
+    half = (len(reader.class_folders) + 1) // 2
+    for labels in (range(half), range(half, len(reader.class_folders))):
+        pictures = [pictures_of(reader, labels, numbers) for numbers in (range(16), range(25, 50))]
+        answers = [torch.arange(len(labels)).repeat_interleave(number) for number in (16, 25)]
+        train, test = (features(tiny, each) for each in pictures)
+        gram = train.T @ train + 0.05 * torch.eye(train.shape[1])
+        weights = torch.linalg.solve(gram, train.T @ functional.one_hot(answers[0]).float())
+        zero_shot = similarities(tiny, reader, pictures[1])[:, list(labels)]
+        guesses = (scores.argmax(dim=1) for scores in (zero_shot, test @ weights))
+        right, told = (guess.eq(answers[1]).float().mean() * 100 for guess in guesses)
+        assert right < 50
+        assert 25 < told - right < 52  # to within what another processor rounds
 
 
 def pictures_of(reader, labels, numbers):
-    """Pictures ``(N, 3, 48, 48)``, class by class."""
+    """Pictures ``(48, 48, 3)``, class by class."""
     dataset = blank(reader)
-    painted = [np.array(dataset.paint(label, number)) for label in labels for number in numbers]
-    return torch.from_numpy(np.stack(painted)).permute(0, 3, 1, 2)
+    return [np.array(dataset.paint(label, number)) for label in labels for number in numbers]

@@ -281,7 +281,7 @@ DIVERSITY = (
 # same batches. So those without losses are an ensemble of four separately trained ones.
 LONG_ONE = cdc("one template, four times the epochs", "m1", "plain", "mean", *NO_LOSSES, "long")
 WIDE_ONE = cdc("one template, four times the tokens", "m1", "plain", "mean", *NO_LOSSES, "wide")
-# One template has CDC's learning rate, which was chosen for four; MaPLe is one template with a rate chosen for it
+# ONE has CDC's learning rate; MaPLe is one template with a learning rate, epochs and a depth that were chosen for it
 LONG_MAPLE = Method(
     "MaPLe, four times the epochs",
     "MaPLe",
@@ -290,13 +290,13 @@ LONG_MAPLE = Method(
 )
 ENSEMBLE = replace(TEMPLATES, title="four templates trained alone (mean of logits)")
 FUSED = replace(NO_DIVERSITY, title="four templates trained alone (CDC without (2))")
-ALONE = (ONE, LONG_ONE, WIDE_ONE, MAPLE, LONG_MAPLE)
-EQUAL_COST = (*ALONE, ENSEMBLE, FUSED, CDC)
+SINGLE = (LONG_ONE, WIDE_ONE, MAPLE, LONG_MAPLE)
+EQUAL_COST = (ONE, *SINGLE, ENSEMBLE, FUSED, CDC)
 COST_PAIRS = tuple(
     (f"{one.title} in place of {other.title}", one, other)
     for one, other in (
-        *((ENSEMBLE, other) for other in ALONE),
-        *((CDC, other) for other in (*ALONE[1:], ENSEMBLE, FUSED)),
+        *((ENSEMBLE, other) for other in (ONE, *SINGLE)),
+        *((CDC, other) for other in (*SINGLE, ENSEMBLE, FUSED)),
     )
 )
 
@@ -313,7 +313,7 @@ REGIMES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ),
     (f"{LONG} epochs", (LONGER,), CURVE_SETS),
     ("harder sets: pictures as pre-training never showed them", (), HARDER),
-    ("harder sets: backgrounds that follow the class", (), CONFOUNDED),
+    ("confounders: backgrounds that follow the class", (), CONFOUNDED),
 )
 
 

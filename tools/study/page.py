@@ -73,7 +73,7 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
         "harder": {
             "harder sets": lambda: tables.base_to_new(harder),
             "harder sets, each": lambda: tables.each_set(harder),
-            "harder sets, differences": lambda: tables.differences(harder),
+            "harder sets, differences": lambda: tables.differences_by_set(harder),
             "harder sets, drawn": lambda: picture(
                 "harder", pictures.draw_differences, "CDC minus each other system on harder sets", harder
             ),

@@ -111,9 +111,18 @@ def more_seeds(measured: Measured) -> str:
 
 
 def on_harder_sets(measured: Measured) -> Measured:
-    """The same figures, for the tables of the harder sets."""
+    """The same figures, with the harder sets in place of the others and of the ablation's."""
     plan = measured.plan
     return replace(measured, plan=replace(plan, sets=plan.harder, ablated=plan.harder))
+
+
+def differences_by_set(measured: Measured) -> str:
+    """CDC minus each other system, on average and on each set."""
+    text = [differences(measured)]
+    for dataset in measured.plan.sets:
+        own = differences(replace(measured, plan=replace(measured.plan, sets=(dataset,))))
+        text.append(f"`{dataset}`:\n\n{own}")
+    return "\n\n".join(text)
 
 
 def base_to_new(measured: Measured) -> str:
@@ -163,7 +172,7 @@ def _levels(measured: Measured, methods: Sequence[Method], name: str) -> str:
             method.title,
             *(measured.show(method, sets, where, score) for score in (BASE, NEW)),
             measured.show_mean(method, sets, where, HM),
-            measured.show_mean(method, sets, measured.half("new", "uncertainty"), value(0), 3),
+            _uncertainty(measured, method, sets),
             measured.count(method, sets, where),
             seconds(measured, method, sets),
         ]
@@ -171,6 +180,13 @@ def _levels(measured: Measured, methods: Sequence[Method], name: str) -> str:
     ]
     text = table(rows, [name, "Base", "New", "HM", "uncertainty", "seeds", "seconds"])
     return with_missing(text, measured, methods, sets, where)
+
+
+def _uncertainty(measured: Measured, method: Method, datasets: Sequence[str]) -> str:
+    """Mean on new classes; nothing for a method that has none."""
+    if method.trainer != CDC.trainer:
+        return ""
+    return measured.show_mean(method, datasets, measured.half("new", "uncertainty"), value(0), 3)
 
 
 def ablation(measured: Measured) -> str:

@@ -110,6 +110,16 @@ def test_what_no_seed_changes_is_run_once(tmp_path):
     assert not any(run.train for run in starts)
 
 
+def test_long_trainings_have_four_times_the_epochs_and_nothing_else():
+    for long, short in ((methods.LONG_MAPLE, methods.MAPLE), (methods.LONG_ONE, methods.ONE)):
+        assert (long.trainer, long.config) == (short.trainer, short.config)
+        known = settings_of(short.trainer, short.config)
+        settings, others = ({**known, **method.settings} for method in (long, short))
+        changed = {key for key in settings if settings[key] != others.get(key)}
+        assert changed == {"OPTIM.MAX_EPOCH"}
+        assert settings["OPTIM.MAX_EPOCH"] == 4 * others["OPTIM.MAX_EPOCH"]
+
+
 def test_every_method_is_in_base_to_new(tmp_path):
     runs = {(run.trainer, run.config) for run in full(tmp_path).experiments(["base2new"])}
     others = {
@@ -205,7 +215,8 @@ def test_a_row_that_would_be_cdc_again_is_left_out():
 
 def test_parts_differ_by_what_their_rows_say():
     mean = set(PIECES["mean"]) - {"EVIDENCE_SCALE"}
-    for title, one, other in (part for part in methods.PARTS if methods.MAPLE not in part):
+    own = [part for part in methods.PARTS if methods.MAPLE not in part]  # which is another trainer
+    for title, one, other in own:
         known = settings_of("CDC", "tiny")
         changed = {
             key.removeprefix("TRAINER.CDC.")

@@ -22,7 +22,7 @@ def main() -> None:
     parser = argument_parser("tools.study.uncertainty", __doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "uncertainty", help="folder of the runs")
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="folder of the data sets")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="seeds (default: 1 to 5)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds (default: 1 2 3)")
     parser.add_argument("--finished", action="store_true", help="train nothing, measure the runs that are there")
     parser.add_argument("--page-only", action="store_true", help="measure nothing, write the page of the figures")
     parser.add_argument(
