@@ -39,7 +39,7 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
     text = page.read_text(encoding="utf-8") if page.is_file() else new_page()
     page.parent.mkdir(parents=True, exist_ok=True)
     measured = Measured(plan, figures)
-    harder = tables.on_harder_sets(measured)
+    harder, systems, parts = tables.on_harder_sets(measured)
 
     def picture(name: str, draw: pictures.Draw, title: str, of: Measured = measured) -> str:
         path = page.with_name(f"{page.stem}_{name}.png")
@@ -71,13 +71,13 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
             "cost, differences": lambda: tables.cost_differences(measured),
         },
         "harder": {
-            "harder sets": lambda: tables.base_to_new(harder),
-            "harder sets, each": lambda: tables.each_set(harder),
-            "harder sets, differences": lambda: tables.differences_by_set(harder),
+            "harder sets": lambda: tables.base_to_new(harder, systems),
+            "harder sets, each": lambda: tables.each_set(harder, systems),
+            "harder sets, differences": lambda: tables.differences_by_set(harder, systems),
             "harder sets, drawn": lambda: picture(
                 "harder", pictures.draw_differences, "CDC minus each other system on harder sets", harder
             ),
-            "harder sets, parts": lambda: tables.parts(harder),
+            "harder sets, parts": lambda: tables.parts(harder, parts),
         },
         "regimes": {"regimes": lambda: tables.regimes(measured)},
         "curves": {

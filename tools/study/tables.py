@@ -97,9 +97,9 @@ def rows_of_pairs(
 ACCURACIES: dict[str, Statistic] = {"Base": BASE, "New": NEW, "HM": HM}
 
 
-def differences(measured: Measured) -> str:
+def differences(measured: Measured, methods: Sequence[Method] = METHODS) -> str:
     """CDC minus each other system."""
-    pairs = [(other.title, CDC, other) for other in OTHERS]
+    pairs = [(other.title, CDC, other) for other in methods if other != CDC]
     return rows_of_pairs(measured, pairs, measured.plan.sets, measured.halves(), ACCURACIES, widths=True)
 
 
@@ -110,22 +110,29 @@ def more_seeds(measured: Measured) -> str:
     return rows_of_pairs(every, [(MAPLE.title, CDC, MAPLE)], plan.sets, every.halves(), ACCURACIES, widths=True)
 
 
-def on_harder_sets(measured: Measured) -> Measured:
-    """The same figures, with the harder sets in place of the others and of the ablation's."""
-    plan = measured.plan
-    return replace(measured, plan=replace(plan, sets=plan.harder, ablated=plan.harder))
-
-
-def differences_by_set(measured: Measured) -> str:
+def differences_by_set(measured: Measured, methods: Sequence[Method]) -> str:
     """CDC minus each other system, on average and on each set."""
-    text = [differences(measured)]
+    text = [differences(measured, methods)]
     for dataset in measured.plan.sets:
-        own = differences(replace(measured, plan=replace(measured.plan, sets=(dataset,))))
+        own = differences(replace(measured, plan=replace(measured.plan, sets=(dataset,))), methods)
         text.append(f"`{dataset}`:\n\n{own}")
     return "\n\n".join(text)
 
 
-def base_to_new(measured: Measured) -> str:
+def on_harder_sets(measured: Measured) -> tuple[Measured, list[Method], list[Pair]]:
+    """The same figures, with the harder sets in place of the others and of the ablation's; and what is run on these.
+
+    Returns:
+        The figures, the systems, and the parts of CDC.
+    """
+    plan = measured.plan
+    there = {(method.trainer, method.run_config) for method in plan.harder_methods}
+    systems = [method for method in METHODS if (method.trainer, method.run_config) in there]
+    parts = [part for part in PARTS if all((method.trainer, method.run_config) in there for method in part[1:])]
+    return replace(measured, plan=replace(plan, sets=plan.harder, ablated=plan.harder)), systems, parts
+
+
+def base_to_new(measured: Measured, methods: Sequence[Method] = METHODS) -> str:
     """The average row of the paper's Table 1."""
     sets, where = measured.plan.sets, measured.halves()
     rows = [
@@ -136,10 +143,10 @@ def base_to_new(measured: Measured) -> str:
             measured.count(method, sets, where),
             seconds(measured, method, sets) if method.train else "",
         ]
-        for method in METHODS
+        for method in methods
     ]
     text = table(rows, ["", "Base", "New", "HM", "seeds", "seconds"])
-    return with_missing(text, measured, METHODS, sets, where)
+    return with_missing(text, measured, methods, sets, where)
 
 
 def seconds(measured: Measured, method: Method, datasets: Iterable[str]) -> str:
@@ -147,21 +154,21 @@ def seconds(measured: Measured, method: Method, datasets: Iterable[str]) -> str:
     return measured.show_mean(method, datasets, measured.half("base", "train_seconds"), value(0), 1)
 
 
-def each_set(measured: Measured) -> str:
+def each_set(measured: Measured, methods: Sequence[Method] = METHODS) -> str:
     """The rows of the paper's Table 1 for each data set."""
     sets, where = measured.plan.sets, measured.halves()
     header, text = ["", *map(display_name, sets)], []
     for title, score in (("Accuracy on base classes:", BASE), ("Accuracy on new classes:", NEW)):
-        rows = [[m.title, *(measured.show(m, [dataset], where, score) for dataset in sets)] for m in METHODS]
+        rows = [[m.title, *(measured.show(m, [dataset], where, score) for dataset in sets)] for m in methods]
         text += [title, table(rows, header)]
-    rows = [[m.title, *(measured.show_mean(m, [dataset], where, HM) for dataset in sets)] for m in METHODS]
-    return with_missing("\n\n".join([*text, "Harmonic mean:", table(rows, header)]), measured, METHODS, sets, where)
+    rows = [[m.title, *(measured.show_mean(m, [dataset], where, HM) for dataset in sets)] for m in methods]
+    return with_missing("\n\n".join([*text, "Harmonic mean:", table(rows, header)]), measured, methods, sets, where)
 
 
 # ----------------------------------------------------------------------------------------------------- parts of CDC
-def parts(measured: Measured) -> str:
+def parts(measured: Measured, pairs: Sequence[Pair] = PARTS) -> str:
     """What each part of CDC changes."""
-    return rows_of_pairs(measured, PARTS, measured.plan.ablated, measured.halves(), ACCURACIES, widths=True)
+    return rows_of_pairs(measured, pairs, measured.plan.ablated, measured.halves(), ACCURACIES, widths=True)
 
 
 def _levels(measured: Measured, methods: Sequence[Method], name: str) -> str:

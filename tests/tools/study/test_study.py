@@ -350,7 +350,7 @@ def test_page_of_an_unfinished_study_says_what_is_missing(finished, no_pictures,
     assert rows_of(page, "MaPLe")[0] == ["MaPLe", "—", "—", "—", "—", "—"]
     assert "\n\nMissing: all seeds: MaPLe.\n" in made["differences"]
     assert made["base to new"].endswith("\n\nMissing: all seeds: MaPLe.")
-    assert "Missing: seed 2: CDC without (3)" in made["parts"]
+    assert "Missing: all seeds: MaPLe; seed 2: CDC without (3)." in made["parts"]
     assert rows_of(page, "of VSD: consistency loss (3)")[0][1:] == [
         "+0.00",
         "+21.00",
