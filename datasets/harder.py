@@ -24,7 +24,7 @@ from .textures import CONTRAST, NOISE, Textures
 
 @DATASET_REGISTRY.register()
 class Reliefs(Textures):
-    """Full-frame textures as embossed reliefs, in grey for the most part."""
+    """Full-frame textures as embossed reliefs, whose colours are muted."""
 
     key = 21
     dataset_dir = "reliefs"

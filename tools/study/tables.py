@@ -126,9 +126,13 @@ def on_harder_sets(measured: Measured) -> tuple[Measured, list[Method], list[Pai
         The figures, the systems, and the parts of CDC.
     """
     plan = measured.plan
-    there = {(method.trainer, method.run_config) for method in plan.harder_methods}
-    systems = [method for method in METHODS if (method.trainer, method.run_config) in there]
-    parts = [part for part in PARTS if all((method.trainer, method.run_config) in there for method in part[1:])]
+    there = {(method.trainer, method.run_config) for method in plan.harder_methods}  # titles differ
+
+    def is_run(method: Method) -> bool:
+        return (method.trainer, method.run_config) in there
+
+    parts = [part for part in PARTS if is_run(part[1]) and is_run(part[2])]
+    systems = [method for method in METHODS if is_run(method)]
     return replace(measured, plan=replace(plan, sets=plan.harder, ablated=plan.harder)), systems, parts
 
 

@@ -215,8 +215,8 @@ def test_a_row_that_would_be_cdc_again_is_left_out():
 
 def test_parts_differ_by_what_their_rows_say():
     mean = set(PIECES["mean"]) - {"EVIDENCE_SCALE"}
-    own = [part for part in methods.PARTS if methods.MAPLE not in part]  # which is another trainer
-    for title, one, other in own:
+    of_cdc = [part for part in methods.PARTS if methods.MAPLE not in part]
+    for title, one, other in of_cdc:
         known = settings_of("CDC", "tiny")
         changed = {
             key.removeprefix("TRAINER.CDC.")
