@@ -5,10 +5,13 @@
     python -m tools.study --only base2new confounded --seeds 1 2        # a part of it, which the rest then finds done
     python -m tools.study --page-only                                   # the page of the runs that are there
 
+    python -m tools.study --kept docs/study.csv                         # what was run elsewhere is not run again
+
 Runs lie below `--output` in the layout of the scripts, for `tools.results` and `tools.predict` too. The page and its
 pictures are then made from their `results.json` files alone, and `report.html` beside the runs shows them all. Their
 figures are kept beside the page, in a .csv, from which `--page-only` makes it again where the runs are not there. Runs
-that are finished are not run again. They go side by side where Ray is installed, as with `python -m tools.sweep`.
+that are finished are not run again, nor those whose figures a file of `--kept` has: so the study can go on at another
+machine, or be shared among several. They go side by side where Ray is installed, as with `python -m tools.sweep`.
 """
 
 from __future__ import annotations
@@ -46,12 +49,21 @@ def main() -> None:
         "--only", choices=SECTIONS, nargs="+", default=[], help="run these sections alone, in the usual order"
     )
     parser.add_argument("--workers", type=int, metavar="N", help="cores of this machine to use (default: all)")
+    parser.add_argument(
+        "--kept",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="figures of runs that were made elsewhere, as docs/study.csv, to take as they are; a run in the output "
+        "folder counts before these, and a later file before an earlier one",
+    )
     parser.add_argument("--page-only", action="store_true", help="run nothing, write the page of what is there")
     add_report_to(parser)
     add_options(parser)
     args = parser.parse_args()
     from tools.study.page import write_page
-    from tools.study.plan import full, quick
+    from tools.study.plan import full, left, quick
     from tools.study.results import read_figures, read_kept, write_kept
     from tools.study.run import run_all, write_data_sets
 
@@ -63,19 +75,28 @@ def main() -> None:
         plan = replace(plan, seeds=tuple(args.seeds), more_seeds=more)
     started = time.time()
     failures = []
+    elsewhere: dict[str, dict[str, float]] = {}
+    try:
+        for path in args.kept:
+            elsewhere.update(read_kept(path))
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"tools.study: {escaped(str(error))}\n")
     if not args.page_only:
         write_data_sets(plan.data_sets, args.data.absolute())
         with told_in_one_line("tools.study"):
-            failures = run_all(plan.experiments(args.only), output, args.data.absolute(), args)
+            runs = left(plan.experiments(args.only), {output / run for run in elsewhere})
+            failures = run_all(runs, output, args.data.absolute(), args)
     if failures:
         told = [escaped(str(failure)) for failure in failures]
         parser.exit(1, "\n".join(["tools.study: these runs failed; those of the others are kept:", *told, ""]))
 
     kept = page.with_suffix(".csv")
     try:
-        if output.is_dir():
+        if output.is_dir() or elsewhere:
             folders = [folder for experiment in plan.experiments() for folder in experiment.folders]
-            figures = read_figures(output, folders)
+            names = [folder.relative_to(output).as_posix() for folder in folders]
+            figures = {run: elsewhere[run] for run in names if run in elsewhere}
+            figures.update(read_figures(output, folders))
             page.parent.mkdir(parents=True, exist_ok=True)
             write_kept(kept, figures)
         elif kept.is_file():

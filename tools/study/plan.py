@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -263,6 +263,18 @@ class Plan:
     def _test(run: Experiment, **changes: Any) -> Experiment:
         """A test of a run's model."""
         return replace(run, tested=run.folder if run.train else None, **changes)
+
+
+def left(experiments: Sequence[Experiment], kept: Container[Path]) -> list[Experiment]:
+    """What is to be run where figures of other runs are kept: the others, and the runs that these test.
+
+    Args:
+        experiments: in order.
+        kept: folders of the runs whose figures are kept.
+    """
+    others = [each for each in experiments if not all(folder in kept for folder in each.folders)]
+    wanted = {folder for each in others for folder in (each.folder, each.tested, each.calibrated)}
+    return [each for each in experiments if each.folder in wanted]
 
 
 def full(output: Path) -> Plan:

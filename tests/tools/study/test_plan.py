@@ -25,7 +25,7 @@ from tools.study.methods import (
     cdc,
     settings_of,
 )
-from tools.study.plan import CALIBRATED, full, quick
+from tools.study.plan import CALIBRATED, full, left, quick
 from tools.study.run import write_data_sets
 from tools.study.sections import SECTIONS
 from tools.sweep.experiment import Experiment, configure, runs_of
@@ -46,6 +46,31 @@ def test_what_is_tested_has_been_trained_before(plan, only, tmp_path):
         everything += experiment.folders
     assert everything
     assert len(set(everything)) == len(everything)
+
+
+def test_what_is_kept_is_not_run_again_unless_it_is_tested(tmp_path):
+    """A kept training is done again for a test of it that is not kept, in the order of the plan."""
+    plan = quick(tmp_path)
+    runs = plan.experiments(["base2new"])
+    base, new = (plan.half(CDC, "shapes", 1, part) for part in ("base", "new"))
+    every = {folder for run in runs for folder in run.folders}
+    assert left(runs, set()) == runs
+    assert left(runs, every) == []
+    assert [run.folder for run in left(runs, every - {new})] == [base, new]
+    assert [run.folder for run in left(runs, every - {base})] == [base]
+
+    curves = plan.experiments(["curves"])
+    (test,) = (run for run in curves if run.folders[0] == plan.half(methods.at_epoch(methods.CURVES[0], 1), *EPOCHS))
+    kept = {folder for run in curves for folder in run.folders} - {test.folders[1]}
+    assert [run.folder for run in left(curves, kept)] == [test.tested, test.folder]
+
+    calibration = plan.experiments(["calibration"])  # of what needs no training it is fitted in the folder of the run
+    test = next(run for run in calibration if run.tested is None and run.calibrated)
+    kept = {folder for run in calibration for folder in run.folders} - {test.folder}
+    assert [run.folder for run in left(calibration, kept)] == [test.calibrated, test.folder]
+
+
+EPOCHS = ("digits", 1, "new", "test")
 
 
 @pytest.mark.parametrize("plan", PLANS)

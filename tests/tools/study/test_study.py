@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tools.study import methods
 from tools.study.__main__ import main
 from tools.study.page import BEFORE, PAGE, TRIAL, write_page
 from tools.study.plan import CALIBRATED, full, quick
-from tools.study.results import AFTER, TWICE, read_figures, read_kept
+from tools.study.results import AFTER, TWICE, read_figures, read_kept, write_kept
 from tools.study.run import run_all, write_data_sets
 from tools.study.searches import GRIDS, SEARCHES, grids, searches, taken
 from tools.sweep.experiment import Experiment, execute
@@ -410,6 +411,40 @@ def test_command_writes_the_page_of_finished_runs(finished, no_pictures, tmp_pat
     main()
     assert page.read_text() == expected
     assert f"its figures are those that {tmp_path / 'page.csv'} keeps" in capsys.readouterr().out
+
+
+def test_study_goes_on_from_the_figures_of_another_machine(finished, no_pictures, tmp_path, monkeypatch, capsys):
+    """Their runs are not done again, and its page has both; runs that are here count before them."""
+    page, kept, asked = tmp_path / "page.md", tmp_path / "elsewhere.csv", []
+    halves = [finished.half(methods.CDC, "digits", 2, part) for part in ("base", "new")]
+    figures = figures_of(finished)
+    write_page(finished, figures, tmp_path / "expected.md")
+    trained, name = (folder.relative_to(finished.output).as_posix() for folder in halves)
+    others = {run: own for run, own in figures.items() if run != name}
+    write_kept(kept, {**others, "base2new/of/another/plan": figures[name]})
+    write_kept(tmp_path / "older.csv", {trained: {"accuracy": 1.0}})
+    finished.output.rename(tmp_path / "gone")
+
+    def run(runs, *arguments):
+        asked.extend(each.folder for each in runs)
+        (finished.output / name).mkdir(parents=True)
+        shutil.copy(tmp_path / "gone" / name / "results.json", finished.output / name)
+        return []
+
+    monkeypatch.setattr("tools.study.run.write_data_sets", lambda names, data: None)
+    monkeypatch.setattr("tools.study.run.run_all", run)
+    arguments = ["--quick", "--seeds", "1", "2", "--output", str(finished.output), "--page", str(page)]
+    monkeypatch.setattr("sys.argv", ["study", *arguments, "--kept", str(tmp_path / "older.csv"), str(kept)])
+    main()
+    assert asked == halves
+    assert page.read_text() == (tmp_path / "expected.md").read_text().replace("(expected_", "(page_")
+    assert read_kept(tmp_path / "page.csv") == figures
+
+    monkeypatch.setattr("sys.argv", ["study", *arguments, "--kept", str(tmp_path / "none.csv")])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert "none.csv" in capsys.readouterr().err
 
 
 def test_command_runs_the_sections_that_it_is_told(tmp_path, monkeypatch):
