@@ -19,7 +19,7 @@ from tools.report.data import DRAWN, chart_data, results_by_system, safe
 from tools.report.report import TITLES, Report
 from tools.results import published
 from tools.results.render import best_cells, cell_text
-from tools.results.tables import Column, SeedMean, seeds_name
+from tools.results.tables import Column, SeedMean, over_what, seeds_name
 
 ASSETS = Path(__file__).with_name("assets")
 TEMPLATE = "page.html.j2"
@@ -143,7 +143,7 @@ def _table(report: Report, protocol: str) -> dict[str, Any]:
     shown = "AUROC of each score" if table.part else "Mean"
     text = f"{shown} and standard deviation over seeds, in percent; the best of each row has a star."
     if table.averaged:
-        text += f" The average is over the {len(table.averaged)} data sets that every system has."
+        text += f" The average is over {over_what(table, 'system')}."
     elif len(rows) > 1 + bool(table.source):
         text += " There is no average, as fewer than two data sets have results of every system."
     # What the paper lacks matters only if its numbers are shown.

@@ -24,6 +24,7 @@ from tools.results.tables import (
     build_table,
     direction,
     open_set_part,
+    over_what,
     paper_numbers,
     seeds_name,
     shots_name,
@@ -68,14 +69,15 @@ def render(
     notes += [f"{MARK_NAMES[output_format]}: the best of its row{_for_each(table)}"] if best else []
     notes += [legend(column) for column in table.columns]
     rows = [dataset for dataset in table.datasets if dataset != table.source]
-    if table.averaged and len(table.averaged) < len(rows):
+    choose = "--trainer, --config and --shots choose columns, --join-configs puts all configs of a trainer into one"
+    if table.averaged:
         without = ", ".join(published.display_name(name) for name in rows if name not in table.averaged)
-        notes.append(f"average: over the {len(table.averaged)} data sets that every column has, so without {without}")
-    elif not table.averaged and len(rows) > 1:
-        notes.append(
-            "average: none, as fewer than two data sets have results in every column (--trainer, --config and --shots "
-            "choose columns, --join-configs puts all configs of a trainer into one)"
-        )
+        over = over_what(table, "column")
+        some = any(column.cells and not column.averages for column in table.columns)
+        if without or some:
+            notes.append(f"average: over {over}" + f", so without {without}" * bool(without) + f" ({choose})" * some)
+    elif len(rows) > 1:
+        notes.append(f"average: none, as fewer than two data sets have results in every column ({choose})")
     if numbers:
         notes.append(f"paper: {published.SOURCE}; differences are taken before rounding")
         shown = {table.columns[index].trainer for index, _, _ in numbers}

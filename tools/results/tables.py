@@ -45,7 +45,7 @@ class Column(NamedTuple):
         seeds: the seeds that each of its cells is to have.
         metrics: names of its columns.
         cells: (data set, metric) -> seed mean; none where there is no result.
-        averages: metric -> seed mean, over `Table.averaged`.
+        averages: metric -> seed mean, over `Table.averaged`; none if it has not all of these.
         backbones: the CLIPs of its runs with a result, by name or path; "" for those that do not tell.
     """
 
@@ -351,21 +351,38 @@ def seeds_name(seeds: Iterable[int]) -> str:
     return f"seed{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
 
 
+def over_what(table: Table, columns: str) -> str:
+    """What the averages of a table are over, in words.
+
+    Args:
+        table: that has averages.
+        columns: what its columns are called, with how many stands before it.
+    """
+    own, there = (sum(bool(part) for part in parts) for parts in zip(*((c.averages, c.cells) for c in table.columns)))
+    who = f"every {columns} has" if own == there else f"{own} of {there} {columns}s have; the others have no average"
+    return f"the {len(table.averaged)} data sets that {who}"
+
+
 def _average(columns: list[Column], datasets: list[str]) -> list[str]:
     """Fill the averages over the data sets that every column has, and return these; none of fewer than two.
 
-    A column without any result has no say in this. An average has a standard deviation, that of the seeds' averages,
-    where all its means are over the same seeds.
+    Where those are fewer than two, they are the data sets of the columns that have the most, and the other columns have
+    no average. A column without any result has no say in this. An average has a standard deviation, that of the seeds'
+    averages, where all its means are over the same seeds.
     """
-    columns = [column for column in columns if column.cells]
-    averaged = [
-        dataset
-        for dataset in datasets
-        if all((dataset, metric) in column.cells for column in columns for metric in column.metrics)
-    ]
-    if len(averaged) < 2 or not columns:
+    whole = {
+        index: {name for name in datasets if all((name, metric) in column.cells for metric in column.metrics)}
+        for index, column in enumerate(columns)
+        if column.cells
+    }
+    common = set(datasets).intersection(*whole.values())
+    if len(common) < 2:
+        most = max(map(len, whole.values()), default=0)
+        common = set(datasets).intersection(*(own for own in whole.values() if len(own) == most))
+    averaged = [dataset for dataset in datasets if dataset in common]
+    if len(averaged) < 2:
         return []
-    for column in columns:
+    for column in (columns[index] for index, own in whole.items() if common <= own):
         averages = {}
         for metric in column.metrics:
             if metric != "HM":
@@ -415,7 +432,7 @@ def paper_numbers(table: Table) -> tuple[dict[tuple[int, str, str], float], list
         own = {name for name in rows if name not in ("average", table.source)}
         if average_alone:
             own = set(table.averaged)
-        if table.averaged and own.issuperset(table.averaged):
+        if column.averages and own.issuperset(table.averaged):
             averages = rows["average"]
             if own != set(table.averaged):
                 averages = {
@@ -424,5 +441,5 @@ def paper_numbers(table: Table) -> tuple[dict[tuple[int, str, str], float], list
                 if "HM" in averages:
                     averages["HM"] = harmonic_mean(averages["Base"], averages["New"])
                 notes.append("averages beside are of its numbers for the same data sets")
-            numbers.update({(index, "average", metric): averages[metric] for metric in column.metrics})
+            numbers.update({(index, "average", metric): averages[metric] for metric in column.averages})
     return numbers, list(dict.fromkeys(notes))

@@ -20,8 +20,7 @@ from tools.common.paths import ROOT
 
 SETS = ("shapes", "textures", "digits", "letters", "symbols", "backgrounds")
 SOURCE = "shapes"
-MISLEADING = "confounded_colours"
-CONFOUNDED = (MISLEADING, "confounded")
+CONFOUNDED = ("confounded_colours",)  # whose background misleads CLIP itself
 HARDER = ("reliefs", "turned")
 ABLATED = ("shapes", "textures", "letters")  # on which parts are left out and numbers varied
 CURVE_SETS = ("textures", *HARDER)  # shown over the epochs
@@ -313,7 +312,7 @@ REGIMES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ),
     (f"{LONG} epochs", (LONGER,), CURVE_SETS),
     ("harder sets: pictures as pre-training never showed them", (), HARDER),
-    ("confounders: backgrounds that follow the class", (), CONFOUNDED),
+    ("a confounder: the background follows the class", (), CONFOUNDED),
 )
 
 

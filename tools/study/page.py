@@ -139,6 +139,6 @@ def runs(measured: Measured) -> str:
         *([f"- in `seeds` also {', '.join(map(str, plan.more_seeds))};"] if plan.more_seeds else []),
         f"- base to new: {tables.names_of(plan.sets)}; harder sets: {tables.names_of(plan.harder)};",
         f"- parts of CDC, number of templates and equal cost: {tables.names_of(plan.ablated)};",
-        f"- over the epochs: {tables.names_of(plan.curve_sets)}; confounders: {tables.names_of(plan.confounded)}.",
+        f"- over the epochs: {tables.names_of(plan.curve_sets)}; confounder: {tables.names_of(plan.confounded)}.",
     ]
     return "\n".join([*lines, "", tables.table(rows, ["`--only`", "what is run", "tests that are there"])])

@@ -289,7 +289,6 @@ def quick(output: Path) -> Plan:
         more_seeds=(3,),
         sets=("shapes", "digits"),
         variants=("shapesv2",),
-        confounded=("confounded",),
         harder=("turned",),
         harder_methods=(ZERO_SHOT, CDC, NEITHER),
         ablated=("digits",),

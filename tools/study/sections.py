@@ -7,7 +7,7 @@ SECTIONS = {
     "ablation": "parts of CDC, number of templates, weight of loss (2)",
     "cost": "CDC against one template, MaPLe, and four templates trained alone, at about the same cost",
     "harder": "base-to-new of all methods, and parts of CDC, on harder sets",
-    "regimes": "losses (2) and (3) from other starts, on other views, on harder sets and confounders",
+    "regimes": "losses (2) and (3) from other starts, on other views, on harder sets and a confounder",
     "curves": "accuracy over the epochs of a longer training",
     "transfer": "training on all classes of one set, tests on the others and on its variants",
     "calibration": "tests of base2new after calibration, with open sets, and of transfer on the variants",

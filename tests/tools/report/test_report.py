@@ -255,6 +255,16 @@ def test_page_without_an_average_says_so(tmp_path):
     assert sentence not in render_page(gather([tmp_path], datasets=["dtd"]), "A title")
 
 
+def test_page_says_which_systems_have_an_average(tmp_path):
+    records = arrays([0, 0], [0, 0])
+    for dataset, trainer in (("dtd", "CoOp"), ("eurosat", "CoOp"), ("eurosat", "CDC")):
+        base_to_new(tmp_path, dataset, trainer, "v", 1, records, records)
+    page = render_page(gather([tmp_path]), "A title")
+    assert "The average is over the 2 data sets that 1 of 2 systems have; the others have no average." in page
+    base_to_new(tmp_path, "dtd", "CDC", "v", 1, records, records)
+    assert "The average is over the 2 data sets that every system has." in render_page(gather([tmp_path]), "A title")
+
+
 def test_a_system_has_one_title_in_all_tables(tmp_path):
     records = arrays([0, 1], [0, 0])
     for config in ("a", "b"):

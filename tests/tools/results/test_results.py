@@ -626,6 +626,30 @@ def test_average_over_the_data_sets_that_all_columns_have(tmp_path):
     assert table_of(tmp_path, trainers=["CDC"]).averaged == ["dtd", "eurosat", "ucf101"]
 
 
+def test_columns_with_few_data_sets_take_no_average_from_those_with_more(tmp_path):
+    """Two parts of a method on one data set each, beside two methods on three, one with fewer seeds of one of them."""
+    for dataset, base in (("dtd", 80.0), ("eurosat", 60.0), ("ucf101", 10.0)):
+        for trainer in ("MaPLe", "CDC"):
+            both(tmp_path, trainer, 1, base, base, dataset=dataset)
+    both(tmp_path, "CDC", 2, 90.0, 90.0, dataset="dtd")
+    both(tmp_path, "CDC", 1, 99.0, 99.0, dataset="dtd", config="part")
+    both(tmp_path, "CDC", 1, 99.0, 99.0, dataset="eurosat", config="other")
+    table = table_of(tmp_path)
+    assert table.averaged == ["dtd", "eurosat", "ucf101"]
+    averages = {column.title: column.averages for column in table.columns}
+    assert averages["CDC part"] == averages["CDC other"] == {}
+    assert averages["MaPLe"]["Base"].mean == 50.0
+    assert averages["CDC tiny"]["Base"][:2] == (pytest.approx((85 + 60 + 10) / 3), None)
+    note = "average: over the 3 data sets that 2 of 4 columns have; the others have no average (--trainer, --config and"
+    assert note in text_table(tmp_path)
+    assert "so without" not in text_table(tmp_path)
+    (line,) = (line for line in text_table(tmp_path).splitlines() if line.startswith("average of 3"))
+    assert line.split()[3:] == ["50.00"] * 3 + ["–"] * 6 + ["51.67"] * 3
+    both(tmp_path, "CDC", 1, 99.0, 99.0, dataset="eurosat", config="part")
+    both(tmp_path, "CDC", 1, 99.0, 99.0, dataset="dtd", config="other")  # now all share two data sets
+    assert table_of(tmp_path).averaged == ["dtd", "eurosat"]
+
+
 def test_no_average_of_columns_without_common_data_sets(tmp_path):
     for dataset, trainer in (("dtd", "A"), ("eurosat", "A"), ("ucf101", "B"), ("food101", "B")):
         both(tmp_path, trainer, 1, 80.0, 60.0, dataset=dataset)
@@ -798,7 +822,8 @@ def test_missing_source_and_target(tmp_path):
     write_transfer(tmp_path, "CoOp", {"imagenet": 70, "dtd": 40})
     table = table_of(tmp_path, "xd")
     assert table.missing == ["CoOp: no run on EuroSAT", "CDC: no run on ImageNet"]
-    assert table.averaged == []
+    assert table.averaged == ["dtd", "eurosat"]
+    assert [column.averages.keys() for column in table.columns] == [set(), {"Accuracy"}]
 
 
 def test_zero_shot_runs_of_published_scripts(tmp_path):
@@ -964,6 +989,18 @@ def test_paper_beside(tmp_path):
     assert lines["average of 2"][-4] == f"{tables.harmonic_mean(88.90, 73.215):.2f}"
     assert "paper: averages beside are of its numbers for the same data sets" in text
     assert "paper: has no such numbers of Own" in text_table(tmp_path, paper=True)
+
+
+def test_paper_has_no_average_beside_none(tmp_path):
+    for name in published.averaged("base2new"):
+        both(tmp_path, "MaPLe", 1, 80.0, 70.0, dataset=name, backbone="ViT-B/16")
+    both(tmp_path, "CoOp", 1, 80.0, 70.0, dataset="dtd", backbone="ViT-B/16")
+    table = table_of(tmp_path)
+    assert len(table.averaged) == 11
+    numbers, _ = tables.paper_numbers(table)
+    averages = {table.columns[index].trainer for index, row, _ in numbers if row == "average"}
+    assert averages == {"MaPLe"}
+    assert "CoOp" in {table.columns[index].trainer for index, row, _ in numbers if row == "dtd"}
 
 
 def test_average_alone_beside(tmp_path):

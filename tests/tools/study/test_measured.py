@@ -147,7 +147,7 @@ def test_gaps_of_the_confounder(plan):
     accuracies = {CDC: (80.0, 84.0, 79.0, 70.0), MAPLE: (82.0, 90.0, 80.0, 60.0)}
     for method, found in accuracies.items():
         for seed in plan.seeds:
-            folder = plan.trained_on(method, "confounded", seed).relative_to(plan.output).as_posix()
+            folder = plan.trained_on(method, "confounded_colours", seed).relative_to(plan.output).as_posix()
             figures[folder] = dict(zip(tables.GROUPS, found))
     found = Measured(plan, figures)
     levels = next(line for line in tables.confounder(found).splitlines() if line.startswith("| MaPLe "))

@@ -184,7 +184,7 @@ def finished(tmp_path):
             if run.trainer == "CDC":
                 figures.update({"auroc_error_uncertainty": 70.0, "aurc_uncertainty": 4.0, "uncertainty": 0.1})
                 figures.update({f"template{m}_accuracy": accuracy - m for m in range(1, 5)}, template_similarity=0.5)
-            if run.dataset == "confounded":
+            if run.dataset in plan.confounded:
                 figures.update({f"{name}_accuracy": 40.0 for name in ("aligned", "conflicting", "worst_group")})
             if CALIBRATED in folder.parts:
                 names = [f"{name}{after}" for after in ("", AFTER) for name in TWICE]
