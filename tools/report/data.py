@@ -14,7 +14,8 @@ from tools.report.report import TITLES, Report
 from tools.results import published
 from tools.results.tables import SeedMean, Table, shots_of
 
-DRAWN = 10  # systems that charts draw at first; a page with more has a list to choose them from
+DRAWN = 10  # systems that charts draw at first, at most; a page with more has a list to choose them from
+FEWEST = 3  # of them, whatever their numbers of results
 
 
 def chart_data(report: Report, links: Mapping[str, str]) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def chart_data(report: Report, links: Mapping[str, str]) -> dict[str, Any]:
         "links": {links[dataset]: dataset for dataset in datasets},
         "titles": TITLES,
         "runs": runs,
-        "first": _first(by_runs, runs),
+        "first": _first(by_runs, runs, trainers),
         # Symbols and dashes are few: those with the most runs, which are drawn at first, have different ones.
         "styles": {
             title: style._asdict() for title, style in system_styles((own, trainers[own]) for own in by_runs).items()
@@ -58,15 +59,21 @@ def chart_data(report: Report, links: Mapping[str, str]) -> dict[str, Any]:
     return rounded
 
 
-def _first(by_runs: Sequence[str], runs: Mapping[str, int]) -> list[str]:
-    """The systems that are drawn at first.
+def _first(by_runs: Sequence[str], runs: Mapping[str, int], trainers: Mapping[str, str]) -> list[str]:
+    """The systems that are drawn at first: of each trainer the one with the most results, and some others.
 
-    If possible, each but the first has more results than any system that is left out.
+    If possible, each of the others has more results than any system that is left out.
     """
     if len(by_runs) <= DRAWN:
         return list(by_runs)
-    ahead = [title for title in by_runs[1:DRAWN] if runs[title] > runs[by_runs[DRAWN]]]
-    return [by_runs[0], *ahead] if len(ahead) > 1 else list(by_runs[:DRAWN])
+    of_trainers = {trainers[title]: title for title in reversed(by_runs)}
+    chosen = sorted(of_trainers.values(), key=by_runs.index)[:DRAWN]
+    others = [title for title in by_runs if title not in chosen]
+    room = DRAWN - len(chosen)
+    ahead = [title for title in others[:room] if runs[title] > runs[others[room]]]
+    if len(chosen) + len(ahead) < FEWEST:
+        ahead = others[:room]
+    return sorted([*chosen, *ahead], key=by_runs.index)
 
 
 def results_by_system(report: Report) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,17 +99,20 @@ def render_page(report: Report, title: str) -> str:
 def _there(report: Report) -> list[str]:
     lines = []
     for protocol, table in report.tables.items():
-        seeds = sorted({seed for column in table.columns for seed in column.seeds})
+        learnt = Counter(column.seeds for column in table.columns if not trains_nothing(column.trainer))
+        usual = max(
+            learnt or {column.seeds for column in table.columns}, key=lambda own: (learnt[own], len(own)), default=()
+        )
         systems, datasets = (
             f"{n} {what}{'s' * (n != 1)}"
             for n, what in ((len(table.columns), "system"), (len(table.datasets), "data set"))
         )
-        fewer: dict[tuple[int, ...], list[str]] = {}
+        others: dict[tuple[int, ...], list[str]] = {}
         for column in table.columns:
-            if list(column.seeds) != seeds and not trains_nothing(column.trainer):
-                fewer.setdefault(column.seeds, []).append(column.title)
-        told = "".join(f"; {seeds_name(own)} alone: {', '.join(titles)}" for own, titles in fewer.items())
-        lines.append(f"{TITLES.get(protocol, protocol)}: {systems} on {datasets}, {seeds_name(seeds)}{told}")
+            if column.seeds != usual and not trains_nothing(column.trainer):
+                others.setdefault(column.seeds, []).append(column.title)
+        told = "".join(f"; {seeds_name(own)}: {', '.join(titles)}" for own, titles in others.items())
+        lines.append(f"{TITLES.get(protocol, protocol)}: {systems} on {datasets}, {seeds_name(usual)}{told}")
     return lines
 
 

@@ -366,9 +366,9 @@ def over_what(table: Table, columns: str) -> str:
 def _average(columns: list[Column], datasets: list[str]) -> list[str]:
     """Fill the averages over the data sets that every column has, and return these; none of fewer than two.
 
-    Where those are fewer than two, they are the data sets of the columns that have the most, and the other columns have
-    no average. A column without any result has no say in this. An average has a standard deviation, that of the seeds'
-    averages, where all its means are over the same seeds.
+    Where those are fewer than two, it is over those that every trainer has under its config with the most of them, and
+    columns that lack one have no average. A column without any result has no say in this. An average has a standard
+    deviation, that of the seeds' averages, where all its means are over the same seeds.
     """
     whole = {
         index: {name for name in datasets if all((name, metric) in column.cells for metric in column.metrics)}
@@ -377,8 +377,10 @@ def _average(columns: list[Column], datasets: list[str]) -> list[str]:
     }
     common = set(datasets).intersection(*whole.values())
     if len(common) < 2:
-        most = max(map(len, whole.values()), default=0)
-        common = set(datasets).intersection(*(own for own in whole.values() if len(own) == most))
+        most: dict[str, set[str]] = {}
+        for index, own in whole.items():
+            most[columns[index].trainer] = max(most.get(columns[index].trainer, set()), own, key=len)
+        common = set(datasets).intersection(*most.values())
     averaged = [dataset for dataset in datasets if dataset in common]
     if len(averaged) < 2:
         return []

@@ -238,12 +238,17 @@ def test_what_is_there_is_counted(page, output):
     assert "Base to new classes: 1 system on 1 data set, seed 1<" in re.sub(r"\s+<", "<", one)
 
 
-def test_systems_of_fewer_seeds_than_others_are_named(tmp_path):
+def test_systems_of_other_seeds_than_most_are_named(tmp_path):
+    """Among those that learn; zero-shot CLIP is the same under every seed."""
     records = arrays([0, 1], [0, 0])
     for trainer, seeds in (("ZeroshotCLIP", (1,)), ("CoOp", (1, 2)), ("MaPLe", (2,)), ("CDC", (2,))):
         for seed in seeds:
             base_to_new(tmp_path, "dtd", trainer, "v", seed, records, records)
-    assert "4 systems on 1 data set, seeds 1, 2; seed 2 alone: MaPLe, CDC" in render_page(gather([tmp_path]), "t")
+    assert "4 systems on 1 data set, seed 2; seeds 1, 2: CoOp" in render_page(gather([tmp_path]), "t")
+    base_to_new(tmp_path, "dtd", "MaPLe", "v", 1, records, records)
+    assert "4 systems on 1 data set, seeds 1, 2; seed 2: CDC" in render_page(gather([tmp_path]), "t")
+    alone = render_page(gather([tmp_path], trainers=["ZeroshotCLIP"]), "t")
+    assert "1 system on 1 data set, seed 1<" in re.sub(r"\s+<", "<", alone)
 
 
 def test_page_without_an_average_says_so(tmp_path):
@@ -257,11 +262,11 @@ def test_page_without_an_average_says_so(tmp_path):
 
 def test_page_says_which_systems_have_an_average(tmp_path):
     records = arrays([0, 0], [0, 0])
-    for dataset, trainer in (("dtd", "CoOp"), ("eurosat", "CoOp"), ("eurosat", "CDC")):
-        base_to_new(tmp_path, dataset, trainer, "v", 1, records, records)
+    for dataset, config in (("dtd", "v"), ("eurosat", "v"), ("eurosat", "part")):
+        base_to_new(tmp_path, dataset, "CDC", config, 1, records, records)
     page = render_page(gather([tmp_path]), "A title")
     assert "The average is over the 2 data sets that 1 of 2 systems have; the others have no average." in page
-    base_to_new(tmp_path, "dtd", "CDC", "v", 1, records, records)
+    base_to_new(tmp_path, "dtd", "CDC", "part", 1, records, records)
     assert "The average is over the 2 data sets that every system has." in render_page(gather([tmp_path]), "A title")
 
 
@@ -307,6 +312,17 @@ def test_of_many_systems_the_first_and_those_with_the_most_results_are_drawn_at_
     assert len({equal["styles"][title]["symbol"] for title in equal["first"]}) == 10
     assert 'id="drawn-list"' in page
     assert 'id="drawn-list"' not in render_page(gather([tmp_path], configs=["v00", "v01"]), "t")
+
+
+def test_of_many_systems_each_trainer_has_one_that_is_drawn_at_first(tmp_path):
+    """Though parts of another trainer have as many results, and some more than it."""
+    records = arrays([0, 1], [0, 0])
+    for trainer, configs in (("CDC", [f"v{index:02}" for index in range(12)]), ("CoOp", "ab"), ("ZeroshotCLIP", "v")):
+        for config in configs:
+            for seed in (1, 2) if config in ("v05", "v06", "b") else (1,):
+                base_to_new(tmp_path, "dtd", trainer, config, seed, records, records)
+    data = embedded(render_page(gather([tmp_path]), "t"))
+    assert data["first"] == ["ZeroshotCLIP", "CoOp b", "CDC v05", "CDC v06"]
 
 
 def test_no_star_where_all_are_equal(tmp_path):
