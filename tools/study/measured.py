@@ -139,11 +139,11 @@ class Measured:
 
     # Where values are
 
-    def halves(self, figure: str = "accuracy", kind: str = "") -> Where:
+    def halves(self, figure: str = "accuracy") -> Where:
         """A figure on base and on new classes."""
 
         def where(method: Method, dataset: str, seed: int) -> list[tuple[Path, str]]:
-            return [(self.plan.half(method, dataset, seed, part, kind), figure) for part in ("base", "new")]
+            return [(self.plan.half(method, dataset, seed, part), figure) for part in ("base", "new")]
 
         return where
 

@@ -332,6 +332,6 @@ CURVES = (
 )
 
 
-def at_epoch(method: Method, epoch: int | str) -> Method:
-    """A method at an epoch of its training, in the folders of tests with LOADEP."""
+def at_epoch(method: Method, epoch: int | str | None) -> Method:
+    """A method at an epoch of its training, in the folders of tests with LOADEP; None for what training leaves."""
     return replace(method, epoch=epoch)

@@ -83,7 +83,7 @@ def draw_epochs(measured: Measured, path: Path) -> bool:
             for method in CURVES:
                 points = [(epoch, at_epoch(method, epoch)) for epoch in plan.curve_epochs]
                 style = Style(colors[method.trainer], dash="dash" if method.tag.startswith("beta0") else "solid")
-                where = measured.halves(kind="test")
+                where = measured.halves()
                 drawn.append(_curve(axis, measured, points, [dataset], where, score, style, method.title))
             zero_shot = measured.by_seed(ZERO_SHOT, [dataset], measured.halves())
             for values in list(zero_shot.values())[:1]:

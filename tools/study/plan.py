@@ -23,6 +23,7 @@ from tools.study.methods import (
     EQUAL_COST,
     FAR_SETS,
     HARDER,
+    LONGER,
     MAPLE,
     METHODS,
     NEITHER,
@@ -138,11 +139,11 @@ class Plan:
             yield from self._base_to_new(self.harder_methods, self.harder, seed)
         elif name == "regimes":
             for _, pieces, datasets in REGIMES:
-                sets = self.sets_of(datasets)
-                yield from self._base_to_new(regime(pieces), sets, seed)
+                sets, both = self.sets_of(datasets), regime(pieces)
+                yield from self._curves(both, seed) if LONGER in pieces else self._base_to_new(both, sets, seed)
                 yield from (self._half(at_start(*pieces), dataset, seed, "base") for dataset in sets)
         elif name == "curves":
-            yield from self._curves(seed)
+            yield from self._curves(CURVES, seed)
         elif name == "transfer":
             yield from self._transfer(seed)
         else:
@@ -166,14 +167,21 @@ class Plan:
                 yield base
                 yield self._test(base, classes="new", folder=self.half(method, dataset, seed, "new"))
 
-    def _curves(self, seed: int) -> Iterator[Experiment]:
+    def regime(self, pieces: tuple[str, ...]) -> tuple[Method, Method]:
+        """CDC in a regime with losses (2) and (3), and without; after a longer training, as the curves test it."""
+        with_losses, without = regime(pieces)
+        last = self.curve_epochs[-1] if LONGER in pieces else None
+        return at_epoch(with_losses, last), at_epoch(without, last)
+
+    def _curves(self, methods: Iterable[Method], seed: int) -> Iterator[Experiment]:
         """Longer trainings, and tests of their epochs."""
+        methods = list(methods)
         for dataset in self.curve_sets:
-            for method in CURVES:
+            for method in methods:
                 base = self._half(method, dataset, seed, "base")
                 yield base
                 for part in ("base", "new"):
-                    folder = self.half(at_epoch(method, "{}"), dataset, seed, part, "test")
+                    folder = self.half(at_epoch(method, "{}"), dataset, seed, part)
                     yield self._test(base, classes=part, folder=folder, epochs=self.curve_epochs)
 
     def _transfer(self, seed: int) -> Iterator[Experiment]:
@@ -219,13 +227,9 @@ class Plan:
         """The sets on which what was trained on the source is tested."""
         return (*(() if method.own_classes else self.sets[1:]), *self.variants)
 
-    def half(self, method: Method, dataset: str, seed: int, part: str, kind: str = "") -> Path:
-        """Folder of the results on the base or the new classes.
-
-        Args:
-            kind: train or test; by default that of the results on the base classes which training leaves.
-        """
-        kind = kind or ("train" if part == "base" and method.train else "test")
+    def half(self, method: Method, dataset: str, seed: int, part: str) -> Path:
+        """Folder of the results on the base or the new classes. Training leaves those of its last epoch on the base."""
+        kind = "train" if part == "base" and method.train and method.epoch is None else "test"
         return self._folder(f"{kind}_{part}", method, dataset, seed)
 
     def trained_on(self, method: Method, dataset: str, seed: int) -> Path:

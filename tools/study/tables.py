@@ -29,7 +29,6 @@ from tools.study.methods import (
     Method,
     at_epoch,
     at_start,
-    regime,
     templates,
 )
 
@@ -259,7 +258,7 @@ def regimes(measured: Measured) -> str:
     rows, lacking = [], {}
     where, alike = measured.halves(), measured.half("base", "template_similarity")
     for title, pieces, datasets in REGIMES:
-        sets, (with_losses, without) = measured.plan.sets_of(datasets), regime(pieces)
+        sets, (with_losses, without) = measured.plan.sets_of(datasets), measured.plan.regime(pieces)
         found = [measured.difference(with_losses, without, sets, where, score) for score in SCORES]
         levels = [
             measured.show_mean(method, sets, alike, value(0), 3) for method in (at_start(*pieces), without, with_losses)
@@ -279,7 +278,7 @@ def epochs(measured: Measured) -> str:
     """Whether base accuracy rises and new accuracy falls: the last point of the curves minus an earlier one."""
     points = measured.plan.curve_epochs
     early, late = points[len(points) // 3], points[-1]
-    where = measured.halves(kind="test")
+    where = measured.halves()
     rows, lacking = [], {}
     for dataset in measured.plan.curve_sets:
         for method in CURVES:

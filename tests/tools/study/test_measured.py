@@ -135,7 +135,7 @@ def test_figure_1b_needs_both_a_rise_and_a_fall(plan):
         for epoch, base, new in ((1, 70.0, 80.0), (2, 75.0, 76.0 if method.trainer == "CoOp" else 80.0)):
             for seed in plan.seeds:
                 for part, accuracy in (("base", base), ("new", new)):
-                    folder = plan.half(tables.at_epoch(method, epoch), "digits", seed, part, "test")
+                    folder = plan.half(tables.at_epoch(method, epoch), "digits", seed, part)
                     figures[folder.relative_to(plan.output).as_posix()] = {"accuracy": accuracy}
     lines = [line for line in tables.epochs(Measured(plan, figures)).splitlines() if ", digits" in line]
     assert [line.rstrip(" |").endswith("yes") for line in lines] == [True, False, False, False]

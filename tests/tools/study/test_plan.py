@@ -70,7 +70,7 @@ def test_what_is_kept_is_not_run_again_unless_it_is_tested(tmp_path):
     assert [run.folder for run in left(calibration, kept)] == [test.calibrated, test.folder]
 
 
-EPOCHS = ("digits", 1, "new", "test")
+EPOCHS = ("digits", 1, "new")
 
 
 @pytest.mark.parametrize("plan", PLANS)
@@ -376,6 +376,15 @@ def test_templates_of_other_words_start_apart(digits, tmp_path, capsys):
     )
     assert other < as_configured - 0.05
     assert alike > as_configured - 0.05
+
+
+def test_regime_of_a_longer_training_is_the_end_of_the_curves(tmp_path):
+    plan = full(tmp_path)
+    ends = {plan.half(method, "turned", 1, part) for method in plan.regime(("epochs60",)) for part in ("base", "new")}
+    assert {folder.parent.name for folder in ends} == {"tiny+epochs60+epoch60", "tiny+beta0-gamma0-epochs60+epoch60"}
+    for section in ("regimes", "curves"):
+        assert ends <= {folder for run in plan.section(section, 1) for folder in run.folders}
+    assert plan.regime(("noise",)) == methods.regime(("noise",))
 
 
 def test_starts_of_regimes_are_tested_as_they_are(tmp_path):
