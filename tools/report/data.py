@@ -14,8 +14,9 @@ from tools.report.report import TITLES, Report
 from tools.results import published
 from tools.results.tables import SeedMean, Table, shots_of
 
-DRAWN = 10  # systems that charts draw at first, at most; a page with more has a list to choose them from
-FEWEST = 3  # of them, whatever their numbers of results
+# Systems that charts draw at first if there are no more trainers. A page with more has a list to choose them from.
+DRAWN = 10
+FEWEST = 3  # systems that are drawn even if others, which are not, have as many results
 
 
 def chart_data(report: Report, links: Mapping[str, str]) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def chart_data(report: Report, links: Mapping[str, str]) -> dict[str, Any]:
         "titles": TITLES,
         "runs": runs,
         "first": _first(by_runs, runs, trainers),
-        # Symbols and dashes are few: those with the most runs, which are drawn at first, have different ones.
+        # Symbols and dashes are few: those with the most runs have different ones.
         "styles": {
             title: style._asdict() for title, style in system_styles((own, trainers[own]) for own in by_runs).items()
         },
@@ -60,16 +61,16 @@ def chart_data(report: Report, links: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _first(by_runs: Sequence[str], runs: Mapping[str, int], trainers: Mapping[str, str]) -> list[str]:
-    """The systems that are drawn at first: of each trainer the one with the most results, and some others.
+    """The systems that are drawn at first: of every trainer the one with the most results, and some others.
 
     If possible, each of the others has more results than any system that is left out.
     """
     if len(by_runs) <= DRAWN:
         return list(by_runs)
     of_trainers = {trainers[title]: title for title in reversed(by_runs)}
-    chosen = sorted(of_trainers.values(), key=by_runs.index)[:DRAWN]
+    chosen = sorted(of_trainers.values(), key=by_runs.index)
     others = [title for title in by_runs if title not in chosen]
-    room = DRAWN - len(chosen)
+    room = max(0, DRAWN - len(chosen))
     ahead = [title for title in others[:room] if runs[title] > runs[others[room]]]
     if len(chosen) + len(ahead) < FEWEST:
         ahead = others[:room]
@@ -95,7 +96,7 @@ def _table(protocol: str, table: Table) -> dict[str, Any]:
         if protocol == "fewshot":
             own["shots"] = {metric: shots_of(metric) for metric in column.metrics}
         columns.append(own)
-    return {"columns": columns, "datasets": table.datasets, "source": table.source}
+    return {"columns": columns, "datasets": table.datasets, "source": table.source, "averaged": table.averaged}
 
 
 def _cell_numbers(cell: SeedMean) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tools.report.data import DRAWN, chart_data, results_by_system, safe
 from tools.report.report import TITLES, Report
 from tools.results import published
 from tools.results.render import best_cells, cell_text
-from tools.results.tables import Column, SeedMean, over_what, seeds_name
+from tools.results.tables import Column, SeedMean, seeds_name, who_has_averages
 
 ASSETS = Path(__file__).with_name("assets")
 TEMPLATE = "page.html.j2"
@@ -112,7 +112,8 @@ def _there(report: Report) -> list[str]:
             if column.seeds != usual and not trains_nothing(column.trainer):
                 others.setdefault(column.seeds, []).append(column.title)
         told = "".join(f"; {seeds_name(own)}: {', '.join(titles)}" for own, titles in others.items())
-        lines.append(f"{TITLES.get(protocol, protocol)}: {systems} on {datasets}, {seeds_name(usual)}{told}")
+        most = "most with " * bool(others)
+        lines.append(f"{TITLES.get(protocol, protocol)}: {systems} on {datasets}, {most}{seeds_name(usual)}{told}")
     return lines
 
 
@@ -147,9 +148,12 @@ def _table(report: Report, protocol: str) -> dict[str, Any]:
     shown = "AUROC of each score" if table.part else "Mean"
     text = f"{shown} and standard deviation over seeds, in percent; the best of each row has a star."
     if table.averaged:
-        text += f" The average is over {over_what(table, 'system')}."
+        names = ", ".join(map(published.display_name, table.averaged))
+        text += f" The average is over the {len(table.averaged)} data sets that {who_has_averages(table, 'system')}"
+        some = any(column.cells and not column.averages for column in table.columns)
+        text += f": {escaped(names)}. The other systems have none." if some else "."
     elif len(rows) > 1 + bool(table.source):
-        text += " There is no average, as fewer than two data sets have results of every system."
+        text += " There is no average, as the trainers have fewer than two data sets in common."
     # What the paper lacks matters only if its numbers are shown.
     told = (
         [f"the paper {note}" if note.split()[0] in ("has", "is", "trains") else note for note in notes]

@@ -7,8 +7,8 @@
 
 Mean and standard deviation (that of a sample, n - 1) over seeds; the harmonic mean (HM) is of the two means. Where
 metrics are named, the best of each row is marked by the metric's direction. What is
-missing is named below the table; an average is over the data sets that every column has, or else over those that
-every trainer has under one config, and says over how many.
+missing is named below the table; an average is over the data sets that every column has, or else over the most that
+every trainer has in one column of its own, and says over how many.
 Folders: `tools/common/layout.py`. What counts as a run's accuracy: `tools/results/runs.py`; with examples:
 docs/tables.md.
 """

@@ -24,11 +24,11 @@ from tools.results.tables import (
     build_table,
     direction,
     open_set_part,
-    over_what,
     paper_numbers,
     seeds_name,
     shots_name,
     shots_of,
+    who_has_averages,
 )
 
 DEFAULT_FIGURES = {"open_set": "auroc_open_confidence"}
@@ -72,12 +72,16 @@ def render(
     choose = "--trainer, --config and --shots choose columns, --join-configs puts all configs of a trainer into one"
     if table.averaged:
         without = ", ".join(published.display_name(name) for name in rows if name not in table.averaged)
-        over = over_what(table, "column")
         some = any(column.cells and not column.averages for column in table.columns)
+        text = f"average: over the {len(table.averaged)} data sets that {who_has_averages(table, 'column')}"
+        if without:
+            text += f", so without {without}"
+        if some:
+            text += f"; the other columns have none ({choose})"
         if without or some:
-            notes.append(f"average: over {over}" + f", so without {without}" * bool(without) + f" ({choose})" * some)
+            notes.append(text)
     elif len(rows) > 1:
-        notes.append(f"average: none, as fewer than two data sets have results in every column ({choose})")
+        notes.append(f"average: none, as the trainers have fewer than two data sets in common ({choose})")
     if numbers:
         notes.append(f"paper: {published.SOURCE}; differences are taken before rounding")
         shown = {table.columns[index].trainer for index, _, _ in numbers}

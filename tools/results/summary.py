@@ -9,7 +9,7 @@ from tabulate import tabulate
 from storage.safe_text import escaped
 from tools.results import published
 from tools.results.render import MARK_NAMES, NOTHING, cell_text, heading, latex, legend, marked, with_notes
-from tools.results.tables import Column, SeedMean, Table, best_of, direction
+from tools.results.tables import Column, SeedMean, Table, best_of, direction, who_has_averages
 
 
 def summary(tables: Sequence[Table], output_format: str = "text", mark: bool = True) -> str:
@@ -78,6 +78,10 @@ def _over(table: Table) -> str:
     names = ", ".join(map(published.display_name, over))
     if len(over) < 2:
         return (
-            f"{heading(table)}: on {names}" if over else f"{heading(table)}: no two data sets have it in every column"
+            f"{heading(table)}: on {names}"
+            if over
+            else f"{heading(table)}: the trainers have no two data sets in common"
         )
-    return f"{heading(table)}: average of {len(over)} data sets, {names}"
+    text = f"{heading(table)}: average of {len(over)} data sets, {names}"
+    some = any(column.cells and not column.averages for column in table.columns)
+    return text + f", which {who_has_averages(table, 'method')}" * some

@@ -45,7 +45,7 @@ class Column(NamedTuple):
         seeds: the seeds that each of its cells is to have.
         metrics: names of its columns.
         cells: (data set, metric) -> seed mean; none where there is no result.
-        averages: metric -> seed mean, over `Table.averaged`; none if it has not all of these.
+        averages: metric -> seed mean, over `Table.averaged`; empty if it lacks one of these data sets.
         backbones: the CLIPs of its runs with a result, by name or path; "" for those that do not tell.
     """
 
@@ -351,36 +351,34 @@ def seeds_name(seeds: Iterable[int]) -> str:
     return f"seed{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
 
 
-def over_what(table: Table, columns: str) -> str:
-    """What the averages of a table are over, in words.
+def who_has_averages(table: Table, column: str) -> str:
+    """Whose the averages of a table are, in words: "every method has", or "2 of 3 methods have".
 
     Args:
         table: that has averages.
-        columns: what its columns are called, with how many stands before it.
+        column: what one of its columns is called.
     """
-    own, there = (sum(bool(part) for part in parts) for parts in zip(*((c.averages, c.cells) for c in table.columns)))
-    who = f"every {columns} has" if own == there else f"{own} of {there} {columns}s have; the others have no average"
-    return f"the {len(table.averaged)} data sets that {who}"
+    averages, there = (sum(map(bool, parts)) for parts in zip(*((own.averages, own.cells) for own in table.columns)))
+    return f"every {column} has" if averages == there else f"{averages} of {there} {column}s have"
 
 
 def _average(columns: list[Column], datasets: list[str]) -> list[str]:
     """Fill the averages over the data sets that every column has, and return these; none of fewer than two.
 
-    Where those are fewer than two, it is over those that every trainer has under its config with the most of them, and
-    columns that lack one have no average. A column without any result has no say in this. An average has a standard
-    deviation, that of the seeds' averages, where all its means are over the same seeds.
+    Where those are fewer than two, it is over the most that every trainer has in one column of its own, and columns
+    that lack one have no average. A column without any result has no say in this. An average has a standard deviation,
+    that of the seeds' averages, where all its means are over the same seeds.
     """
     whole = {
-        index: {name for name in datasets if all((name, metric) in column.cells for metric in column.metrics)}
+        index: frozenset(name for name in datasets if all((name, metric) in column.cells for metric in column.metrics))
         for index, column in enumerate(columns)
         if column.cells
     }
-    common = set(datasets).intersection(*whole.values())
+    if not whole:
+        return []
+    common = frozenset(datasets).intersection(*whole.values())
     if len(common) < 2:
-        most: dict[str, set[str]] = {}
-        for index, own in whole.items():
-            most[columns[index].trainer] = max(most.get(columns[index].trainer, set()), own, key=len)
-        common = set(datasets).intersection(*most.values())
+        common = _most_of_trainers((columns[index].trainer, own) for index, own in whole.items())
     averaged = [dataset for dataset in datasets if dataset in common]
     if len(averaged) < 2:
         return []
@@ -396,6 +394,23 @@ def _average(columns: list[Column], datasets: list[str]) -> list[str]:
                     averages[metric] = SeedMean(mean(cell.mean for cell in means), None, (), {})
         column.averages.update(_with_harmonic_mean(averages, "HM" in column.metrics))
     return averaged
+
+
+def _most_of_trainers(columns: Iterable[tuple[str, frozenset[str]]]) -> frozenset[str]:
+    """The most data sets that every trainer has in one column; of several such, those that most columns have.
+
+    Args:
+        columns: trainer and data sets of each.
+    """
+    columns = list(columns)
+    by_trainer = defaultdict(set)
+    for trainer, own in columns:
+        by_trainer[trainer].add(own)
+    first, *others = by_trainer.values()
+    found = set(first)
+    for sets in others:
+        found = {one & other for one in found for other in sets}
+    return max(found, key=lambda names: (len(names), sum(names <= own for _, own in columns), sorted(names)))
 
 
 def paper_numbers(table: Table) -> tuple[dict[tuple[int, str, str], float], list[str]]:
@@ -419,7 +434,11 @@ def paper_numbers(table: Table) -> tuple[dict[tuple[int, str, str], float], list
             notes.append(f"trains on ImageNet, not on {table.source}")
             continue
         rows = tables.get(column.trainer, {})
-        average_alone = list(rows) == [published.AVERAGE] and set(table.averaged) == published.averaged(table.protocol)
+        average_alone = bool(
+            list(rows) == [published.AVERAGE]
+            and column.averages
+            and set(table.averaged) == published.averaged(table.protocol)
+        )
         if column.shots not in (0, published.SHOTS) or (rows.keys().isdisjoint(table.datasets) and not average_alone):
             notes.append(f"has no such numbers of {column.title}")
             continue

@@ -4,14 +4,19 @@
     make study QUICK=1          # or python -m tools.study --quick: each part once, briefly, into output/study_quick
     python -m tools.study --only base2new confounded --seeds 1 2        # a part of it, which the rest then finds done
     python -m tools.study --page-only                                   # the page of the runs that are there
-
-    python -m tools.study --kept docs/study.csv                         # what was run elsewhere is not run again
+    python -m tools.study --kept docs/study.csv                         # runs only what that file has no figures of
 
 Runs lie below `--output` in the layout of the scripts, for `tools.results` and `tools.predict` too. The page and its
 pictures are then made from their `results.json` files alone, and `report.html` beside the runs shows them all. Their
 figures are kept beside the page, in a .csv, from which `--page-only` makes it again where the runs are not there. Runs
-that are finished are not run again, nor those whose figures a file of `--kept` has: so the study can go on at another
-machine, or be shared among several. They go side by side where Ray is installed, as with `python -m tools.sweep`.
+that are finished are not run again.
+
+With `--kept` the figures of runs that were made elsewhere are taken from such .csv files: the study goes on at another
+machine, or is shared among several, whose files are named together in the end. Settings are not compared, so all must
+be of the same configs. A training is done again where a test of it is left, and its own figures then count. Without
+`--kept` the page is left as it is where its .csv has figures of runs that are not here.
+
+Runs go side by side where Ray is installed, as with `python -m tools.sweep`.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ from tools.study.sections import SECTIONS
 
 if TYPE_CHECKING:
     from tools.study.plan import Plan
+    from tools.sweep.engine import Failure
 
 
 def main() -> None:
@@ -55,8 +61,8 @@ def main() -> None:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="figures of runs that were made elsewhere, as docs/study.csv, to take as they are; a run in the output "
-        "folder counts before these, and a later file before an earlier one",
+        help="take figures of runs that were made elsewhere, and do only the others; FILE is such as docs/study.csv. A "
+        "later file wins over an earlier one, and a run in the output folder over all",
     )
     parser.add_argument("--page-only", action="store_true", help="run nothing, write the page of what is there")
     add_report_to(parser)
@@ -69,45 +75,58 @@ def main() -> None:
 
     output = (args.output or ROOT / "output" / ("study_quick" if args.quick else "study")).absolute()
     page = args.page or (output / "study.md" if args.quick else ROOT / "docs" / "study.md")
+    kept = page.with_suffix(".csv")
     plan = quick(output) if args.quick else full(output)
     if args.seeds:
         more = tuple(seed for seed in plan.more_seeds if seed in args.seeds)
         plan = replace(plan, seeds=tuple(args.seeds), more_seeds=more)
+    planned = plan.experiments(args.only)
     started = time.time()
-    failures = []
     elsewhere: dict[str, dict[str, float]] = {}
     try:
         for path in args.kept:
             elsewhere.update(read_kept(path))
+        before = read_kept(kept) if kept.is_file() else {}
+        runs = [] if args.page_only else left(planned, {output / run for run in elsewhere})
     except (OSError, ValueError) as error:
         parser.exit(2, f"tools.study: {escaped(str(error))}\n")
-    if not args.page_only:
-        write_data_sets(plan.data_sets, args.data.absolute())
-        with told_in_one_line("tools.study"):
-            runs = left(plan.experiments(args.only), {output / run for run in elsewhere})
-            failures = run_all(runs, output, args.data.absolute(), args)
-    if failures:
-        told = [escaped(str(failure)) for failure in failures]
-        parser.exit(1, "\n".join(["tools.study: these runs failed; those of the others are kept:", *told, ""]))
 
-    kept = page.with_suffix(".csv")
+    failures: list[Failure] = []
     try:
-        if output.is_dir() or elsewhere:
+        if runs:
+            write_data_sets(plan.data_sets, args.data.absolute())
+            with told_in_one_line("tools.study"):
+                print(f"{len(runs)} of {len(planned)} runs are to be done, or checked if they are here", flush=True)
+                failures = run_all(runs, output, args.data.absolute(), args)
+        figures, lost = before, []
+        if elsewhere or output.is_dir():
             folders = [folder for experiment in plan.experiments() for folder in experiment.folders]
-            names = [folder.relative_to(output).as_posix() for folder in folders]
-            figures = {run: elsewhere[run] for run in names if run in elsewhere}
-            figures.update(read_figures(output, folders))
-            page.parent.mkdir(parents=True, exist_ok=True)
-            write_kept(kept, figures)
-        elif kept.is_file():
-            figures = read_kept(kept)
-        else:
+            folders += [output / run for run in before]
+            figures = {**elsewhere, **read_figures(output, dict.fromkeys(folders))}
+            lost = sorted(before.keys() - figures.keys())
+            if not lost:
+                page.parent.mkdir(parents=True, exist_ok=True)
+                write_kept(kept, figures)
+        if failures:
+            told = [escaped(str(failure)) for failure in failures]
+            parser.exit(1, "\n".join(["tools.study: these runs failed; those of the others are kept:", *told, ""]))
+        if not figures:
             parser.exit(2, f"tools.study: there are no runs in {escaped(str(output))}, and no {escaped(str(kept))}\n")
-        write_page(plan, figures, page)
+        if not lost:
+            write_page(plan, figures, page)
     except (OSError, ValueError) as error:
         parser.exit(2, f"tools.study: {escaped(str(error))}\n")
-    kind = " (a trial, whose figures mean nothing)" if plan.is_trial else ""
-    print(f"{page} is written{kind}; it took {(time.time() - started) / 60:.0f} minutes")
+    if lost:
+        problem = (
+            f"{page} is left as it is, as {kept} has figures of {len(lost)} runs that are not here, such as {lost[0]}"
+        )
+        problem = escaped(f"{problem}: --kept {kept} takes them over, --page FILE writes another page")
+        if args.page_only:
+            parser.exit(2, f"tools.study: {problem}\n")
+        print(problem)
+    else:
+        kind = " (a trial, whose figures mean nothing)" if plan.is_trial else ""
+        print(f"{page} is written{kind}; it took {(time.time() - started) / 60:.0f} minutes")
     print(_report(plan, output, args.data) if output.is_dir() else f"its figures are those that {kept} keeps")
 
 
@@ -125,7 +144,7 @@ def _report(plan: Plan, output: Path, data: Path) -> str:
         write_page(gather([output], data=data), title, path)
     except (OSError, ValueError) as error:
         return f"there is no report: {escaped(str(error))}"
-    return f"{path} shows all runs ({path.stat().st_size / 2**20:.1f} MiB)"
+    return f"{path} shows all runs that are here ({path.stat().st_size / 2**20:.1f} MiB)"
 
 
 if __name__ == "__main__":

@@ -270,14 +270,17 @@ class Plan:
 
 
 def left(experiments: Sequence[Experiment], kept: Container[Path]) -> list[Experiment]:
-    """What is to be run where figures of other runs are kept: the others, and the runs that these test.
+    """The runs that are to be done, or checked if they are finished here, where figures of some are kept.
+
+    A kept run is left out, unless it is here, or a test that is to be done needs its model or its calibration.
 
     Args:
         experiments: in order.
         kept: folders of the runs whose figures are kept.
     """
-    others = [each for each in experiments if not all(folder in kept for folder in each.folders)]
-    wanted = {folder for each in others for folder in (each.folder, each.tested, each.calibrated)}
+    own = [each for each in experiments if each.finished or not all(folder in kept for folder in each.folders)]
+    needed = {folder for each in own if not each.finished for folder in (each.tested, each.calibrated)}
+    wanted = needed.union(each.folder for each in own)
     return [each for each in experiments if each.folder in wanted]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -91,14 +92,21 @@ def read_kept(path: Path) -> dict[str, dict[str, float]]:
 
     Raises:
         OSError: there is none.
-        ValueError: it is not whole.
+        ValueError: it is not whole, or of something else.
     """
-    found = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), 2):
-            try:
-                run = row.pop("run")
-                found[run] = {name: float(value) for name, value in row.items() if value}
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path} is not whole in line {number}: {type(error).__name__}: {error}") from error
+    found: dict[str, dict[str, float]] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            names, *rows = csv.reader(file)
+        if names[:2] != ["run", "accuracy"]:
+            raise ValueError(f"it begins with {','.join(names)[:40]!r}, not with 'run,accuracy'")
+        for row in rows:
+            if len(row) != len(names):
+                raise ValueError(f"it has {len(row)} values, and there are {len(names)} names")
+            own = {name: float(value) for name, value in zip(names[1:], row[1:]) if value}
+            if "accuracy" not in own or not all(map(math.isfinite, own.values())):
+                raise ValueError("it has no accuracy, or a figure that is not finite")
+            found[row[0]] = own
+    except (csv.Error, ValueError) as error:
+        raise ValueError(f"{path} is not whole in line {len(found) + 2}: {error}") from error
     return found

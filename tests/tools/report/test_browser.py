@@ -372,6 +372,26 @@ def test_of_many_systems_ten_are_drawn_at_first_and_the_rest_can_be_ticked(page_
     assert len(systems_drawn(page)) == 13
 
 
+def test_charts_have_the_averages_of_the_table(browser, tmp_path):
+    """Where systems that are drawn have fewer than two data sets in common, and one of them has those of the table."""
+    records = arrays([0, 1, 1], [0, 1, 0])
+    for dataset, configs in (("dtd", ("v", "part")), ("eurosat", ("v",))):
+        for config in configs:
+            base_to_new(tmp_path, dataset, "CDC", config, 1, records, records)
+        base_to_new(tmp_path, dataset, "CoOp", "v", 1, records, records)
+    main([str(tmp_path), "--output", str(tmp_path / "report.html")])
+    own = Page(browser, tmp_path / "report.html", 1600)
+    own.show_all()
+    assert own.view.locator("[data-chart=scatter] .annotation-text").all_text_contents() == ["average of 2", "DTD"]
+    points = [trace for trace in drawn(own, "scatter") if "legendgroup" in trace]
+    by_panel = {
+        axis: {trace["legendgroup"] for trace in points if trace.get("xaxis", "x") == axis} for axis in ("x", "x2")
+    }
+    assert by_panel == {"x": {"CoOp", "CDC v"}, "x2": {"CoOp", "CDC v", "CDC part"}}
+    own.view.close()
+    assert own.errors == []
+
+
 def test_gains_of_many_systems_stand_in_rows(page_of_many):
     base, new = drawn(page_of_many, "gain")[:2]
     assert len(new["x"]) == len(base["x"]) == 9  # ZeroshotCLIP, which they are compared with, is the tenth

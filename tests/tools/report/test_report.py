@@ -244,9 +244,9 @@ def test_systems_of_other_seeds_than_most_are_named(tmp_path):
     for trainer, seeds in (("ZeroshotCLIP", (1,)), ("CoOp", (1, 2)), ("MaPLe", (2,)), ("CDC", (2,))):
         for seed in seeds:
             base_to_new(tmp_path, "dtd", trainer, "v", seed, records, records)
-    assert "4 systems on 1 data set, seed 2; seeds 1, 2: CoOp" in render_page(gather([tmp_path]), "t")
+    assert "4 systems on 1 data set, most with seed 2; seeds 1, 2: CoOp" in render_page(gather([tmp_path]), "t")
     base_to_new(tmp_path, "dtd", "MaPLe", "v", 1, records, records)
-    assert "4 systems on 1 data set, seeds 1, 2; seed 2: CDC" in render_page(gather([tmp_path]), "t")
+    assert "4 systems on 1 data set, most with seeds 1, 2; seed 2: CDC" in render_page(gather([tmp_path]), "t")
     alone = render_page(gather([tmp_path], trainers=["ZeroshotCLIP"]), "t")
     assert "1 system on 1 data set, seed 1<" in re.sub(r"\s+<", "<", alone)
 
@@ -255,7 +255,7 @@ def test_page_without_an_average_says_so(tmp_path):
     records = arrays([0, 0], [0, 0])
     base_to_new(tmp_path, "dtd", "CoOp", "v", 1, records, records)
     base_to_new(tmp_path, "eurosat", "CDC", "v", 1, records, records)
-    sentence = "There is no average, as fewer than two data sets have results of every system."
+    sentence = "There is no average, as the trainers have fewer than two data sets in common."
     assert sentence in render_page(gather([tmp_path]), "A title")
     assert sentence not in render_page(gather([tmp_path], datasets=["dtd"]), "A title")
 
@@ -265,7 +265,7 @@ def test_page_says_which_systems_have_an_average(tmp_path):
     for dataset, config in (("dtd", "v"), ("eurosat", "v"), ("eurosat", "part")):
         base_to_new(tmp_path, dataset, "CDC", config, 1, records, records)
     page = render_page(gather([tmp_path]), "A title")
-    assert "The average is over the 2 data sets that 1 of 2 systems have; the others have no average." in page
+    assert "over the 2 data sets that 1 of 2 systems have: DTD, EuroSAT. The other systems have none." in page
     base_to_new(tmp_path, "dtd", "CDC", "part", 1, records, records)
     assert "The average is over the 2 data sets that every system has." in render_page(gather([tmp_path]), "A title")
 
@@ -323,6 +323,16 @@ def test_of_many_systems_each_trainer_has_one_that_is_drawn_at_first(tmp_path):
                 base_to_new(tmp_path, "dtd", trainer, config, seed, records, records)
     data = embedded(render_page(gather([tmp_path]), "t"))
     assert data["first"] == ["ZeroshotCLIP", "CoOp b", "CDC v05", "CDC v06"]
+
+
+def test_every_trainer_has_a_system_that_is_drawn_at_first(tmp_path):
+    """Also if there are more than ten; CDC is the last in tables."""
+    records = arrays([0, 1], [0, 0])
+    trainers = ["CDC", *(f"Own{index:02}" for index in range(10))]
+    for trainer in trainers:
+        base_to_new(tmp_path, "dtd", trainer, "v", 1, records, records)
+    base_to_new(tmp_path, "dtd", "CDC", "part", 1, records, records)
+    assert embedded(render_page(gather([tmp_path]), "t"))["first"] == [*trainers[1:], "CDC part"]
 
 
 def test_no_star_where_all_are_equal(tmp_path):

@@ -626,7 +626,7 @@ def test_average_over_the_data_sets_that_all_columns_have(tmp_path):
     assert table_of(tmp_path, trainers=["CDC"]).averaged == ["dtd", "eurosat", "ucf101"]
 
 
-def test_configs_on_few_data_sets_take_the_average_from_no_other(tmp_path):
+def test_configs_on_few_data_sets_take_the_average_from_no_other(tmp_path, capsys):
     """Two parts of a method on one data set each, beside two methods on three, one with fewer seeds of one of them."""
     for dataset, base in (("dtd", 80.0), ("eurosat", 60.0), ("ucf101", 10.0)):
         for trainer in ("MaPLe", "CDC"):
@@ -640,16 +640,48 @@ def test_configs_on_few_data_sets_take_the_average_from_no_other(tmp_path):
     assert averages["CDC part"] == averages["CDC other"] == {}
     assert averages["MaPLe"]["Base"].mean == 50.0
     assert averages["CDC tiny"]["Base"][:2] == (pytest.approx((85 + 60 + 10) / 3), None)
-    note = "average: over the 3 data sets that 2 of 4 columns have; the others have no average (--trainer, --config and"
+    note = (
+        "average: over the 3 data sets that 2 of 4 columns have; the other columns have none (--trainer, --config and"
+    )
     assert note in text_table(tmp_path)
-    assert "so without" not in text_table(tmp_path)
-    both(tmp_path, "CDC", 1, 99.0, 99.0, dataset="pets")  # more than the other trainer has
-    assert table_of(tmp_path).averaged == ["dtd", "eurosat", "ucf101"]
     (line,) = (line for line in text_table(tmp_path).splitlines() if line.startswith("average of 3"))
     assert line.split()[3:] == ["50.00"] * 3 + ["–"] * 6 + ["51.67"] * 3
+    main([str(tmp_path), "--summary"])
+    assert (
+        "accuracy: average of 3 data sets, DTD, EuroSAT, UCF101, which 2 of 4 methods have" in capsys.readouterr().out
+    )
+
+    both(tmp_path, "CDC", 1, 99.0, 99.0, dataset="pets")  # more than the other trainer has
+    assert table_of(tmp_path).averaged == ["dtd", "eurosat", "ucf101"]
+    assert "that 2 of 4 columns have, so without pets; the other columns have none" in text_table(tmp_path)
     both(tmp_path, "CDC", 1, 99.0, 99.0, dataset="eurosat", config="part")
     both(tmp_path, "CDC", 1, 99.0, 99.0, dataset="dtd", config="other")  # now all share two data sets
     assert table_of(tmp_path).averaged == ["dtd", "eurosat"]
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_average_is_over_the_most_that_every_trainer_has_whatever_configs_are_called(tmp_path, names):
+    """One config of CDC has more data sets, but not those of MaPLe; two others have as many, one of them twice."""
+    few, more = names
+    for dataset in ("dtd", "eurosat", "ucf101", "food101"):
+        both(tmp_path, "MaPLe", 1, 50.0, 50.0, dataset=dataset)
+    for dataset in ("dtd", "eurosat"):
+        both(tmp_path, "CDC", 1, 50.0, 50.0, dataset=dataset, config=few)
+    for dataset in ("food101", "ucf101"):
+        for config in (more, "c"):
+            both(tmp_path, "CDC", 1, 50.0, 50.0, dataset=dataset, config=config)
+    for dataset in ("sun397", "imagenet", "fgvc_aircraft"):
+        both(tmp_path, "CDC", 1, 50.0, 50.0, dataset=dataset, config="d")
+    table = table_of(tmp_path)
+    assert table.averaged == ["food101", "ucf101"]
+    assert {column.config for column in table.columns if column.averages} == {"tiny", more, "c"}
+
+
+def test_no_average_where_nothing_has_a_result(tmp_path):
+    for dataset in ("dtd", "eurosat"):
+        base2new(tmp_path, "train_base", "CDC", 1, 0.0, dataset=dataset)
+    table = table_of(tmp_path)
+    assert (table.averaged, table.columns[0].cells) == ([], {})
 
 
 def test_no_average_of_columns_without_common_data_sets(tmp_path):
@@ -1002,6 +1034,12 @@ def test_paper_has_no_average_beside_none(tmp_path):
     averages = {table.columns[index].config for index, row, _ in numbers if row == "average"}
     assert averages == {"tiny"}
     assert {table.columns[index].config for index, row, _ in numbers if row == "dtd"} == {"tiny", "other"}
+    for name in published.averaged("base2new"):  # of which the paper's table has the average alone
+        both(tmp_path / "tcp", "TCP", 1, 80.0, 70.0, dataset=name, backbone="ViT-B/16")
+    both(tmp_path / "tcp", "TCP", 1, 80.0, 70.0, dataset="dtd", backbone="ViT-B/16", config="other")
+    numbers, notes = tables.paper_numbers(table_of(tmp_path / "tcp"))
+    assert {(index, row) for index, row, _ in numbers} == {(1, "average")}
+    assert notes == ["has no such numbers of TCP other"]
 
 
 def test_average_alone_beside(tmp_path):

@@ -284,7 +284,16 @@ def test_figures_are_kept_and_read_again(tmp_path):
     assert (tmp_path / "study.csv").read_text().splitlines()[0] == ",".join(["run", *FIGURES])
 
 
-@pytest.mark.parametrize("line", ["a/seed1,much", "a/seed1," + ",".join(["1.0"] * (len(FIGURES) + 2))])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a/seed1,much" + "," * (len(FIGURES) - 1),
+        "a/seed1,8",  # cut
+        "a/seed1," + ",".join(["1.0"] * (len(FIGURES) + 2)),
+        "a/seed1," + "," * (len(FIGURES) - 2) + "1.0",
+        "a/seed1,nan" + "," * (len(FIGURES) - 1),
+    ],
+)
 def test_a_kept_file_that_is_not_whole_is_refused(tmp_path, line):
     write_kept(tmp_path / "study.csv", {})
     (tmp_path / "study.csv").write_text((tmp_path / "study.csv").read_text() + line)

@@ -59,6 +59,13 @@ def test_what_is_kept_is_not_run_again_unless_it_is_tested(tmp_path):
     assert [run.folder for run in left(runs, every - {new})] == [base, new]
     assert [run.folder for run in left(runs, every - {base})] == [base]
 
+    for folder in (base, new):  # both are here: the training is not done again, and what is kept and here is checked
+        folder.mkdir(parents=True)
+        (folder / "results.json").write_text("{}")
+    assert [run.folder for run in left(runs, every)] == [base, new]
+    (base / "results.json").unlink()
+    assert [run.folder for run in left(runs, every - {new})] == [new]
+
     curves = plan.experiments(["curves"])
     (test,) = (run for run in curves if run.folders[0] == plan.half(methods.at_epoch(methods.CURVES[0], 1), *EPOCHS))
     kept = {folder for run in curves for folder in run.folders} - {test.folders[1]}

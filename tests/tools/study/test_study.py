@@ -398,7 +398,7 @@ def test_command_writes_the_page_of_finished_runs(finished, no_pictures, tmp_pat
     assert said[0].startswith(f"{page} is written")
     report = runs / "report.html"
     if importlib.util.find_spec("plotly") and importlib.util.find_spec("jinja2"):
-        assert said[1].startswith(f"{report} shows all runs (")
+        assert said[1].startswith(f"{report} shows all runs that are here (")
         assert "<title>A trial of the study: its figures mean nothing</title>" in report.read_text(encoding="utf-8")
     else:
         assert said[1].startswith("there is no report, as ")
@@ -413,38 +413,86 @@ def test_command_writes_the_page_of_finished_runs(finished, no_pictures, tmp_pat
     assert f"its figures are those that {tmp_path / 'page.csv'} keeps" in capsys.readouterr().out
 
 
-def test_study_goes_on_from_the_figures_of_another_machine(finished, no_pictures, tmp_path, monkeypatch, capsys):
-    """Their runs are not done again, and its page has both; runs that are here count before them."""
-    page, kept, asked = tmp_path / "page.md", tmp_path / "elsewhere.csv", []
-    halves = [finished.half(methods.CDC, "digits", 2, part) for part in ("base", "new")]
-    figures = figures_of(finished)
-    write_page(finished, figures, tmp_path / "expected.md")
-    trained, name = (folder.relative_to(finished.output).as_posix() for folder in halves)
-    others = {run: own for run, own in figures.items() if run != name}
-    write_kept(kept, {**others, "base2new/of/another/plan": figures[name]})
-    write_kept(tmp_path / "older.csv", {trained: {"accuracy": 1.0}})
+@pytest.fixture
+def shared(finished, no_pictures, tmp_path, monkeypatch):
+    """Its figures, its runs moved away, and a study that makes those it is to do from them again."""
+    figures, asked = figures_of(finished), []
     finished.output.rename(tmp_path / "gone")
 
-    def run(runs, *arguments):
-        asked.extend(each.folder for each in runs)
-        (finished.output / name).mkdir(parents=True)
-        shutil.copy(tmp_path / "gone" / name / "results.json", finished.output / name)
+    def run(runs, output, *arguments):
+        for each in runs:
+            for folder in each.folders:
+                shutil.copytree(tmp_path / "gone" / folder.relative_to(output), folder, dirs_exist_ok=True)
+        asked.append([each.folder for each in runs])
         return []
+
+    def study(*options):
+        given = ["--quick", "--output", str(finished.output), "--page", str(tmp_path / "page.md"), *map(str, options)]
+        monkeypatch.setattr("sys.argv", ["study", *given])
+        main()
 
     monkeypatch.setattr("tools.study.run.write_data_sets", lambda names, data: None)
     monkeypatch.setattr("tools.study.run.run_all", run)
-    arguments = ["--quick", "--seeds", "1", "2", "--output", str(finished.output), "--page", str(page)]
-    monkeypatch.setattr("sys.argv", ["study", *arguments, "--kept", str(tmp_path / "older.csv"), str(kept)])
-    main()
-    assert asked == halves
-    assert page.read_text() == (tmp_path / "expected.md").read_text().replace("(expected_", "(page_")
-    assert read_kept(tmp_path / "page.csv") == figures
+    return argparse.Namespace(figures=figures, asked=asked, study=study, name=tmp_path / "page.csv", folder=tmp_path)
 
-    monkeypatch.setattr("sys.argv", ["study", *arguments, "--kept", str(tmp_path / "none.csv")])
+
+SEEDS = ("--seeds", 1, 2)
+
+
+def test_study_goes_on_from_the_figures_of_another_machine(finished, shared):
+    """Their runs are not done again; a later file counts before an earlier one, and what is done here before both."""
+    halves = [finished.half(methods.CDC, "digits", 2, part) for part in ("base", "new")]
+    trained, name = (folder.relative_to(finished.output).as_posix() for folder in halves)
+    first, second = shared.folder / "first.csv", shared.folder / "second.csv"
+    write_kept(first, {**shared.figures, trained: {"accuracy": 1.0}, "of/another/plan": {"accuracy": 2.0}})
+    write_kept(second, {run: own for run, own in shared.figures.items() if run != name})
+    figures = read_kept(first)
+    del figures[name]
+    write_kept(first, figures)
+    shared.study(*SEEDS, "--kept", first, second)
+    assert shared.asked == [halves]
+    assert read_kept(shared.name) == {**shared.figures, "of/another/plan": {"accuracy": 2.0}}
+    page = (shared.folder / "page.md").read_text()
+
+    write_kept(first, {**figures, trained: {"accuracy": 1.0}})
+    shared.study(*SEEDS, "--kept", first, "--page-only")
+    assert read_kept(shared.name)[trained] == shared.figures[trained]
+    assert (shared.folder / "page.md").read_text() == page
+
+
+def test_figures_that_are_kept_are_not_lost(finished, shared, capsys):
+    """By a study of fewer seeds, or where the runs are not on this machine."""
+    write_kept(shared.name, shared.figures)
+    before = shared.name.read_bytes()
+    shared.study("--seeds", 1)
+    assert {folder.name for folder in shared.asked.pop()} == {"seed1"}
+    assert f"--kept {shared.name} takes them over" in capsys.readouterr().out
+    assert not (shared.folder / "page.md").exists()
+    for options in (("--seeds", 1, "--page-only"), (*SEEDS, "--page-only")):
+        with pytest.raises(SystemExit) as stop:
+            shared.study(*options)
+        assert stop.value.code == 2
+        assert f"--kept {shared.name} takes them over" in capsys.readouterr().err
+    assert shared.name.read_bytes() == before
+
+    shared.study("--seeds", 1, "--kept", shared.name)
+    assert read_kept(shared.name) == shared.figures
+    assert "- seeds 1;" in (shared.folder / "page.md").read_text()
+    shared.study(*SEEDS)  # does those of the other seed, too
+    assert read_kept(shared.name) == shared.figures
+
+
+@pytest.mark.parametrize("content", [None, "", "run,accuracy\nx,1.0,2.0\n", "a,b\n" + "x" * 200_000])
+def test_kept_file_that_is_missing_or_of_something_else_is_told(shared, content, capsys):
+    path = shared.folder / "other.csv"
+    if content is not None:
+        path.write_text(content)
     with pytest.raises(SystemExit) as stop:
-        main()
+        shared.study("--kept", path)
     assert stop.value.code == 2
-    assert "none.csv" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "other.csv" in line
+    assert shared.asked == []
 
 
 def test_command_runs_the_sections_that_it_is_told(tmp_path, monkeypatch):

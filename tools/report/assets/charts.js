@@ -27,17 +27,20 @@ const faint = (color, share) => `${color}${Math.round(255 * share).toString(16).
 const line = (title) => ({ color: style(title).color, dash: style(title).dash, width: 2 });
 const cell = (column, row, metric) => (column.cells[row] || {})[metric];
 
-// The data sets that all of some systems have results on, if there are several; a system without any has no say.
+const isWhole = (column, name) => column.metrics.every((metric) => cell(column, name, metric));
+// The data sets that all of some systems have results on, else those of the table's average if one of them has it; a
+// system without any result has no say.
 function shared(table, columns) {
   const there = columns.filter((column) => Object.keys(column.cells).length);
-  const has = (name) => there.every((column) => column.metrics.every((metric) => cell(column, name, metric)));
-  const names = there.length ? table.datasets.filter((name) => name !== table.source && has(name)) : [];
-  return names.length > 1 ? names : [];
+  const all = (name) => there.every((column) => isWhole(column, name));
+  const names = there.length ? table.datasets.filter((name) => name !== table.source && all(name)) : [];
+  if (names.length > 1) return names;
+  return there.some((column) => table.averaged.every((name) => isWhole(column, name))) ? table.averaged : [];
 }
-// A system with its averages over data sets as one more row, as the tables have them.
+// A system with its averages over data sets as one more row, if it has all of them.
 function withAverage(column, names) {
-  const averages = {};
-  for (const metric of names.length && Object.keys(column.cells).length ? column.metrics.filter((own) => own !== "HM") : []) {
+  const averages = {}, there = names.length && names.every((name) => isWhole(column, name));
+  for (const metric of there ? column.metrics.filter((own) => own !== "HM") : []) {
     const cells = names.map((name) => cell(column, name, metric)), seeds = Object.keys(cells[0].seeds);
     const same = cells.every((own) => Object.keys(own.seeds).join() === seeds.join());
     const bySeed = (same ? seeds : []).map((seed) => [seed, average(cells.map((own) => own.seeds[seed]))]);

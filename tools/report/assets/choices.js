@@ -55,7 +55,7 @@ function shortened(titles, most) {
   }
   return found;
 }
-// Of many systems those with the most runs are drawn at first; the reader chooses others.
+// Of many systems some are drawn at first; the reader chooses others.
 const drawn = new Set(data.first);
 const isDrawn = (own) => drawn.has(own.system);
 // Of few-shot runs the number of shots is a part of its own.
