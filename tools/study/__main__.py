@@ -21,8 +21,10 @@ Runs go side by side where Ray is installed, as with `python -m tools.sweep`.
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import time
+from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +40,48 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
+    parser = _parser()
+    args = parser.parse_args()
+    from tools.study.page import write_page
+    from tools.study.plan import full, quick
+    from tools.study.results import read_all_kept, update_kept
+
+    output = (args.output or ROOT / "output" / ("study_quick" if args.quick else "study")).absolute()
+    page = args.page or (output / "study.md" if args.quick else ROOT / "docs" / "study.md")
+    kept = page.with_suffix(".csv")
+    plan = quick(output) if args.quick else full(output)
+    if args.seeds:
+        more = tuple(seed for seed in plan.more_seeds if seed in args.seeds)
+        plan = replace(plan, seeds=tuple(args.seeds), more_seeds=more)
+    started = time.time()
+    try:
+        elsewhere = read_all_kept(args.kept)
+        failures = [] if args.page_only else _run(plan, {output / run for run in elsewhere}, args)
+        folders = [folder for experiment in plan.experiments() for folder in experiment.folders]
+        figures, lost = update_kept(kept, output, folders, elsewhere)
+        if failures:
+            told = [escaped(str(failure)) for failure in failures]
+            parser.exit(1, "\n".join(["tools.study: these runs failed; those of the others are kept:", *told, ""]))
+        if not figures:
+            parser.exit(2, f"tools.study: there are no runs in {escaped(str(output))}, and no {escaped(str(kept))}\n")
+        if not lost:
+            write_page(plan, figures, page)
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"tools.study: {escaped(str(error))}\n")
+    kind = " (a trial, whose figures mean nothing)" if plan.is_trial else ""
+    done = f"{page} is written{kind}; it took {(time.time() - started) / 60:.0f} minutes"
+    if lost:
+        done = escaped(
+            f"{page} is left as it is, as {kept} has figures of {len(lost)} runs that are not here, such as {lost[0]}: "
+            f"--kept {kept} takes them over, --page FILE writes another page"
+        )
+        if args.page_only:
+            parser.exit(2, f"tools.study: {done}\n")
+    print(done)
+    print(_report(plan, output, args.data) if output.is_dir() else f"its figures are those that {kept} keeps")
+
+
+def _parser() -> argparse.ArgumentParser:
     from tools.sweep.engine import add_options, add_report_to
 
     parser = argument_parser("tools.study", __doc__)
@@ -67,67 +111,22 @@ def main() -> None:
     parser.add_argument("--page-only", action="store_true", help="run nothing, write the page of what is there")
     add_report_to(parser)
     add_options(parser)
-    args = parser.parse_args()
-    from tools.study.page import write_page
-    from tools.study.plan import full, left, quick
-    from tools.study.results import read_figures, read_kept, write_kept
+    return parser
+
+
+def _run(plan: Plan, kept: Set[Path], args: argparse.Namespace) -> list[Failure]:
+    """Do what is to be done where figures of the runs in some folders are kept, and return what failed."""
+    from tools.study.plan import left
     from tools.study.run import run_all, write_data_sets
 
-    output = (args.output or ROOT / "output" / ("study_quick" if args.quick else "study")).absolute()
-    page = args.page or (output / "study.md" if args.quick else ROOT / "docs" / "study.md")
-    kept = page.with_suffix(".csv")
-    plan = quick(output) if args.quick else full(output)
-    if args.seeds:
-        more = tuple(seed for seed in plan.more_seeds if seed in args.seeds)
-        plan = replace(plan, seeds=tuple(args.seeds), more_seeds=more)
     planned = plan.experiments(args.only)
-    started = time.time()
-    elsewhere: dict[str, dict[str, float]] = {}
-    try:
-        for path in args.kept:
-            elsewhere.update(read_kept(path))
-        before = read_kept(kept) if kept.is_file() else {}
-        runs = [] if args.page_only else left(planned, {output / run for run in elsewhere})
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"tools.study: {escaped(str(error))}\n")
-
-    failures: list[Failure] = []
-    try:
-        if runs:
-            write_data_sets(plan.data_sets, args.data.absolute())
-            with told_in_one_line("tools.study"):
-                print(f"{len(runs)} of {len(planned)} runs are to be done, or checked if they are here", flush=True)
-                failures = run_all(runs, output, args.data.absolute(), args)
-        figures, lost = before, []
-        if elsewhere or output.is_dir():
-            folders = [folder for experiment in plan.experiments() for folder in experiment.folders]
-            folders += [output / run for run in before]
-            figures = {**elsewhere, **read_figures(output, dict.fromkeys(folders))}
-            lost = sorted(before.keys() - figures.keys())
-            if not lost:
-                page.parent.mkdir(parents=True, exist_ok=True)
-                write_kept(kept, figures)
-        if failures:
-            told = [escaped(str(failure)) for failure in failures]
-            parser.exit(1, "\n".join(["tools.study: these runs failed; those of the others are kept:", *told, ""]))
-        if not figures:
-            parser.exit(2, f"tools.study: there are no runs in {escaped(str(output))}, and no {escaped(str(kept))}\n")
-        if not lost:
-            write_page(plan, figures, page)
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"tools.study: {escaped(str(error))}\n")
-    if lost:
-        problem = (
-            f"{page} is left as it is, as {kept} has figures of {len(lost)} runs that are not here, such as {lost[0]}"
-        )
-        problem = escaped(f"{problem}: --kept {kept} takes them over, --page FILE writes another page")
-        if args.page_only:
-            parser.exit(2, f"tools.study: {problem}\n")
-        print(problem)
-    else:
-        kind = " (a trial, whose figures mean nothing)" if plan.is_trial else ""
-        print(f"{page} is written{kind}; it took {(time.time() - started) / 60:.0f} minutes")
-    print(_report(plan, output, args.data) if output.is_dir() else f"its figures are those that {kept} keeps")
+    runs = left(planned, kept)
+    print(f"{len(runs)} of {len(planned)} runs are to be done, or checked if they are here", flush=True)
+    if not runs:
+        return []
+    write_data_sets(plan.data_sets, args.data.absolute())
+    with told_in_one_line("tools.study"):
+        return run_all(runs, plan.output, args.data.absolute(), args)
 
 
 def _report(plan: Plan, output: Path, data: Path) -> str:

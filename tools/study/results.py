@@ -87,6 +87,45 @@ def write_kept(path: Path, figures: Figures) -> None:
             writer.writerow([run, *(figures[run].get(name, "") for name in FIGURES)])
 
 
+def update_kept(
+    path: Path, output: Path, folders: Iterable[Path], elsewhere: Figures
+) -> tuple[dict[str, Mapping[str, float]], list[str]]:
+    """Bring a kept file up to date with the runs that are here, and those of other machines.
+
+    It stays as it is where there are no runs, and where it has runs that are in no other place.
+
+    Args:
+        path: of the file, which need not be there.
+        output: folder below which the runs lie.
+        folders: of the runs.
+        elsewhere: figures of other machines, over which runs that are here win.
+
+    Returns:
+        The figures, and the names of the runs that the file alone has.
+
+    Raises:
+        OSError, ValueError: as `read_kept` and `read_figures`.
+    """
+    before = read_kept(path) if path.is_file() else {}
+    if not (elsewhere or output.is_dir()):
+        return {**before}, []
+    here = read_figures(output, dict.fromkeys([*folders, *(output / run for run in before)]))
+    figures = {**elsewhere, **here}
+    lost = sorted(before.keys() - figures.keys())
+    if not lost:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_kept(path, figures)
+    return figures, lost
+
+
+def read_all_kept(paths: Iterable[Path]) -> dict[str, dict[str, float]]:
+    """The figures in several kept files, of which a later one wins; errors as for `read_kept`."""
+    found: dict[str, dict[str, float]] = {}
+    for path in paths:
+        found.update(read_kept(path))
+    return found
+
+
 def read_kept(path: Path) -> dict[str, dict[str, float]]:
     """The figures in a kept file.
 
