@@ -61,14 +61,17 @@ def chart_data(report: Report, links: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _first(by_runs: Sequence[str], runs: Mapping[str, int], trainers: Mapping[str, str]) -> list[str]:
-    """The systems that are drawn at first: of every trainer the one with the most results, and some others.
+    """The systems that are drawn at first: the first, of every trainer the one with the most results, and some others.
 
     If possible, each of the others has more results than any system that is left out.
     """
     if len(by_runs) <= DRAWN:
         return list(by_runs)
-    of_trainers = {trainers[title]: title for title in reversed(by_runs)}
-    chosen = sorted(of_trainers.values(), key=by_runs.index)
+    best: dict[str, str] = {}
+    for title in by_runs:
+        if runs[title] > runs.get(best.get(trainers[title], ""), -1):
+            best[trainers[title]] = title
+    chosen = {by_runs[0], *best.values()}
     others = [title for title in by_runs if title not in chosen]
     room = max(0, DRAWN - len(chosen))
     ahead = [title for title in others[:room] if runs[title] > runs[others[room]]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from tools.report.data import DRAWN, chart_data, results_by_system, safe
 from tools.report.report import TITLES, Report
 from tools.results import published
 from tools.results.render import best_cells, cell_text
-from tools.results.tables import Column, SeedMean, seeds_name, who_has_averages
+from tools.results.tables import Column, SeedMean, Table, seeds_name, who_has_averages
 
 ASSETS = Path(__file__).with_name("assets")
 TEMPLATE = "page.html.j2"
@@ -97,24 +96,27 @@ def render_page(report: Report, title: str) -> str:
 
 
 def _there(report: Report) -> list[str]:
-    lines = []
-    for protocol, table in report.tables.items():
-        learnt = Counter(column.seeds for column in table.columns if not trains_nothing(column.trainer))
-        usual = max(
-            learnt or {column.seeds for column in table.columns}, key=lambda own: (learnt[own], len(own)), default=()
-        )
-        systems, datasets = (
-            f"{n} {what}{'s' * (n != 1)}"
-            for n, what in ((len(table.columns), "system"), (len(table.datasets), "data set"))
-        )
-        others: dict[tuple[int, ...], list[str]] = {}
-        for column in table.columns:
-            if column.seeds != usual and not trains_nothing(column.trainer):
-                others.setdefault(column.seeds, []).append(column.title)
-        told = "".join(f"; {seeds_name(own)}: {', '.join(titles)}" for own, titles in others.items())
-        most = "most with " * bool(others)
-        lines.append(f"{TITLES.get(protocol, protocol)}: {systems} on {datasets}, {most}{seeds_name(usual)}{told}")
-    return lines
+    return [f"{TITLES.get(protocol, protocol)}: {_size(table)}" for protocol, table in report.tables.items()]
+
+
+def _size(table: Table) -> str:
+    """How many systems and data sets a table has, and which seeds those systems have that learn."""
+    systems, datasets = (
+        f"{n} {what}{'s' * (n != 1)}" for n, what in ((len(table.columns), "system"), (len(table.datasets), "data set"))
+    )
+    by_seeds: dict[tuple[int, ...], list[str]] = {}
+    for column in table.columns:
+        if not trains_nothing(column.trainer):
+            by_seeds.setdefault(column.seeds, []).append(column.title)
+    text = f"{systems} on {datasets}"
+    if len(by_seeds) < 2:
+        seeds = {seed for column in table.columns for seed in column.seeds}
+        return f"{text}, {seeds_name(next(iter(by_seeds), sorted(seeds)))}"
+    usual = max(by_seeds, key=lambda seeds: len(by_seeds[seeds]))
+    if 2 * len(by_seeds[usual]) > sum(map(len, by_seeds.values())):
+        del by_seeds[usual]
+        text += f", most with {seeds_name(usual)}"
+    return "; ".join([text, *(f"{seeds_name(seeds)}: {', '.join(titles)}" for seeds, titles in by_seeds.items())])
 
 
 def _table(report: Report, protocol: str) -> dict[str, Any]:

@@ -12,9 +12,10 @@ figures are kept beside the page, in a .csv, from which `--page-only` makes it a
 that are finished are not run again.
 
 With `--kept` the figures of runs that were made elsewhere are taken from such .csv files: the study goes on at another
-machine, or is shared among several, whose files are named together in the end. Settings are not compared, so all must
-be of the same configs. A training is done again where a test of it is left, and its own figures then count. Without
-`--kept` the page is left as it is where its .csv has figures of runs that are not here.
+machine, or is shared among several by their seeds, whose files are named together in the end. Settings are not
+compared, so all must be of the same configs, and of machines that give the same figures. A training is done again where
+a test of it is left, and its own figures then count. Without `--kept` the page is left as it is where its .csv has
+figures of runs that are not here.
 
 Runs go side by side where Ray is installed, as with `python -m tools.sweep`.
 """
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import sys
 import time
 from collections.abc import Set
 from dataclasses import replace
@@ -44,7 +46,7 @@ def main() -> None:
     args = parser.parse_args()
     from tools.study.page import write_page
     from tools.study.plan import full, quick
-    from tools.study.results import read_all_kept, update_kept
+    from tools.study.results import read_all_kept, read_kept, update_kept
 
     output = (args.output or ROOT / "output" / ("study_quick" if args.quick else "study")).absolute()
     page = args.page or (output / "study.md" if args.quick else ROOT / "docs" / "study.md")
@@ -56,12 +58,16 @@ def main() -> None:
     started = time.time()
     try:
         elsewhere = read_all_kept(args.kept)
+        if kept.is_file():
+            read_kept(kept)  # a broken one is told before the runs
         failures = [] if args.page_only else _run(plan, {output / run for run in elsewhere}, args)
         folders = [folder for experiment in plan.experiments() for folder in experiment.folders]
-        figures, lost = update_kept(kept, output, folders, elsewhere)
         if failures:
             told = [escaped(str(failure)) for failure in failures]
-            parser.exit(1, "\n".join(["tools.study: these runs failed; those of the others are kept:", *told, ""]))
+            print("\n".join(["tools.study: these runs failed; those of the others are kept:", *told]), file=sys.stderr)
+        figures, lost = update_kept(kept, output, folders, elsewhere)
+        if failures:
+            parser.exit(1)
         if not figures:
             parser.exit(2, f"tools.study: there are no runs in {escaped(str(output))}, and no {escaped(str(kept))}\n")
         if not lost:
@@ -106,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FILE",
         help="take figures of runs that were made elsewhere, and do only the others; FILE is such as docs/study.csv. A "
-        "later file wins over an earlier one, and a run in the output folder over all",
+        "run in the output folder wins over them",
     )
     parser.add_argument("--page-only", action="store_true", help="run nothing, write the page of what is there")
     add_report_to(parser)

@@ -102,7 +102,7 @@ def banked(method: Method) -> dict[str, object]:
 CONFIGURED = settings_of("CDC", "tiny")
 VIEWS = CONFIGURED["TRAINER.CDC.AUGMENTATIONS"]
 NUMBERS = (1, 2, 4, 8)  # of templates
-LONG = 60  # epochs of the curves, three to four times those of CDC's and MaPLe's configs
+LONG = 60  # epochs of the curves, three times those of CDC's and MaPLe's configs
 CURVE_EPOCHS = (2, 6, 10, 14, 20, 30, 40, 50, LONG)
 LONGER = f"epochs{LONG}"
 # A start of one token a word, of which the last ones are taken

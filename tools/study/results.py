@@ -7,6 +7,7 @@ of figures so rounded, wherever they come from.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections import defaultdict
@@ -92,37 +93,48 @@ def update_kept(
 ) -> tuple[dict[str, Mapping[str, float]], list[str]]:
     """Bring a kept file up to date with the runs that are here, and those of other machines.
 
-    It stays as it is where there are no runs, and where it has runs that are in no other place.
+    It stays as it is where there are no runs, and where it has runs that are in no other place. What it has besides the
+    runs that are asked for stays in it.
 
     Args:
         path: of the file, which need not be there.
         output: folder below which the runs lie.
-        folders: of the runs.
+        folders: of the runs that are asked for.
         elsewhere: figures of other machines, over which runs that are here win.
 
     Returns:
-        The figures, and the names of the runs that the file alone has.
+        All figures, and the names of those runs that were asked for and that the file alone has.
 
     Raises:
         OSError, ValueError: as `read_kept` and `read_figures`.
     """
-    before = read_kept(path) if path.is_file() else {}
+    before: dict[str, dict[str, float]] = read_kept(path) if path.is_file() else {}
     if not (elsewhere or output.is_dir()):
         return {**before}, []
-    here = read_figures(output, dict.fromkeys([*folders, *(output / run for run in before)]))
-    figures = {**elsewhere, **here}
-    lost = sorted(before.keys() - figures.keys())
-    if not lost:
+    folders = dict.fromkeys(folders)
+    here = read_figures(output, [*folders, *(output / run for run in (*before, *elsewhere))])
+    asked = {folder.relative_to(output).as_posix() for folder in folders}
+    lost = sorted((before.keys() & asked) - elsewhere.keys() - here.keys())
+    figures = {**before, **elsewhere, **here}
+    if not lost and figures:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_kept(path, figures)
     return figures, lost
 
 
 def read_all_kept(paths: Iterable[Path]) -> dict[str, dict[str, float]]:
-    """The figures in several kept files, of which a later one wins; errors as for `read_kept`."""
+    """The figures in several kept files.
+
+    Raises:
+        OSError, ValueError: as `read_kept`.
+        ValueError: two of them have other figures of a run, but for its seconds.
+    """
     found: dict[str, dict[str, float]] = {}
     for path in paths:
-        found.update(read_kept(path))
+        for run, figures in read_kept(path).items():
+            other = found.setdefault(run, figures)
+            if {**other, "train_seconds": 0.0} != {**figures, "train_seconds": 0.0}:
+                raise ValueError(f"{path} has other figures of {run} than the files before it")
     return found
 
 
@@ -135,13 +147,17 @@ def read_kept(path: Path) -> dict[str, dict[str, float]]:
     """
     found: dict[str, dict[str, float]] = {}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            names, *rows = csv.reader(file)
-        if names[:2] != ["run", "accuracy"]:
-            raise ValueError(f"it begins with {','.join(names)[:40]!r}, not with 'run,accuracy'")
+        text = path.read_text(encoding="utf-8")
+        names, *rows = csv.reader(io.StringIO(text, newline=""))
+        if names[:1] != ["run"] or not set(names[1:]) <= set(FIGURES):
+            raise ValueError(f"it begins with {','.join(names)[:40]!r}, not with names of figures")
+        if not text.endswith("\n"):
+            raise ValueError("its last line is cut")
         for row in rows:
             if len(row) != len(names):
                 raise ValueError(f"it has {len(row)} values, and there are {len(names)} names")
+            if row[0] in found:
+                raise ValueError(f"it has {row[0]} once more")
             own = {name: float(value) for name, value in zip(names[1:], row[1:]) if value}
             if "accuracy" not in own or not all(map(math.isfinite, own.values())):
                 raise ValueError("it has no accuracy, or a figure that is not finite")

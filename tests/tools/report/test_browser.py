@@ -398,6 +398,8 @@ def test_gains_of_many_systems_stand_in_rows(page_of_many):
     assert new["x"] == sorted(new["x"])  # the best at the top
     ticks = page_of_many.view.locator("[data-chart=gain] .ytick text").all_text_contents()
     assert len(set(ticks)) == 9
+    titles = page_of_many.view.locator("[data-chart=gain] .annotation-text").all_text_contents()
+    assert titles == ["average of 3", "DTD"]
     assert all(len(text) <= 32 for text in ticks)
 
 

@@ -245,6 +245,8 @@ def test_systems_of_other_seeds_than_most_are_named(tmp_path):
         for seed in seeds:
             base_to_new(tmp_path, "dtd", trainer, "v", seed, records, records)
     assert "4 systems on 1 data set, most with seed 2; seeds 1, 2: CoOp" in render_page(gather([tmp_path]), "t")
+    half = render_page(gather([tmp_path], trainers=["CoOp", "CDC"]), "t")
+    assert "2 systems on 1 data set; seeds 1, 2: CoOp; seed 2: CDC" in half
     base_to_new(tmp_path, "dtd", "MaPLe", "v", 1, records, records)
     assert "4 systems on 1 data set, most with seeds 1, 2; seed 2: CDC" in render_page(gather([tmp_path]), "t")
     alone = render_page(gather([tmp_path], trainers=["ZeroshotCLIP"]), "t")
@@ -331,8 +333,8 @@ def test_every_trainer_has_a_system_that_is_drawn_at_first(tmp_path):
     trainers = ["CDC", *(f"Own{index:02}" for index in range(10))]
     for trainer in trainers:
         base_to_new(tmp_path, "dtd", trainer, "v", 1, records, records)
-    base_to_new(tmp_path, "dtd", "CDC", "part", 1, records, records)
-    assert embedded(render_page(gather([tmp_path]), "t"))["first"] == [*trainers[1:], "CDC part"]
+    base_to_new(tmp_path, "dtd", "CDC", "z_part", 1, records, records)
+    assert embedded(render_page(gather([tmp_path]), "t"))["first"] == [*trainers[1:], "CDC v"]
 
 
 def test_no_star_where_all_are_equal(tmp_path):

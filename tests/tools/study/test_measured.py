@@ -284,20 +284,31 @@ def test_figures_are_kept_and_read_again(tmp_path):
     assert (tmp_path / "study.csv").read_text().splitlines()[0] == ",".join(["run", *FIGURES])
 
 
+EMPTY = "," * (len(FIGURES) - 1)  # the figures after accuracy
+
+
 @pytest.mark.parametrize(
-    "line",
+    ("lines", "problem"),
     [
-        "a/seed1,much" + "," * (len(FIGURES) - 1),
-        "a/seed1,8",  # cut
-        "a/seed1," + ",".join(["1.0"] * (len(FIGURES) + 2)),
-        "a/seed1," + "," * (len(FIGURES) - 2) + "1.0",
-        "a/seed1,nan" + "," * (len(FIGURES) - 1),
+        (f"a/seed1,much{EMPTY}\n", "could not convert"),
+        ("a/seed1,8\n", "2 values"),
+        (f"a/seed1,1.0{EMPTY},2.0,3.0\n", "values"),
+        (f"a/seed1,{EMPTY}1.0\n", "no accuracy"),
+        (f"a/seed1,nan{EMPTY}\n", "not finite"),
+        (f"a/seed1,1.0{EMPTY}20.0", "last line is cut"),
+        (f"a/seed1,1.0{EMPTY}\na/seed1,2.0{EMPTY}\n", "a/seed1 once more"),
     ],
 )
-def test_a_kept_file_that_is_not_whole_is_refused(tmp_path, line):
-    write_kept(tmp_path / "study.csv", {})
-    (tmp_path / "study.csv").write_text((tmp_path / "study.csv").read_text() + line)
-    with pytest.raises(ValueError, match=r"study\.csv is not whole in line 2"):
+def test_a_kept_file_that_is_not_whole_is_refused(tmp_path, lines, problem):
+    write_kept(tmp_path / "study.csv", {"b/seed1": {"accuracy": 1.0}})
+    (tmp_path / "study.csv").write_text((tmp_path / "study.csv").read_text() + lines)
+    with pytest.raises(ValueError, match=rf"study\.csv is not whole in line [234]: .*{problem}"):
+        read_kept(tmp_path / "study.csv")
+
+
+def test_a_kept_file_of_other_figures_is_refused(tmp_path):
+    (tmp_path / "study.csv").write_text("run,accuracy,beauty\na/seed1,1.0,2.0\n")
+    with pytest.raises(ValueError, match="line 2: it begins with 'run,accuracy,beauty', not with names of figures"):
         read_kept(tmp_path / "study.csv")
 
 

@@ -439,47 +439,66 @@ def shared(finished, no_pictures, tmp_path, monkeypatch):
 SEEDS = ("--seeds", 1, 2)
 
 
-def test_study_goes_on_from_the_figures_of_another_machine(finished, shared):
-    """Their runs are not done again; a later file counts before an earlier one, and what is done here before both."""
+def test_study_goes_on_from_the_figures_of_another_machine(finished, shared, capsys):
+    """Their runs are not done again; what is done here counts before theirs, a training whose test is left, too."""
     halves = [finished.half(methods.CDC, "digits", 2, part) for part in ("base", "new")]
     trained, name = (folder.relative_to(finished.output).as_posix() for folder in halves)
     first, second = shared.folder / "first.csv", shared.folder / "second.csv"
-    write_kept(first, {**shared.figures, trained: {"accuracy": 1.0}, "of/another/plan": {"accuracy": 2.0}})
-    write_kept(second, {run: own for run, own in shared.figures.items() if run != name})
-    figures = read_kept(first)
-    del figures[name]
-    write_kept(first, figures)
+    figures = {run: own for run, own in shared.figures.items() if run != name}
+    write_kept(first, {**figures, trained: {"accuracy": 1.0}, "of/another/plan": {"accuracy": 2.0}})
+    write_kept(second, {run: {**own, "train_seconds": 7.0} for run, own in figures.items() if run != trained})
     shared.study(*SEEDS, "--kept", first, second)
     assert shared.asked == [halves]
     assert read_kept(shared.name) == {**shared.figures, "of/another/plan": {"accuracy": 2.0}}
     page = (shared.folder / "page.md").read_text()
-
-    write_kept(first, {**figures, trained: {"accuracy": 1.0}})
-    shared.study(*SEEDS, "--kept", first, "--page-only")
-    assert read_kept(shared.name)[trained] == shared.figures[trained]
+    shared.study(*SEEDS, "--page-only", "--kept", shared.name)  # which has the others' figures, too
     assert (shared.folder / "page.md").read_text() == page
+
+    write_kept(second, {trained: {"accuracy": 1.5}})
+    with pytest.raises(SystemExit):
+        shared.study(*SEEDS, "--kept", first, second, "--page-only")
+    assert f"second.csv has other figures of {trained} than the files before" in capsys.readouterr().err
 
 
 def test_figures_that_are_kept_are_not_lost(finished, shared, capsys):
-    """By a study of fewer seeds, or where the runs are not on this machine."""
-    write_kept(shared.name, shared.figures)
+    """Where the runs are not on this machine; those of other seeds and other plans stay in the file."""
+    kept = {**shared.figures, "of/another/plan": {"accuracy": 2.0}}
+    write_kept(shared.name, kept)
     before = shared.name.read_bytes()
-    shared.study("--seeds", 1)
-    assert {folder.name for folder in shared.asked.pop()} == {"seed1"}
+    finished.output.mkdir()
+    with pytest.raises(SystemExit) as stop:
+        shared.study(*SEEDS, "--page-only")
+    assert stop.value.code == 2
+    assert f"--kept {shared.name} takes them over" in capsys.readouterr().err
+    shared.study(*SEEDS, "--only", "harder")  # a part of it, without the page of the whole
     assert f"--kept {shared.name} takes them over" in capsys.readouterr().out
     assert not (shared.folder / "page.md").exists()
-    for options in (("--seeds", 1, "--page-only"), (*SEEDS, "--page-only")):
-        with pytest.raises(SystemExit) as stop:
-            shared.study(*options)
-        assert stop.value.code == 2
-        assert f"--kept {shared.name} takes them over" in capsys.readouterr().err
     assert shared.name.read_bytes() == before
 
-    shared.study("--seeds", 1, "--kept", shared.name)
-    assert read_kept(shared.name) == shared.figures
+    shared.study("--seeds", 1)
+    assert read_kept(shared.name) == kept
     assert "- seeds 1;" in (shared.folder / "page.md").read_text()
-    shared.study(*SEEDS)  # does those of the other seed, too
-    assert read_kept(shared.name) == shared.figures
+    shared.study(*SEEDS)
+    assert read_kept(shared.name) == kept
+    assert "- seeds 1, 2;" in (shared.folder / "page.md").read_text()
+
+
+def test_no_file_is_written_where_nothing_is_there(shared, finished, capsys):
+    finished.output.mkdir()
+    with pytest.raises(SystemExit) as stop:
+        shared.study("--page-only")
+    assert stop.value.code == 2
+    assert "there are no runs in" in capsys.readouterr().err
+    assert not shared.name.exists()
+
+
+def test_a_broken_file_of_the_page_is_told_before_the_runs(shared, capsys):
+    shared.name.write_text("<<<<<<< HEAD\n")
+    with pytest.raises(SystemExit) as stop:
+        shared.study()
+    assert stop.value.code == 2
+    assert "page.csv is not whole in line" in capsys.readouterr().err
+    assert shared.asked == []
 
 
 @pytest.mark.parametrize("content", [None, "", "run,accuracy\nx,1.0,2.0\n", "a,b\n" + "x" * 200_000])

@@ -112,14 +112,15 @@ function gainsInBars(base, columns, metrics, rows, names, node) {
 // A row for each system, the one that gains most at the top: of the average, and of the data set that is chosen.
 function gainsInRows(base, columns, metrics, rows, averaged, node) {
   const row = rows.includes(value("dataset")) ? value("dataset") : rows[rows.length - 1];
-  const shown = unique(averaged.length ? [AVERAGE, row] : [row]), last = metrics[metrics.length - 1];
+  const last = metrics[metrics.length - 1], shown = unique(averaged.length && cell(base, AVERAGE, last) ? [AVERAGE, row] : [row]);
   const gains = columns.map((column) => ({ column, of: (name, metric) => gainOf(column, base, name, metric) }));
-  const order = (own) => shown.map((name) => own.of(name, last)).filter(Boolean).map((gain) => gain.mean)[0];
+  // Those without an average stand below all that have one.
+  const order = (own) => shown.map((name) => own.of(name, last)).map((gain, at) => gain && gain.mean - 1000 * at).filter(Number.isFinite)[0];
   const sorted = gains.filter((own) => order(own) !== undefined).sort((a, b) => order(a) - order(b));
   if (!sorted.length) return null;
   const places = panels(shown.length, node), names = sorted.map(({ column }) => label(column.title, isNarrow(node) ? 20 : 32));
   const inPanel = 24 * sorted.length + 20, own = layout({ height: isNarrow(node) && shown.length > 1 ? 90 + 2.5 * Math.max(inPanel, 140) : 90 + inPanel });
-  own.annotations = shown.map((name, index) => heading(rowTitle(name, names), places[index]));
+  own.annotations = shown.map((name, index) => heading(rowTitle(name, averaged), places[index]));
   const traces = [];
   const symbol = (metric, title) => style(title).symbol + (metric === last ? "" : "-open");
   shown.forEach((name, index) => {
