@@ -253,10 +253,25 @@ def _places(report: Report, links: Mapping[str, str]) -> list[dict[str, Any]]:
                 seeds = ", ".join(map(str, place["seeds"]))
                 text = f"{TITLES.get(place['protocol'], place['protocol'])}, {place['part']}{shots}: "
                 text += f"{place['accuracy']:.2f}% over seeds {seeds}"
-                own.append({"text": escaped(text), "folders": [escaped(folder) for folder in place["folders"]]})
+                own.append(
+                    {"text": escaped(text), "folders": [escaped(folder) for folder in _braced(place["folders"])]}
+                )
             lines.append({"title": escaped(title), "id": f"{links[dataset]}/{own_links[title]}", "lines": own})
         found.append({"title": escaped(published.display_name(dataset)), "id": links[dataset], "systems": lines})
     return found
+
+
+def _braced(folders: Sequence[str]) -> list[str]:
+    """Folders, of which those of seeds that lie together are one in the form of a shell: `run/seed{1,2}`."""
+    together: dict[tuple[str, str], list[str]] = {}
+    for folder in folders:
+        parent, seed, number = folder.rpartition("/seed")
+        key, own = ((parent, seed), number) if number.isdecimal() else ((folder, ""), "")
+        together.setdefault(key, []).append(own)
+    return [
+        f"{parent}{seed}{numbers[0] if len(numbers) == 1 else '{' + ','.join(numbers) + '}'}"
+        for (parent, seed), numbers in together.items()
+    ]
 
 
 def _slug(text: str) -> str:

@@ -16,7 +16,7 @@ pytest.importorskip("plotly", reason="the report needs plotly: pip install -e '.
 from made_runs import NAMES, arrays, base_to_new, two_systems, write_run
 from tools.report.__main__ import main
 from tools.report.gather import gather
-from tools.report.page import render_page
+from tools.report.page import _braced, render_page
 from tools.results import runs
 
 
@@ -335,6 +335,28 @@ def test_every_trainer_has_a_system_that_is_drawn_at_first(tmp_path):
         base_to_new(tmp_path, "dtd", trainer, "v", 1, records, records)
     base_to_new(tmp_path, "dtd", "CDC", "z_part", 1, records, records)
     assert embedded(render_page(gather([tmp_path]), "t"))["first"] == [*trainers[1:], "CDC v"]
+
+
+def test_folders_of_seeds_are_told_once(tmp_path):
+    records = arrays([0, 1], [0, 0])
+    for seed in (1, 2, 12):
+        base_to_new(tmp_path, "dtd", "CoOp", "v", seed, records, records)
+    base_to_new(tmp_path, "dtd", "CDC", "v", 3, records, records)
+    page = render_page(gather([tmp_path]), "t")
+    assert f"<code>{tmp_path}/base2new/test_new/dtd/shots_16/CoOp/v/seed{{1,2,12}}</code>" in page
+    assert f"<code>{tmp_path}/base2new/test_new/dtd/shots_16/CDC/v/seed3</code>" in page
+
+
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [
+        (["a/seed1", "b/seed1", "a/seed2"], ["a/seed{1,2}", "b/seed1"]),
+        (["logs/x", "logs/y"], ["logs/x", "logs/y"]),
+        (["a/seedling", "a/seed1/b", "seed1", "a", "a/seed"], ["a/seedling", "a/seed1/b", "seed1", "a", "a/seed"]),
+    ],
+)
+def test_only_folders_of_seeds_are_joined(folders, told):
+    assert _braced(folders) == told
 
 
 def test_no_star_where_all_are_equal(tmp_path):
