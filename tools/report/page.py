@@ -19,7 +19,7 @@ from tools.report.data import DRAWN, chart_data, results_by_system, safe
 from tools.report.report import TITLES, Report
 from tools.results import published
 from tools.results.render import best_cells, cell_text
-from tools.results.tables import Column, SeedMean, Table, seeds_name, who_has_averages
+from tools.results.tables import Column, SeedMean, Table, seeds_name, some_lack_averages, who_has_averages
 
 ASSETS = Path(__file__).with_name("assets")
 TEMPLATE = "page.html.j2"
@@ -152,8 +152,7 @@ def _table(report: Report, protocol: str) -> dict[str, Any]:
     if table.averaged:
         names = ", ".join(map(published.display_name, table.averaged))
         text += f" The average is over the {len(table.averaged)} data sets that {who_has_averages(table, 'system')}"
-        some = any(column.cells and not column.averages for column in table.columns)
-        text += f": {escaped(names)}. The other systems have none." if some else "."
+        text += f": {escaped(names)}. The other systems have none." if some_lack_averages(table) else "."
     elif len(rows) > 1 + bool(table.source):
         text += " There is no average, as the trainers have fewer than two data sets in common."
     # What the paper lacks matters only if its numbers are shown.

@@ -28,6 +28,7 @@ from tools.results.tables import (
     seeds_name,
     shots_name,
     shots_of,
+    some_lack_averages,
     who_has_averages,
 )
 
@@ -72,7 +73,7 @@ def render(
     choose = "--trainer, --config and --shots choose columns, --join-configs puts all configs of a trainer into one"
     if table.averaged:
         without = ", ".join(published.display_name(name) for name in rows if name not in table.averaged)
-        some = any(column.cells and not column.averages for column in table.columns)
+        some = some_lack_averages(table)
         text = f"average: over the {len(table.averaged)} data sets that {who_has_averages(table, 'column')}"
         if without:
             text += f", so without {without}"

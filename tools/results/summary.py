@@ -9,7 +9,7 @@ from tabulate import tabulate
 from storage.safe_text import escaped
 from tools.results import published
 from tools.results.render import MARK_NAMES, NOTHING, cell_text, heading, latex, legend, marked, with_notes
-from tools.results.tables import Column, SeedMean, Table, best_of, direction, who_has_averages
+from tools.results.tables import Column, SeedMean, Table, best_of, direction, some_lack_averages, who_has_averages
 
 
 def summary(tables: Sequence[Table], output_format: str = "text", mark: bool = True) -> str:
@@ -83,5 +83,4 @@ def _over(table: Table) -> str:
             else f"{heading(table)}: the trainers have no two data sets in common"
         )
     text = f"{heading(table)}: average of {len(over)} data sets, {names}"
-    some = any(column.cells and not column.averages for column in table.columns)
-    return text + f", which {who_has_averages(table, 'method')}" * some
+    return text + f", which {who_has_averages(table, 'method')}" * some_lack_averages(table)

@@ -351,6 +351,11 @@ def seeds_name(seeds: Iterable[int]) -> str:
     return f"seed{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
 
 
+def some_lack_averages(table: Table) -> bool:
+    """Whether columns that have results have no average, in a table that has averages."""
+    return any(column.cells and not column.averages for column in table.columns)
+
+
 def who_has_averages(table: Table, column: str) -> str:
     """Whose the averages of a table are, in words: "every method has", or "2 of 3 methods have".
 
