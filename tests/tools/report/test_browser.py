@@ -139,8 +139,8 @@ def test_it_opens_without_errors_and_fits_the_width(opened, width, scheme):
 def test_runs_of_published_code_stand_in_tables_and_curves(opened):
     page = opened()
     page.show_all()
-    head = page.view.locator("#table-base2new thead tr").first.locator("th").all_inner_texts()
-    row = page.view.locator("#table-base2new tr[data-dataset=dtd] td").all_inner_texts()
+    head = page.view.locator("#table-base2new thead tr").first.locator("th").all_text_contents()
+    row = page.view.locator("#table-base2new tr[data-dataset=dtd] td").all_text_contents()
     place = 1 + 3 * (head.index("MaPLe") - 1)
     assert [text.split()[0] for text in row[place : place + 3]] == ["80.00"] * 3
     names = page.view.evaluate("document.querySelector('[data-chart=epochs]').data.map((trace) => trace.name)")
@@ -229,7 +229,7 @@ def test_another_data_set_and_base_change_the_charts(opened):
     before = page.view.evaluate("JSON.stringify(document.querySelector('[data-chart=gain]').data)")
     page.view.select_option("#base", "CDC")
     assert page.view.evaluate("JSON.stringify(document.querySelector('[data-chart=gain]').data)") != before
-    assert page.view.locator("[data-shows=base]").inner_text() == "CDC"
+    assert page.view.locator("[data-shows=base]").first.text_content() == "CDC"
 
 
 def test_it_is_readable_by_keyboard(opened):
@@ -406,8 +406,8 @@ def test_gains_of_many_systems_stand_in_rows(page_of_many):
 def test_an_average_in_a_chart_is_that_of_the_table(opened):
     page = opened()
     page.show_all()
-    text = page.view.locator("#table-base2new tr.average td").all_inner_texts()
-    head = page.view.locator("#table-base2new thead tr").first.locator("th").all_inner_texts()
+    text = page.view.locator("#table-base2new tr.average td").all_text_contents()
+    head = page.view.locator("#table-base2new thead tr").first.locator("th").all_text_contents()
     for trace in drawn(page, "scatter"):
         if trace.get("showlegend") and "legendgroup" in trace:
             place = 1 + 3 * (head.index(trace["legendgroup"]) - 1)
@@ -459,4 +459,12 @@ def test_all_charts_are_there_for_the_printer(browser, mixed):
     assert page.view.evaluate(
         "[...document.querySelectorAll('[data-chart]')].every((node) => node.data || node.querySelector('.empty'))"
     )
+    fits = "node.querySelector('.main-svg').getBoundingClientRect().width === node.clientWidth"
+    assert page.view.evaluate(f"[...document.querySelectorAll('[data-chart]')].every((node) => !node.data || {fits})")
     page.view.close()
+
+
+def test_what_is_not_in_sight_is_copied_too(opened):
+    page = opened()
+    page.view.keyboard.press("Control+a")
+    page.wait("getSelection().toString().includes('Where the runs lie')")
