@@ -18,7 +18,6 @@ from tools.study.searches import grids, searches
 from tools.study.sections import SECTIONS
 
 PAGE = ROOT / "docs" / "study.md"
-BEFORE = "## The first study"  # from there on the page is about runs of another day, and nothing of it is made
 TRIAL = (
     "> **A trial: the figures on this page mean nothing.** Each part of the study was run once and briefly, to show "
     "that it runs: few images, few epochs, few data sets."
@@ -56,7 +55,10 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
             "uncertainty": lambda: trust.uncertainty(measured),
             "uncertainty, differences": lambda: trust.uncertainty_differences(measured),
         },
-        "seeds": {"more seeds": lambda: tables.more_seeds(measured)},
+        "seeds": {
+            "more seeds": lambda: tables.more_seeds(measured),
+            "parts, more seeds": lambda: tables.more_parts(measured),
+        },
         "ablation": {
             "parts": lambda: tables.parts(measured),
             "ablation": lambda: tables.ablation(measured),
@@ -116,7 +118,7 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
 
 def new_page() -> str:
     """Headings and blocks of the study's page."""
-    return skeleton(PAGE.read_text(encoding="utf-8").partition(f"\n{BEFORE}\n")[0])
+    return skeleton(PAGE.read_text(encoding="utf-8"))
 
 
 def folders_of(plan: Plan, section: str) -> list[str]:

@@ -34,6 +34,7 @@ from tools.study.methods import (
     SETS,
     SOURCE,
     START,
+    STEADY_PARTS,
     ZERO_SHOT,
     Method,
     at_epoch,
@@ -56,7 +57,8 @@ class Plan:
     Attributes:
         output: folder of the runs.
         seeds: the random seeds.
-        more_seeds: besides, of CDC and MaPLe, whose difference is the one in question and varies the most.
+        more_seeds: besides, of CDC and MaPLe, whose difference is the one in question, and of the parts of CDC.
+        more_methods: that are trained with these on the sets of `ablated`.
         sets: of base-to-new; the first is the source of the tests on the others.
         variants: the source's, for domain generalisation.
         confounded: sets whose background follows the class in training.
@@ -76,6 +78,7 @@ class Plan:
     output: Path
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     more_seeds: tuple[int, ...] = tuple(range(6, 13))
+    more_methods: tuple[Method, ...] = tuple(dict.fromkeys(method for _, *two in STEADY_PARTS for method in two))
     sets: tuple[str, ...] = SETS
     variants: tuple[str, ...] = VARIANTS[SOURCE]
     confounded: tuple[str, ...] = CONFOUNDED
@@ -126,6 +129,7 @@ class Plan:
             yield from self._base_to_new(METHODS, self.sets, seed)
         elif name == "seeds":
             yield from self._base_to_new((MAPLE, CDC), self.sets, seed)
+            yield from self._base_to_new(self.more_methods, self.ablated, seed)
         elif name == "confounded":
             for dataset in self.confounded:
                 for method in (*METHODS, PROBE, *ABLATION, RECOLOURED):
@@ -294,6 +298,7 @@ def quick(output: Path) -> Plan:
         output,
         seeds=(1,),
         more_seeds=(3,),
+        more_methods=(CDC, NEITHER),
         sets=("shapes", "digits"),
         variants=("shapesv2",),
         harder=("turned",),

@@ -1,4 +1,4 @@
-"""How the settings were chosen: the searches at equal budget, and the grids of the first study."""
+"""How the settings were chosen: the searches at equal budget, and the grids before."""
 
 from __future__ import annotations
 

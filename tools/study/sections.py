@@ -2,7 +2,7 @@
 
 SECTIONS = {
     "base2new": "base-to-new of all methods",
-    "seeds": "base-to-new of CDC and MaPLe with more seeds",
+    "seeds": "base-to-new of CDC and MaPLe, and parts of CDC, with more seeds",
     "confounded": "all methods, and parts of CDC, where the background follows the class",
     "ablation": "parts of CDC, number of templates, weight of loss (2)",
     "cost": "CDC against one template, MaPLe, and four templates trained alone, at about the same cost",

@@ -26,6 +26,7 @@ from tools.study.methods import (
     RECOLOURED,
     REGIMES,
     START,
+    STEADY_PARTS,
     Method,
     at_epoch,
     at_start,
@@ -103,10 +104,20 @@ def differences(measured: Measured, methods: Sequence[Method] = METHODS) -> str:
 
 
 def more_seeds(measured: Measured) -> str:
-    """CDC minus MaPLe, with the seeds that only these two have besides."""
+    """CDC minus MaPLe, with the seeds that only some methods have besides."""
+    return rows_of_pairs(
+        _with_more_seeds(measured),
+        [(MAPLE.title, CDC, MAPLE)],
+        measured.plan.sets,
+        measured.halves(),
+        ACCURACIES,
+        widths=True,
+    )
+
+
+def _with_more_seeds(measured: Measured) -> Measured:
     plan = measured.plan
-    every = replace(measured, plan=replace(plan, seeds=tuple(dict.fromkeys((*plan.seeds, *plan.more_seeds)))))
-    return rows_of_pairs(every, [(MAPLE.title, CDC, MAPLE)], plan.sets, every.halves(), ACCURACIES, widths=True)
+    return replace(measured, plan=replace(plan, seeds=tuple(dict.fromkeys((*plan.seeds, *plan.more_seeds)))))
 
 
 def differences_by_set(measured: Measured, methods: Sequence[Method]) -> str:
@@ -172,6 +183,12 @@ def each_set(measured: Measured, methods: Sequence[Method] = METHODS) -> str:
 def parts(measured: Measured, pairs: Sequence[Pair] = PARTS) -> str:
     """What each part of CDC changes."""
     return rows_of_pairs(measured, pairs, measured.plan.ablated, measured.halves(), ACCURACIES, widths=True)
+
+
+def more_parts(measured: Measured) -> str:
+    """What parts of CDC change, with the seeds that only some methods have besides."""
+    own = measured.plan.more_methods
+    return parts(_with_more_seeds(measured), [part for part in STEADY_PARTS if part[1] in own and part[2] in own])
 
 
 def _levels(measured: Measured, methods: Sequence[Method], name: str) -> str:

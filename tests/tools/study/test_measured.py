@@ -9,7 +9,7 @@ import pytest
 
 from tools.study import tables, trust
 from tools.study.measured import BASE, HM, NEW, NOTHING, Measured, gap, tell_missing, value
-from tools.study.methods import AVERAGED, CDC, COOP, MAPLE, PROBE, ZERO_SHOT
+from tools.study.methods import AVERAGED, CDC, COOP, MAPLE, NEITHER, PROBE, ZERO_SHOT
 from tools.study.plan import quick
 from tools.study.results import FIGURES, read_figures, read_kept, write_kept
 
@@ -219,6 +219,23 @@ def test_more_seeds_are_counted_beside_the_others(plan):
     assert (base.strip("*").split()[0], new.strip("*").split()[0], seeds) == ("+3.00", "+3.00", "3")
     assert text.splitlines()[-1].startswith("Half the width of the interval: Base ")
     assert cells(tables.differences(Measured(plan, figures)), "MaPLe")[0][0].strip("*").startswith("+1.50")
+
+
+def test_parts_have_more_seeds_in_a_table_of_their_own(plan):
+    plan = replace(plan, ablated=("digits",), more_seeds=(3,), more_methods=(CDC, NEITHER))
+    figures = {}
+    for method, values in ((CDC, (51.0, 52.0, 56.0)), (NEITHER, (50.0, 50.0, 50.0))):
+        for seed, accuracy in zip((1, 2, 3), values):
+            for part in ("base", "new"):
+                folder = plan.half(method, "digits", seed, part).relative_to(plan.output).as_posix()
+                figures[folder] = {"accuracy": accuracy}
+    measured = Measured(plan, figures)
+    (more,), (fewer,) = (
+        cells(made, "of VSD: both losses") for made in (tables.more_parts(measured), tables.parts(measured))
+    )
+    assert [row[0].strip("*").split()[0] for row in (more, fewer)] == ["+3.00", "+1.50"]
+    assert [row[3] for row in (more, fewer)] == ["3", "2"]
+    assert "one template" not in tables.more_parts(measured)
 
 
 def test_open_sets_are_of_new_classes_and_of_other_sets(plan):

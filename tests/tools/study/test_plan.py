@@ -14,10 +14,12 @@ from tools.common.layout import parse
 from tools.study import methods
 from tools.study.methods import (
     ABLATED,
+    ABLATION,
     CDC,
     CONFOUNDED,
     HARDER,
     METHODS,
+    ONE,
     PIECES,
     SETS,
     Method,
@@ -439,10 +441,14 @@ def test_only_loss_2_ties_templates(options, alone, digits, tmp_path, capsys):
     assert far < 1e-6 if alone else far > 5e-5
 
 
-def test_more_seeds_are_those_of_two_methods(tmp_path):
+def test_more_seeds_are_those_of_two_methods_and_of_parts(tmp_path):
     plan = full(tmp_path)
     runs = plan.experiments(["seeds"])
-    assert {(run.trainer, run.config) for run in runs} == {("CDC", "tiny"), ("MaPLe", "tiny")}
+    two = {("CDC", "tiny"), ("MaPLe", "tiny")}
+    own = {dataset: {each.folder.parts[-3:-1] for each in runs if each.dataset == dataset} for dataset in plan.sets}
+    assert {dataset for dataset, found in own.items() if found == two} == set(plan.sets) - set(plan.ablated)
+    parts = {("CDC", method.run_config) for method in ABLATION} - {("CDC", ONE.run_config)}
+    assert all(own[dataset] == two | parts for dataset in plan.ablated)
     assert {run.seed for run in runs} == set(plan.more_seeds)
     assert not set(plan.seeds) & set(plan.more_seeds)
     assert {run.dataset for run in runs} == set(plan.sets)

@@ -23,7 +23,7 @@ def test_it_makes_runs_a_page_and_opens_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("tools.study.report_size.IMAGES", 20)
     main(["--folder", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"228 runs: made in [\d.]+ s \([\d.]+ s of them computing\)", lines[0])
+    assert re.fullmatch(r"230 runs: made in [\d.]+ s \([\d.]+ s of them computing\)", lines[0])
     assert re.fullmatch(r"[\d.]+ MB, open after [\d.]+ s \([\d.]+ s of them computing\)", lines[1])
     assert "Mean and standard deviation" in (tmp_path / "report.html").read_text(encoding="utf-8")
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tools.common.blocks import contents, names
+from tools.common.blocks import contents
 from tools.common.paths import ROOT
 from tools.study import methods
 from tools.study.__main__ import main
-from tools.study.page import BEFORE, PAGE, TRIAL, write_page
+from tools.study.page import PAGE, TRIAL, write_page
 from tools.study.plan import CALIBRATED, full, quick
 from tools.study.results import AFTER, TWICE, read_figures, read_kept, write_kept
 from tools.study.run import run_all, write_data_sets
@@ -257,21 +257,13 @@ def test_new_page_makes_no_claims(finished, no_pictures, tmp_path):
     """What is written by hand on the study's page is about the full study, and not about a trial of it."""
     page = tmp_path / "study.md"
     write_page(finished, figures_of(finished), page)
-    text, now = page.read_text(), PAGE.read_text().partition(f"\n{BEFORE}\n")[0]
+    text, now = page.read_text(), PAGE.read_text()
     assert [line for line in now.splitlines() if line.startswith("#")] == [
         line for line in text.splitlines() if line.startswith("#")
     ]
     assert "How to read it" in now
     assert "How to read it" not in text
     assert "- seeds 1, 2; 2 training images per class;" in text
-
-
-def test_what_is_of_another_day_is_not_made_again():
-    """The blocks of the page stand before the first study, whose tables have no runs here."""
-    now, heading, before = PAGE.read_text().partition(f"\n{BEFORE}\n")
-    assert names(now)
-    assert heading
-    assert names(before) == []
 
 
 def test_page_is_that_of_the_figures_which_are_kept(no_pictures, tmp_path):
@@ -300,7 +292,7 @@ def test_page_names_searches_that_are_kept():
 
 
 def test_page_says_what_the_searches_found_of_self_regulation():
-    text = " ".join(PAGE.read_text().partition("### CDC on top of PromptSRC")[2].split())
+    text = " ".join(PAGE.read_text().partition("## How the settings were chosen")[2].split())
     quoted = {
         "CDC_tiny": "for CDC,",
         "CDC_tiny_independent": "for CDC with independent templates",
@@ -310,21 +302,6 @@ def test_page_says_what_the_searches_found_of_self_regulation():
     for name, words in quoted.items():
         found = taken(json.loads((SEARCHES / f"{name}.json").read_text()))
         assert f"{found['hm']:.2f} {words}" in text
-
-
-def test_self_regulation_is_shown_with_the_settings_it_was_measured_at():
-    """Those of the one config that is still as it was; the others have other values today, and the page says so."""
-    page = PAGE.read_text().partition("### CDC on top of PromptSRC")[2]
-    given = {row[0]: row[1:3] for row in (line.strip("| ").split(" | ") for line in page.splitlines()) if len(row) > 8}
-    for shown, config in {
-        "MaPLe": "MaPLe_tiny",
-        "PromptSRC": "PromptSRC_tiny",
-        "CDC": "CDC_tiny",
-        "CDC, self-regulated": "CDC_tiny_self_regulated",
-    }.items():
-        settings = methods.settings_of(*config.split("_", 1))
-        today = [f"{settings[key]:g}" for key in ("OPTIM.LR", "OPTIM.MAX_EPOCH")]
-        assert (given[shown] == today) == (config == "CDC_tiny_self_regulated"), shown
 
 
 def test_searched_configs_have_the_values_of_the_trial_taken():
