@@ -133,6 +133,7 @@ def test_it_opens_without_errors_and_fits_the_width(opened, width, scheme):
     if os.environ.get("SCREENSHOTS"):
         folder = Path(os.environ["SCREENSHOTS"])
         folder.mkdir(parents=True, exist_ok=True)
+        page.wait("document.documentElement.classList.contains('opened')")
         page.view.screenshot(path=folder / f"report_{width}_{scheme}.png", full_page=True)
 
 
@@ -426,6 +427,21 @@ def test_what_a_link_goes_to_stands_below_the_bar(opened, width):
     assert (bar["y"], top >= bar["height"]) == (0, True)
 
 
+def test_deviations_are_whole(opened):
+    page = opened()
+    page.show("scatter")
+    layout = page.view.evaluate("document.querySelector('[data-chart=scatter]').layout")
+    bars = 0
+    for trace in drawn(page, "scatter"):
+        for name in "xy":
+            low, high = layout[trace.get(f"{name}axis", name).replace(name, f"{name}axis")]["range"]
+            error = trace.get(f"error_{name}", {"array": [0.0]})["array"][0]
+            if "legendgroup" in trace:
+                assert low < trace[name][0] - error <= trace[name][0] + error < high
+                bars += error > 0
+    assert bars
+
+
 def test_bars_have_an_edge_of_their_trainers_colour(opened):
     """A fainter fill alone has too little contrast."""
     page = opened()
@@ -464,7 +480,9 @@ def test_all_charts_are_there_for_the_printer(browser, mixed):
     page.view.close()
 
 
-def test_what_is_not_in_sight_is_copied_too(opened):
+def test_what_is_not_in_sight_is_laid_out_in_the_end(opened):
+    """Else a picture of the whole page would have gaps."""
     page = opened()
-    page.view.keyboard.press("Control+a")
-    page.wait("getSelection().toString().includes('Where the runs lie')")
+    page.wait("document.body.innerText.includes('Where the runs lie')")
+    styles = "[...document.querySelectorAll('section')].map((node) => getComputedStyle(node).contentVisibility)"
+    assert set(page.view.evaluate(styles)) == {"visible"}

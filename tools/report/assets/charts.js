@@ -166,10 +166,10 @@ const charts = {
           ...whole(title), hovertemplate: `%{fullData.meta}<br>base ${fixed(base.mean)}, new ${fixed(fresh.mean)}, HM ${hm ? fixed(hm.mean) : "–"}<extra></extra>`,
         });
       }
-      const xs = points.map(({ base }) => base.mean), ys = points.map(({ fresh }) => fresh.mean);
-      const [left, right] = [Math.min(...xs) - 2, Math.max(...xs) + 2], [low, high] = [Math.min(...ys) - 2, Math.max(...ys) + 2];
-      axes.x.range = [left, right];
-      axes.y.range = [low, high];
+      const range = (cells) => [Math.min(...cells.map((own) => own.mean - (own.std || 0))) - 2, Math.max(...cells.map((own) => own.mean + (own.std || 0))) + 2];
+      axes.x.range = range(points.map(({ base }) => base));
+      axes.y.range = range(points.map(({ fresh }) => fresh));
+      const [left, right] = axes.x.range;
       const hms = points.map(({ base, fresh }) => (2 * base.mean * fresh.mean) / (base.mean + fresh.mean));
       for (const hm of [Math.floor(Math.min(...hms)), Math.round((Math.min(...hms) + Math.max(...hms)) / 2), Math.ceil(Math.max(...hms))]) {
         const x = Array.from({ length: 30 }, (_, at) => left + (at * (right - left)) / 29).filter((at) => 2 * at - hm > 0);

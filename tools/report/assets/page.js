@@ -87,6 +87,10 @@ function update() {
 }
 document.querySelectorAll("select").forEach((select) => select.addEventListener("change", update));
 showList(update);
+// A picture of the whole page, or its text as a browser copies it, has only what is laid out.
+const opened = () => document.documentElement.classList.add("opened");
+window.addEventListener("load", () => setTimeout(opened, 1000));
+window.addEventListener("beforeprint", opened);
 // What a link or the keyboard goes to is not to lie below the bar, where that stays at the top.
 function keepClear() {
   const bar = document.querySelector(".bar"), stays = getComputedStyle(bar).position === "sticky";
