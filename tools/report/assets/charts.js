@@ -262,7 +262,7 @@ const charts = {
       };
     });
     if (!traces.length) return null;
-    return [traces, layout({ xaxis: { title: { text: "coverage (%): the most certain images" } }, yaxis: { title: { text: "error (%)" }, rangemode: "tozero" } })];
+    return [traces, layout({ xaxis: { title: { text: "coverage (%)" } }, yaxis: { title: { text: "error (%)" }, rangemode: "tozero" } })];
   },
 
   "hist-confidence": () => histogram("confidence", "confidence", (at, bars) => at / bars),
