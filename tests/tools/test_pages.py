@@ -78,7 +78,7 @@ def test_readme_has_the_figures_of_the_study():
 
 @pytest.mark.parametrize("page", ["README.md", "docs/study.md"])
 def test_intervals_in_the_text_are_those_of_a_table(page):
-    written = re.sub(r"<!-- made: .*?<!-- end -->", "", TEXTS[page], flags=re.DOTALL)
+    written = " ".join(re.sub(r"<!-- made: .*?<!-- end -->", "", TEXTS[page], flags=re.DOTALL).split())
     found = re.findall(r"[-+][\d.]+ \[[-+][\d.]+, [-+][\d.]+\]", written)
     tables = "".join(re.findall(r"<!-- made: .*?<!-- end -->", TEXTS["docs/study.md"], flags=re.DOTALL))
     assert found

@@ -261,8 +261,8 @@ PARTS = (
     ("all of it: CDC in place of one template", CDC, ONE),
     ("besides: CLIP-ICM's map (9)", INVARIANT, CDC),
 )
-# More seeds tell these apart. The training of one template at CDC's settings fails at times, with any number of seeds
-STEADY_PARTS = tuple(part for part in PARTS if ONE not in part)
+# Those that more seeds are run for. One template's training fails at times at CDC's settings, with any number of them
+PARTS_WITHOUT_ONE = tuple(part for part in PARTS if ONE not in part)
 
 
 def templates(number: int) -> Method:

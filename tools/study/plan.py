@@ -28,13 +28,13 @@ from tools.study.methods import (
     METHODS,
     NEITHER,
     NUMBERS,
+    PARTS_WITHOUT_ONE,
     PROBE,
     RECOLOURED,
     REGIMES,
     SETS,
     SOURCE,
     START,
-    STEADY_PARTS,
     ZERO_SHOT,
     Method,
     at_epoch,
@@ -78,7 +78,7 @@ class Plan:
     output: Path
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     more_seeds: tuple[int, ...] = tuple(range(6, 13))
-    more_methods: tuple[Method, ...] = tuple(dict.fromkeys(method for _, *two in STEADY_PARTS for method in two))
+    more_methods: tuple[Method, ...] = tuple(dict.fromkeys(method for _, *two in PARTS_WITHOUT_ONE for method in two))
     sets: tuple[str, ...] = SETS
     variants: tuple[str, ...] = VARIANTS[SOURCE]
     confounded: tuple[str, ...] = CONFOUNDED

@@ -1,4 +1,4 @@
-"""How the settings were chosen: the searches at equal budget, and the grids before."""
+"""How the settings were chosen: the searches at equal budget, and the earlier grids."""
 
 from __future__ import annotations
 

@@ -21,12 +21,12 @@ from tools.study.methods import (
     MAPLE,
     METHODS,
     PARTS,
+    PARTS_WITHOUT_ONE,
     PLAIN,
     PROBE,
     RECOLOURED,
     REGIMES,
     START,
-    STEADY_PARTS,
     Method,
     at_epoch,
     at_start,
@@ -188,7 +188,7 @@ def parts(measured: Measured, pairs: Sequence[Pair] = PARTS) -> str:
 def more_parts(measured: Measured) -> str:
     """What parts of CDC change, with the seeds that only some methods have besides."""
     own = measured.plan.more_methods
-    return parts(_with_more_seeds(measured), [part for part in STEADY_PARTS if part[1] in own and part[2] in own])
+    return parts(_with_more_seeds(measured), [part for part in PARTS_WITHOUT_ONE if part[1] in own and part[2] in own])
 
 
 def _levels(measured: Measured, methods: Sequence[Method], name: str) -> str:

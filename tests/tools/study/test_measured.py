@@ -9,7 +9,7 @@ import pytest
 
 from tools.study import tables, trust
 from tools.study.measured import BASE, HM, NEW, NOTHING, Measured, gap, tell_missing, value
-from tools.study.methods import AVERAGED, CDC, COOP, MAPLE, NEITHER, PROBE, ZERO_SHOT
+from tools.study.methods import AVERAGED, CDC, COOP, MAPLE, NEITHER, ONE, PROBE, ZERO_SHOT
 from tools.study.plan import quick
 from tools.study.results import FIGURES, read_figures, read_kept, write_kept
 
@@ -222,7 +222,7 @@ def test_more_seeds_are_counted_beside_the_others(plan):
 
 
 def test_parts_have_more_seeds_in_a_table_of_their_own(plan):
-    plan = replace(plan, ablated=("digits",), more_seeds=(3,), more_methods=(CDC, NEITHER))
+    plan = replace(plan, ablated=("digits",), more_seeds=(3,), more_methods=(CDC, NEITHER, ONE))
     figures = {}
     for method, values in ((CDC, (51.0, 52.0, 56.0)), (NEITHER, (50.0, 50.0, 50.0))):
         for seed, accuracy in zip((1, 2, 3), values):

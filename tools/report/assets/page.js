@@ -87,8 +87,10 @@ function update() {
 }
 document.querySelectorAll("select").forEach((select) => select.addEventListener("change", update));
 showList(update);
-// A picture of the whole page, or its text as a browser copies it, has only what is laid out.
+// Until the page is opened, sections out of sight are not laid out. Pictures and copies of the whole page need all of them,
+// and so do places to which a link or the browser scrolls.
 const opened = () => document.documentElement.classList.add("opened");
+if (performance.getEntriesByType("navigation").some((entry) => entry.type !== "navigate")) opened();
 window.addEventListener("load", () => setTimeout(opened, 1000));
 window.addEventListener("beforeprint", opened);
 // What a link or the keyboard goes to is not to lie below the bar, where that stays at the top.
@@ -162,6 +164,7 @@ function follow() {
   if (dataset && value("dataset") !== dataset) { get("dataset").value = dataset; update(); }
   if (!target) return;
   for (let node = target; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
+  opened();
   target.scrollIntoView();
 }
 window.addEventListener("hashchange", follow);
