@@ -205,15 +205,21 @@ def test_figures_before_and_after_calibration_are_means_of_base_and_new(plan):
     assert "Missing: all seeds: CoOp · CDC, averaged." in text
 
 
-def test_more_seeds_are_counted_beside_the_others(plan):
-    """With seeds 1, 2 and 3 CDC is 1, 2 and 6 above MaPLe; other tables have the first two alone."""
-    plan = replace(plan, sets=("digits",), more_seeds=(3,))
+def of_three_seeds(plan, other):
+    """Accuracies on `digits` under seeds 1, 2 and 3, where CDC is 1, 2 and 6 above the other method."""
     figures = {}
-    for method, values in ((CDC, (51.0, 52.0, 56.0)), (MAPLE, (50.0, 50.0, 50.0))):
+    for method, values in ((CDC, (51.0, 52.0, 56.0)), (other, (50.0, 50.0, 50.0))):
         for seed, accuracy in zip((1, 2, 3), values):
             for part in ("base", "new"):
                 folder = plan.half(method, "digits", seed, part).relative_to(plan.output).as_posix()
                 figures[folder] = {"accuracy": accuracy}
+    return figures
+
+
+def test_more_seeds_are_counted_beside_the_others(plan):
+    """CDC's and MaPLe's table has all three seeds; other tables have the first two alone."""
+    plan = replace(plan, sets=("digits",), more_seeds=(3,))
+    figures = of_three_seeds(plan, MAPLE)
     text = tables.more_seeds(Measured(plan, figures))
     ((base, new, _, seeds, _),) = cells(text, "MaPLe")
     assert (base.strip("*").split()[0], new.strip("*").split()[0], seeds) == ("+3.00", "+3.00", "3")
@@ -223,12 +229,7 @@ def test_more_seeds_are_counted_beside_the_others(plan):
 
 def test_parts_have_more_seeds_in_a_table_of_their_own(plan):
     plan = replace(plan, ablated=("digits",), more_seeds=(3,), more_methods=(CDC, NEITHER, ONE))
-    figures = {}
-    for method, values in ((CDC, (51.0, 52.0, 56.0)), (NEITHER, (50.0, 50.0, 50.0))):
-        for seed, accuracy in zip((1, 2, 3), values):
-            for part in ("base", "new"):
-                folder = plan.half(method, "digits", seed, part).relative_to(plan.output).as_posix()
-                figures[folder] = {"accuracy": accuracy}
+    figures = of_three_seeds(plan, NEITHER)
     measured = Measured(plan, figures)
     (more,), (fewer,) = (
         cells(made, "of VSD: both losses") for made in (tables.more_parts(measured), tables.parts(measured))
