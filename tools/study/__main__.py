@@ -53,8 +53,10 @@ def main() -> None:
     kept = page.with_suffix(".csv")
     plan = quick(output) if args.quick else full(output)
     if args.seeds:
-        more = tuple(seed for seed in plan.more_seeds if seed in args.seeds)
-        plan = replace(plan, seeds=tuple(args.seeds), more_seeds=more)
+        more, parts = (
+            tuple(seed for seed in seeds if seed in args.seeds) for seeds in (plan.more_seeds, plan.parts_seeds)
+        )
+        plan = replace(plan, seeds=tuple(args.seeds), more_seeds=more, parts_seeds=parts)
     started = time.time()
     try:
         elsewhere = read_all_kept(args.kept)

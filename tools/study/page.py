@@ -5,7 +5,7 @@ docs/study.md is written by hand; its tables are generated blocks (`tools.common
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tools.common.blocks import fill, skeleton
@@ -137,10 +137,15 @@ def runs(measured: Measured) -> str:
             [f"`{section}`", title, f"{sum(folder in measured.figures for folder in folders)} of {len(folders)}"]
         )
     lines = [
-        f"- seeds {', '.join(map(str, plan.seeds))}; {plan.shots} training images per class;",
-        *([f"- in `seeds` also {', '.join(map(str, plan.more_seeds))};"] if plan.more_seeds else []),
+        f"- seeds {_listed(plan.seeds)}; {plan.shots} training images per class;",
+        *([f"- in `seeds` also {_listed(plan.more_seeds)};"] if plan.more_seeds else []),
+        *([f"- of these, parts of CDC with {_listed(plan.parts_seeds)};"] if plan.parts_seeds else []),
         f"- base to new: {tables.names_of(plan.sets)}; harder sets: {tables.names_of(plan.harder)};",
         f"- parts of CDC, number of templates and equal cost: {tables.names_of(plan.ablated)};",
         f"- over the epochs: {tables.names_of(plan.curve_sets)}; confounder: {tables.names_of(plan.confounded)}.",
     ]
     return "\n".join([*lines, "", tables.table(rows, ["`--only`", "what is run", "tests that are there"])])
+
+
+def _listed(seeds: Iterable[int]) -> str:
+    return ", ".join(map(str, seeds))

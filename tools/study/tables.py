@@ -106,7 +106,7 @@ def differences(measured: Measured, methods: Sequence[Method] = METHODS) -> str:
 def more_seeds(measured: Measured) -> str:
     """CDC minus MaPLe, with the seeds that only some methods have besides."""
     return rows_of_pairs(
-        _with_more_seeds(measured),
+        _with_seeds(measured, measured.plan.more_seeds),
         [(MAPLE.title, CDC, MAPLE)],
         measured.plan.sets,
         measured.halves(),
@@ -115,9 +115,9 @@ def more_seeds(measured: Measured) -> str:
     )
 
 
-def _with_more_seeds(measured: Measured) -> Measured:
+def _with_seeds(measured: Measured, more: Iterable[int]) -> Measured:
     plan = measured.plan
-    return replace(measured, plan=replace(plan, seeds=tuple(dict.fromkeys((*plan.seeds, *plan.more_seeds)))))
+    return replace(measured, plan=replace(plan, seeds=tuple(dict.fromkeys((*plan.seeds, *more)))))
 
 
 def differences_by_set(measured: Measured, methods: Sequence[Method]) -> str:
@@ -187,8 +187,9 @@ def parts(measured: Measured, pairs: Sequence[Pair] = PARTS) -> str:
 
 def more_parts(measured: Measured) -> str:
     """What parts of CDC change, with the seeds that only some methods have besides."""
-    own = measured.plan.more_methods
-    return parts(_with_more_seeds(measured), [part for part in PARTS_WITHOUT_ONE if part[1] in own and part[2] in own])
+    plan = measured.plan
+    own = [part for part in PARTS_WITHOUT_ONE if part[1] in plan.more_methods and part[2] in plan.more_methods]
+    return parts(_with_seeds(measured, plan.parts_seeds), own)
 
 
 def _levels(measured: Measured, methods: Sequence[Method], name: str) -> str:

@@ -228,7 +228,7 @@ def test_more_seeds_are_counted_beside_the_others(plan):
 
 
 def test_parts_have_more_seeds_in_a_table_of_their_own(plan):
-    plan = replace(plan, ablated=("digits",), more_seeds=(3,), more_methods=(CDC, NEITHER, ONE))
+    plan = replace(plan, ablated=("digits",), more_seeds=(3, 4), parts_seeds=(3,), more_methods=(CDC, NEITHER, ONE))
     figures = of_three_seeds(plan, NEITHER)
     measured = Measured(plan, figures)
     (more,), (fewer,) = (

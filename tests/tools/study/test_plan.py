@@ -449,6 +449,8 @@ def test_more_seeds_are_those_of_two_methods_and_of_parts(tmp_path):
     assert {dataset for dataset, found in own.items() if found == two} == set(plan.sets) - set(plan.ablated)
     parts = {("CDC", method.run_config) for method in ABLATION} - {("CDC", ONE.run_config)}
     assert all(own[dataset] == two | parts for dataset in plan.ablated)
+    assert {run.seed for run in runs if run.folder.parts[-3:-1] in parts - two} == set(plan.parts_seeds)
+    assert set(plan.parts_seeds) < set(plan.more_seeds)
     assert {run.seed for run in runs} == set(plan.more_seeds)
     assert not set(plan.seeds) & set(plan.more_seeds)
     assert {run.dataset for run in runs} == set(plan.sets)
