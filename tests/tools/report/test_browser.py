@@ -394,6 +394,21 @@ def test_charts_have_the_averages_of_the_table(browser, tmp_path):
     assert own.errors == []
 
 
+def test_classes_can_be_chosen_where_tests_have_records(browser, tmp_path):
+    records = arrays([0, 1, 1], [0, 1, 0])
+    for dataset in ("dtd", "eurosat"):
+        base_to_new(tmp_path, dataset, "CDC", "v", 1, records, records)
+    for path in tmp_path.glob("**/eurosat/**/predictions.npz"):
+        path.unlink()
+    main([str(tmp_path), "--output", str(tmp_path / "report.html")])
+    own = Page(browser, tmp_path / "report.html", 1600)
+    assert own.view.locator("#part").is_visible()
+    own.view.select_option("#dataset", "eurosat")
+    assert not own.view.locator("#part").is_visible()
+    own.view.close()
+    assert own.errors == []
+
+
 def test_gains_of_many_systems_stand_in_rows(page_of_many):
     base, new = drawn(page_of_many, "gain")[:2]
     assert len(new["x"]) == len(base["x"]) == 9  # ZeroshotCLIP, which they are compared with, is the tenth

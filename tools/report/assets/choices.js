@@ -74,6 +74,7 @@ function showParts() {
   const there = [...data.details, ...data.galleries].filter((own) => own.dataset === value("dataset"));
   const parts = Object.entries(Object.fromEntries(there.map((own) => [partOf(own), partTitle(own)])));
   const names = parts.map(([name]) => name);
+  get("part").parentElement.hidden = !parts.length;
   options(get("part"), parts, names.includes(value("part")) || !names.includes("new") ? undefined : "new");
 }
 // Only systems that were tested on the chosen classes can be chosen; a choice lasts as long as it is one of them.
