@@ -293,9 +293,13 @@ def regimes(measured: Measured) -> str:
 
 # ------------------------------------------------------------------------------------------------------- over epochs
 def epochs(measured: Measured) -> str:
-    """Whether base accuracy rises and new accuracy falls: the last point of the curves minus an earlier one."""
+    """Whether base accuracy rises and new accuracy falls: the last point of the curves minus earlier ones."""
     points = measured.plan.curve_epochs
-    early, late = points[len(points) // 3], points[-1]
+    return "\n\n".join(_since(measured, early, points[-1]) for early in sorted({points[0], points[len(points) // 3]}))
+
+
+def _since(measured: Measured, early: int, late: int) -> str:
+    """Accuracies after an epoch minus those after an earlier one."""
     where = measured.halves()
     rows, lacking = [], {}
     for dataset in measured.plan.curve_sets:

@@ -142,6 +142,25 @@ def test_figure_1b_needs_both_a_rise_and_a_fall(plan):
     assert "**-4.00 [-4.00, -4.00]**" in lines[0]
 
 
+def test_the_last_epoch_is_compared_with_the_first_and_with_one_after_a_third(plan):
+    plan = replace(plan, curve_epochs=(1, 2, 3, 4))
+    figures = {}
+    for epoch, accuracy in ((1, 50.0), (2, 60.0), (3, 0.0), (4, 75.0)):
+        for seed in plan.seeds:
+            for part in ("base", "new"):
+                folder = plan.half(tables.at_epoch(tables.CURVES[0], epoch), "digits", seed, part)
+                figures[folder.relative_to(plan.output).as_posix()] = {"accuracy": accuracy}
+    text = tables.epochs(Measured(plan, figures))
+    assert [line.split("|")[1].strip() for line in text.splitlines() if " minus " in line] == [
+        "epoch 4 minus epoch 1",
+        "epoch 4 minus epoch 2",
+    ]
+    assert [row[0] for row in cells(text, "CoOp, digits")] == [
+        "**+25.00 [+25.00, +25.00]**",
+        "**+15.00 [+15.00, +15.00]**",
+    ]
+
+
 def test_gaps_of_the_confounder(plan):
     figures = {}
     accuracies = {CDC: (80.0, 84.0, 79.0, 70.0), MAPLE: (82.0, 90.0, 80.0, 60.0)}
