@@ -3,7 +3,8 @@
 #
 #     bash scripts/cdc/dg_test.sh imagenet SEED [KEY VALUE ...]
 #
-# The runs and the environment variables are those of xd_test.sh, which tests one data set.
+# The runs are those of xd_test.sh, which tests one data set, and so are the environment variables but SOURCE, which is the
+# first argument here.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
