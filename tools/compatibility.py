@@ -53,10 +53,10 @@ passed; `tools/compatibility.py` says how to run them again.
 
 ## The tests
 
-In these environments the whole suite of that day ran and no test failed; later suites have more tests. `lock`: the versions
-of `requirements.lock` (`make test`). `newest`: those that pip took without it (`make test-newest`). `lowest`: the lower
-bounds of `setup.py` (`make test-lowest`). Tests are skipped where the versions or the machine lack something; `-rs` prints
-the reasons. PyTorch before 2.3 needs NumPy 1, which pip does not know.
+In these environments the whole suite of that day ran and no test failed; later suites have more tests. `lock`: the
+versions of `requirements.lock` (`make test`). `newest`: those that pip took without it (`make test-newest`). `lowest`:
+the lower bounds of `setup.py` (`make test-lowest`). Tests are skipped where the versions or the machine lack something;
+`-rs` prints the reasons. PyTorch before 2.3 needs NumPy 1, which pip does not know.
 
 {suite}
 

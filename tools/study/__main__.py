@@ -12,10 +12,11 @@ figures are kept beside the page, in a .csv, from which `--page-only` makes it a
 that are finished are not run again.
 
 With `--kept` the figures of runs that were made elsewhere are taken from such .csv files: the study goes on at another
-machine, or is shared among several by their seeds, whose files are named together in the end. Settings are not
-compared, so all must be of the same configs, and of machines that give the same figures. A training is done again where
-a test of it is left, and its own figures then count. Without `--kept` the page is left as it is where its .csv has
-figures of runs that are not here.
+machine, or is shared among several by their seeds, whose files are named together in the end. Seeds 6 to 12 are those
+of the section `seeds` (`--only seeds --seeds 6 7`). Settings are not compared, so all must be of the same configs, and
+of machines that give the same figures. A training is done again where a test of it is left, and its own figures then
+count. Without `--kept` the page is left as it is where its .csv has figures of runs that are not here. `docs/study.md`
+is of all seeds: with `--seeds` it is left as it is, and `--page` names another page to write.
 
 Runs go side by side where Ray is installed, as with `python -m tools.sweep`.
 """
@@ -52,6 +53,7 @@ def main() -> None:
     page = args.page or (output / "study.md" if args.quick else ROOT / "docs" / "study.md")
     kept = page.with_suffix(".csv")
     plan = quick(output) if args.quick else full(output)
+    of_some_seeds = bool(args.seeds) and not args.quick and args.page is None  # the page's text is of all
     if args.seeds:
         more, parts = (
             tuple(seed for seed in seeds if seed in args.seeds) for seeds in (plan.more_seeds, plan.parts_seeds)
@@ -67,17 +69,23 @@ def main() -> None:
         if failures:
             told = [escaped(str(failure)) for failure in failures]
             print("\n".join(["tools.study: these runs failed; those of the others are kept:", *told]), file=sys.stderr)
-        figures, lost = update_kept(kept, output, folders, elsewhere)
+        figures, lost, changed = update_kept(kept, output, folders, elsewhere)
         if failures:
             parser.exit(1)
         if not figures:
             parser.exit(2, f"tools.study: there are no runs in {escaped(str(output))}, and no {escaped(str(kept))}\n")
-        if not lost:
+        if not lost and not of_some_seeds:
             write_page(plan, figures, page)
     except (OSError, ValueError) as error:
         parser.exit(2, f"tools.study: {escaped(str(error))}\n")
     kind = " (a trial, whose figures mean nothing)" if plan.is_trial else ""
     done = f"{page} is written{kind}; it took {(time.time() - started) / 60:.0f} minutes"
+    if changed:
+        print(escaped(f"{kept} had other figures of {len(changed)} runs that are here, such as {changed[0]}"))
+    if of_some_seeds:
+        done = escaped(f"{page} is left as it is, as it is of all seeds: --page FILE writes one of these alone")
+        if args.page_only:
+            parser.exit(2, f"tools.study: {done}\n")
     if lost:
         done = escaped(
             f"{page} is left as it is, as {kept} has figures of {len(lost)} runs that are not here, such as {lost[0]}: "
@@ -128,6 +136,8 @@ def _run(plan: Plan, kept: Set[Path], args: argparse.Namespace) -> list[Failure]
     from tools.study.run import run_all, write_data_sets
 
     planned = plan.experiments(args.only)
+    if not planned:
+        raise ValueError(f"{', '.join(args.only)} has no runs with the seeds {', '.join(map(str, args.seeds))}")
     runs = left(planned, kept)
     print(f"{len(runs)} of {len(planned)} runs are to be done, or checked if they are here", flush=True)
     if not runs:

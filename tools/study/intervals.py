@@ -53,8 +53,9 @@ def paired_interval(
 
     The data sets are those of the study and stay; the seeds of each are drawn with replacement, the same for both
     methods. Few seeds drawn from themselves vary too little. So the bounds are moved away from the estimate, by the
-    factor sqrt(K / (K - 1)) t / z with the quantiles of Student's law with S (K - 1) degrees of freedom and of the
-    normal one (the expanded percentile interval of Hesterberg, What Teachers Should Know About the Bootstrap, 2015).
+    factor sqrt(K / (K - 1)) t / z with the quantiles of Student's law and of the normal one. Hesterberg (What Teachers
+    Should Know About the Bootstrap, 2015) widens the percentiles' level for the same reason; both agree where the draws
+    are normal. The degrees of freedom are those of `degrees_of_freedom`.
 
     Args:
         values: `(S, K, V)`, of the one method.
@@ -81,8 +82,33 @@ def paired_interval(
     means = [weights @ each.reshape(n_sets * n_seeds, -1) for each in (values, others)]
     low, high = np.percentile(statistic(means[0]) - statistic(means[1]), (tail, 100 - tail))
     middle = (1 + level) / 2
-    wider = (n_seeds / (n_seeds - 1)) ** 0.5 * float(student.ppf(middle, n_sets * (n_seeds - 1)) / normal.ppf(middle))
+    freedom = degrees_of_freedom(_influences(values, statistic) - _influences(others, statistic))
+    wider = (n_seeds / (n_seeds - 1)) ** 0.5 * float(student.ppf(middle, freedom) / normal.ppf(middle))
     return Interval(estimate, estimate + wider * (float(low) - estimate), estimate + wider * (float(high) - estimate))
+
+
+def degrees_of_freedom(runs: np.ndarray) -> float:
+    """How many independent values the variance of a mean of data sets rests on, which may vary unequally.
+
+    Welch (The Generalization of 'Student's' Problem when Several Different Population Variances are Involved, 1947):
+    (sum of v)^2 / sum of v^2 * (K - 1), where v is a set's variance over its seeds. It is S (K - 1) if all are equal,
+    and K - 1 if one set varies alone.
+
+    Args:
+        runs: `(S, K)`.
+    """
+    n_sets, n_seeds = runs.shape
+    variances = runs.var(axis=1, ddof=1)
+    if not variances.any():
+        return n_sets * (n_seeds - 1)
+    return float(variances.sum() ** 2 / (variances**2).sum()) * (n_seeds - 1)
+
+
+def _influences(values: np.ndarray, statistic: Statistic) -> np.ndarray:
+    """`(S, K)`: how fast the statistic of the means moves with each run's distance from the mean of its data set."""
+    mean = values.mean(axis=(0, 1))
+    step = 1e-3 * (values - values.mean(axis=1, keepdims=True))
+    return (statistic(mean + step) - statistic(mean - step)) / 2e-3
 
 
 @functools.cache

@@ -100,15 +100,27 @@ class Measured:
         return tuple(seed for seed in self.plan.seeds if seed not in found)
 
     def difference(
-        self, one: Method, other: Method, datasets: Iterable[str], where: Where, statistic: Statistic
+        self,
+        one: Method,
+        other: Method,
+        datasets: Iterable[str],
+        where: Where,
+        statistic: Statistic,
+        one_training: bool = False,
     ) -> Difference:
-        """The difference of a statistic of the means over data sets and seeds, paired over both."""
+        """The difference of a statistic of the means over data sets and seeds, paired over both.
+
+        Args:
+            one_training: whether a seed's values on all data sets are of one training, so that they vary together.
+        """
         datasets = list(datasets)
         first, second = (self.by_seed(method, datasets, where) for method in (one, other))
         seeds = tuple(sorted(first.keys() & second.keys()))
         if not seeds:
             return Difference(None, None, ())
         values, others = (np.stack([found[seed] for seed in seeds], axis=1) for found in (first, second))  # (S, K, V)
+        if one_training:
+            values, others = (found.mean(axis=0, keepdims=True) for found in (values, others))
         if len(seeds) > 1:
             interval = paired_interval(values, others, statistic)
             return Difference(interval.estimate, interval, seeds)

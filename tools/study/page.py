@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from storage.files import atomic_write
 from tools.common.blocks import fill, skeleton
 from tools.common.paths import ROOT
 from tools.study import pictures, tables, trust
@@ -113,7 +114,8 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
         missing = f"No runs yet: `python -m tools.study --only {section}`."
         contents.update({name: make() if there else missing for name, make in blocks.items()})
     text = fill(text, contents).replace(f"{TRIAL}\n\n", "")
-    page.write_text(f"{TRIAL}\n\n{text}" if plan.is_trial else text, encoding="utf-8")
+    with atomic_write(page) as part:
+        part.write_text(f"{TRIAL}\n\n{text}" if plan.is_trial else text, encoding="utf-8")
 
 
 def new_page() -> str:

@@ -53,16 +53,21 @@ def read_figures(output: Path, folders: Iterable[Path]) -> dict[str, dict[str, f
         folders: of the runs.
 
     Raises:
-        ValueError: a file of results is broken.
+        ValueError: a file of results is broken, or of other images than those of the test.
     """
     found = {}
     for folder in folders:
         path = folder / "results.json"
         if path.is_file():
-            figures = dict(read_results(path).metrics)
+            result = read_results(path)
+            if result.problem:
+                raise ValueError(result.problem)
+            figures = dict(result.metrics)
             figures.update(_far(figures))
             seconds = json.loads(path.read_text(encoding="utf-8")).get("train_seconds")
             if seconds is not None:
+                if not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
+                    raise ValueError(f"{path} has no finite train_seconds, but {seconds!r}")
                 figures["train_seconds"] = float(seconds)
             kept = {name: round(figures[name], DECIMALS) for name in FIGURES if name in figures}
             found[folder.relative_to(output).as_posix()] = kept
@@ -90,36 +95,47 @@ def write_kept(path: Path, figures: Figures) -> None:
 
 def update_kept(
     path: Path, output: Path, folders: Iterable[Path], elsewhere: Figures
-) -> tuple[dict[str, Mapping[str, float]], list[str]]:
+) -> tuple[dict[str, Mapping[str, float]], list[str], list[str]]:
     """Bring a kept file up to date with the runs that are here, and those of other machines.
 
     It stays as it is where there are no runs, and where it has runs that are in no other place. What it has besides the
-    runs that are asked for stays in it.
+    runs that are asked for stays in it. Figures of runs that are here win over both, as these may be of newer code.
 
     Args:
         path: of the file, which need not be there.
         output: folder below which the runs lie.
         folders: of the runs that are asked for.
-        elsewhere: figures of other machines, over which runs that are here win.
+        elsewhere: figures of other machines.
 
     Returns:
-        All figures, and the names of those runs that were asked for and that the file alone has.
+        All figures; the names of those runs that were asked for and that the file alone has; and of those whose figures
+        here are not those that the file had.
 
     Raises:
         OSError, ValueError: as `read_kept` and `read_figures`.
+        ValueError: the file and other machines have other figures of a run that is not here.
     """
     before: dict[str, dict[str, float]] = read_kept(path) if path.is_file() else {}
     if not (elsewhere or output.is_dir()):
-        return {**before}, []
+        return {**before}, [], []
     folders = dict.fromkeys(folders)
     here = read_figures(output, [*folders, *(output / run for run in (*before, *elsewhere))])
     asked = {folder.relative_to(output).as_posix() for folder in folders}
     lost = sorted((before.keys() & asked) - elsewhere.keys() - here.keys())
+    for run in sorted((before.keys() & elsewhere.keys()) - here.keys()):
+        if not _same(before[run], elsewhere[run]):
+            raise ValueError(f"{path} has other figures of {run} than the files of other machines")
+    changed = sorted(run for run in before.keys() & here.keys() if not _same(before[run], here[run]))
     figures = {**before, **elsewhere, **here}
     if not lost and figures:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_kept(path, figures)
-    return figures, lost
+    return figures, lost, changed
+
+
+def _same(own: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """Whether all figures are the same but for the seconds."""
+    return {**own, "train_seconds": 0.0} == {**other, "train_seconds": 0.0}
 
 
 def read_all_kept(paths: Iterable[Path]) -> dict[str, dict[str, float]]:
@@ -132,8 +148,7 @@ def read_all_kept(paths: Iterable[Path]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for path in paths:
         for run, figures in read_kept(path).items():
-            other = found.setdefault(run, figures)
-            if {**other, "train_seconds": 0.0} != {**figures, "train_seconds": 0.0}:
+            if not _same(found.setdefault(run, figures), figures):
                 raise ValueError(f"{path} has other figures of {run} than the files before it")
     return found
 

@@ -72,16 +72,18 @@ def rows_of_pairs(
     where: Where,
     scores: dict[str, Statistic],
     widths: bool = False,
+    one_training: bool = False,
 ) -> str:
     """A row for each pair: the differences of scores, the number of seeds, and which differences are real.
 
     Args:
         widths: whether to say how wide the intervals are.
+        one_training: whether a seed's values on all data sets are of one training.
     """
     rows: list[list[str]] = []
     halves: dict[str, list[float]] = {name: [] for name in scores}
     for title, one, other in pairs:
-        found = [measured.difference(one, other, datasets, where, score) for score in scores.values()]
+        found = [measured.difference(one, other, datasets, where, score, one_training) for score in scores.values()]
         rows.append([title, *map(str, found), str(len(found[0].seeds) or NOTHING), _real(list(scores), found)])
         for name, each in zip(scores, found):
             if each.interval is not None:
@@ -396,7 +398,7 @@ def transfer_differences(measured: Measured) -> str:
     plan, rows, lacking = measured.plan, [], {}
     for other in (*OTHERS, PROBE):
         found = [
-            measured.difference(CDC, other, names, measured.transferred(), value(0))
+            measured.difference(CDC, other, names, measured.transferred(), value(0), one_training=True)
             for names in (plan.sets[1:], plan.variants)
         ]
         cells = ["" if other.own_classes and index == 0 else str(each) for index, each in enumerate(found)]

@@ -152,9 +152,8 @@ def calibration_differences(measured: Measured) -> str:
     shifted = measured.calibrated(("evaluation",), f"ece{AFTER}", f"accuracy{AFTER}")
     pairs = [*pairs, (PROBE.title, CDC, PROBE)]
     scores = {"ECE": value(0), "accuracy": value(1)}
-    return "\n\n".join(
-        [*text, f"Variants of the source:\n\n{rows_of_pairs(measured, pairs, plan.variants, shifted, scores)}"]
-    )
+    variants = rows_of_pairs(measured, pairs, plan.variants, shifted, scores, one_training=True)
+    return "\n\n".join([*text, f"Variants of the source:\n\n{variants}"])
 
 
 def averaged_differences(measured: Measured) -> str:

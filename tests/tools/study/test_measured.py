@@ -57,6 +57,21 @@ def test_difference_is_paired(plan):
     assert str(found.difference(CDC, CDC, SETS, found.halves(), BASE)) == "+0.00 [+0.00, +0.00]"
 
 
+def test_what_one_training_shows_on_several_sets_counts_once(plan):
+    """Seeds that are good on one set are good on the other, so two sets tell no more than one."""
+    plan = replace(plan, sets=("shapes", "digits", "letters"), variants=("shapesv2", "shapes_r"))
+    figures = {}
+    for method, by_seed in ((CDC, (51.0, 53.0)), (MAPLE, (50.0, 50.0))):
+        for dataset in (*plan.sets, *plan.variants):
+            for seed, accuracy in zip(plan.seeds, by_seed):
+                folder = plan.tested_on(method, dataset, seed).relative_to(plan.output).as_posix()
+                figures[folder] = {"accuracy": accuracy}
+    found = Measured(plan, figures)
+    one = found.difference(CDC, MAPLE, ["shapesv2"], found.transferred(), value(0))
+    ((others, variants, _, _),) = cells(tables.transfer_differences(found), "MaPLe")
+    assert others == variants == str(one) == "+2.00 [-7.17, +11.17]"  # 2^0.5 * 12.7062 / 1.95996 to either side
+
+
 def test_what_no_seed_changes_stands_beside_every_seed(plan):
     zero_shot = {(ZERO_SHOT, name, 1): 70.0 for name in SETS}
     found = measured(plan, {**of_both([60.0, 70.0], [80.0, 74.0]), **zero_shot}, {})

@@ -174,7 +174,7 @@ def test_runs_report_where_the_study_says(tmp_path, digits, monkeypatch):
 @pytest.fixture
 def finished(tmp_path):
     """The quick plan with made-up results of two seeds: 50%, 60% for new classes, and there 81% and 82% of CDC."""
-    plan = replace(quick(tmp_path / "runs"), seeds=(1, 2), more_seeds=())
+    plan = replace(quick(tmp_path / "runs"), seeds=(1, 2), more_seeds=(), parts_seeds=())
     for run in plan.experiments():
         for folder in run.folders:
             accuracy = 50.0 if run.classes != "new" else 60.0
@@ -458,6 +458,59 @@ def test_figures_that_are_kept_are_not_lost(finished, shared, capsys):
     shared.study(*SEEDS)
     assert read_kept(shared.name) == kept
     assert "- seeds 1, 2;" in (shared.folder / "page.md").read_text()
+
+
+def test_figures_of_other_machines_do_not_replace_others(finished, shared, capsys):
+    run = sorted(shared.figures)[0]
+    write_kept(shared.name, shared.figures)
+    before, other = shared.name.read_bytes(), shared.folder / "other.csv"
+    write_kept(other, {run: {**shared.figures[run], "accuracy": 1.0}})
+    with pytest.raises(SystemExit):
+        shared.study(*SEEDS, "--page-only", "--kept", other)
+    assert f"page.csv has other figures of {run} than the files of other machines" in capsys.readouterr().err
+    assert shared.name.read_bytes() == before
+
+    write_kept(shared.name, {**shared.figures, run: {**shared.figures[run], "accuracy": 1.0}})
+    (shared.folder / "gone").rename(finished.output)
+    shared.study(*SEEDS, "--page-only")
+    assert f"page.csv had other figures of 1 runs that are here, such as {run}" in capsys.readouterr().out
+    assert read_kept(shared.name) == shared.figures
+
+
+def test_the_page_of_all_seeds_is_not_made_of_some(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("tools.study.page.write_page", lambda *arguments: pytest.fail("the page is written"))
+    monkeypatch.setattr("sys.argv", ["study", "--output", str(tmp_path / "runs"), "--seeds", "1", "--page-only"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "study.md is left as it is, as it is of all seeds: --page FILE" in capsys.readouterr().err
+
+
+def test_seeds_without_a_run_are_told(tmp_path, monkeypatch, capsys):
+    page = str(tmp_path / "page.md")
+    monkeypatch.setattr("sys.argv", ["study", "--page", page, "--only", "seeds", "--seeds", "1", "2"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err == "tools.study: seeds has no runs with the seeds 1, 2\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"split": "val"}, "is of the val split"),
+        ({"train_seconds": [1]}, "train_seconds"),
+        ({"train_seconds": float("nan")}, "train_seconds"),
+    ],
+)
+def test_results_that_the_kept_file_cannot_hold_are_refused(finished, shared, changes, problem, capsys):
+    (shared.folder / "gone").rename(finished.output)
+    path = next(finished.output.rglob("results.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(SystemExit):
+        shared.study(*SEEDS, "--page-only")
+    error = capsys.readouterr().err
+    assert str(path) in error
+    assert problem in error
+    assert not shared.name.exists()
 
 
 def test_no_file_is_written_where_nothing_is_there(shared, finished, capsys):
