@@ -16,7 +16,7 @@ machine, or is shared among several by their seeds, whose files are named togeth
 of the section `seeds` (`--only seeds --seeds 6 7`). Settings are not compared, so all must be of the same configs, and
 of machines that give the same figures. A training is done again where a test of it is left, and its own figures then
 count. Without `--kept` the page is left as it is where its .csv has figures of runs that are not here. `docs/study.md`
-is of all seeds: with `--seeds` it is left as it is, and `--page` names another page to write.
+is of all seeds: with `--seeds` it and its .csv are left as they are, and `--page` names another page to write.
 
 Runs go side by side where Ray is installed, as with `python -m tools.sweep`.
 """
@@ -47,7 +47,7 @@ def main() -> None:
     args = parser.parse_args()
     from tools.study.page import write_page
     from tools.study.plan import full, quick
-    from tools.study.results import read_all_kept, read_kept, update_kept
+    from tools.study.results import read_all_kept, update_kept
 
     output = (args.output or ROOT / "output" / ("study_quick" if args.quick else "study")).absolute()
     page = args.page or (output / "study.md" if args.quick else ROOT / "docs" / "study.md")
@@ -61,31 +61,30 @@ def main() -> None:
         plan = replace(plan, seeds=tuple(args.seeds), more_seeds=more, parts_seeds=parts)
     started = time.time()
     try:
-        elsewhere = read_all_kept(args.kept)
-        if kept.is_file():
-            read_kept(kept)  # a broken one is told before the runs
+        elsewhere = read_all_kept(args.kept, output)
+        read_all_kept([*args.kept, *[kept] * kept.is_file()], output)  # one that disagrees is told before the runs
         failures = [] if args.page_only else _run(plan, {output / run for run in elsewhere}, args)
         folders = [folder for experiment in plan.experiments() for folder in experiment.folders]
         if failures:
             told = [escaped(str(failure)) for failure in failures]
             print("\n".join(["tools.study: these runs failed; those of the others are kept:", *told]), file=sys.stderr)
+        if of_some_seeds:
+            print(escaped(f"{page} and its .csv are left as they are, of all seeds: --page FILE writes one of these"))
+            parser.exit(1 if failures else 2 if args.page_only else 0)
         figures, lost, changed = update_kept(kept, output, folders, elsewhere)
+        if changed:
+            text = f"{len(changed)} runs that are here have other figures than kept files have, such as {changed[0]}"
+            print(f"tools.study: {escaped(text)}", file=sys.stderr)
         if failures:
             parser.exit(1)
         if not figures:
             parser.exit(2, f"tools.study: there are no runs in {escaped(str(output))}, and no {escaped(str(kept))}\n")
-        if not lost and not of_some_seeds:
+        if not lost:
             write_page(plan, figures, page)
     except (OSError, ValueError) as error:
         parser.exit(2, f"tools.study: {escaped(str(error))}\n")
     kind = " (a trial, whose figures mean nothing)" if plan.is_trial else ""
     done = f"{page} is written{kind}; it took {(time.time() - started) / 60:.0f} minutes"
-    if changed:
-        print(escaped(f"{kept} had other figures of {len(changed)} runs that are here, such as {changed[0]}"))
-    if of_some_seeds:
-        done = escaped(f"{page} is left as it is, as it is of all seeds: --page FILE writes one of these alone")
-        if args.page_only:
-            parser.exit(2, f"tools.study: {done}\n")
     if lost:
         done = escaped(
             f"{page} is left as it is, as {kept} has figures of {len(lost)} runs that are not here, such as {lost[0]}: "

@@ -270,9 +270,10 @@ def templates(number: int) -> Method:
     return cdc(str(number), f"m{number}")
 
 
+CONFIGURED_DIVERSITY = replace(CDC, title=f"{CONFIGURED['TRAINER.CDC.BETA']:g} (the config's)")
 DIVERSITY = (
     replace(NO_DIVERSITY, title="0"),
-    replace(CDC, title=f"{CONFIGURED['TRAINER.CDC.BETA']:g} (the config's)"),
+    CONFIGURED_DIVERSITY,
     cdc("1", "beta1"),
     cdc("10", "beta10"),
 )

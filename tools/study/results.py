@@ -109,11 +109,10 @@ def update_kept(
 
     Returns:
         All figures; the names of those runs that were asked for and that the file alone has; and of those whose figures
-        here are not those that the file had.
+        here are not those that the file or other machines have.
 
     Raises:
         OSError, ValueError: as `read_kept` and `read_figures`.
-        ValueError: the file and other machines have other figures of a run that is not here.
     """
     before: dict[str, dict[str, float]] = read_kept(path) if path.is_file() else {}
     if not (elsewhere or output.is_dir()):
@@ -122,24 +121,27 @@ def update_kept(
     here = read_figures(output, [*folders, *(output / run for run in (*before, *elsewhere))])
     asked = {folder.relative_to(output).as_posix() for folder in folders}
     lost = sorted((before.keys() & asked) - elsewhere.keys() - here.keys())
-    for run in sorted((before.keys() & elsewhere.keys()) - here.keys()):
-        if not _same(before[run], elsewhere[run]):
-            raise ValueError(f"{path} has other figures of {run} than the files of other machines")
-    changed = sorted(run for run in before.keys() & here.keys() if not _same(before[run], here[run]))
     figures = {**before, **elsewhere, **here}
+    changed = sorted(
+        run for kept in (elsewhere, before) for run in kept.keys() & here.keys() if not _same(kept[run], here[run])
+    )
     if not lost and figures:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_kept(path, figures)
-    return figures, lost, changed
+    return figures, lost, list(dict.fromkeys(changed))
 
 
 def _same(own: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    """Whether all figures are the same but for the seconds."""
-    return {**own, "train_seconds": 0.0} == {**other, "train_seconds": 0.0}
+    """Whether the figures that both have are the same, but for the seconds."""
+    return all(own[name] == other[name] for name in own.keys() & other.keys() if name != "train_seconds")
 
 
-def read_all_kept(paths: Iterable[Path]) -> dict[str, dict[str, float]]:
+def read_all_kept(paths: Iterable[Path], output: Path | None = None) -> dict[str, dict[str, float]]:
     """The figures in several kept files.
+
+    Args:
+        paths: of the files.
+        output: folder of runs; those that have finished there need not agree, as their figures count.
 
     Raises:
         OSError, ValueError: as `read_kept`.
@@ -148,8 +150,11 @@ def read_all_kept(paths: Iterable[Path]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for path in paths:
         for run, figures in read_kept(path).items():
-            if not _same(found.setdefault(run, figures), figures):
-                raise ValueError(f"{path} has other figures of {run} than the files before it")
+            if _same(found.setdefault(run, figures), figures) or (output and (output / run / "results.json").is_file()):
+                continue
+            raise ValueError(
+                f"{path} has other figures of {run} than the files before it; take its line out of those that are older"
+            )
     return found
 
 

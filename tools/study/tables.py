@@ -14,6 +14,7 @@ from tools.study.measured import BASE, HM, NEW, NOTHING, Difference, Measured, W
 from tools.study.methods import (
     ABLATION,
     CDC,
+    CONFIGURED_DIVERSITY,
     COST_PAIRS,
     CURVES,
     DIVERSITY,
@@ -27,6 +28,7 @@ from tools.study.methods import (
     RECOLOURED,
     REGIMES,
     START,
+    ZERO_SHOT,
     Method,
     at_epoch,
     at_start,
@@ -148,6 +150,14 @@ def on_harder_sets(measured: Measured) -> tuple[Measured, list[Method], list[Pai
     return replace(measured, plan=replace(plan, sets=plan.harder, ablated=plan.harder)), systems, parts
 
 
+def subspace(measured: Measured) -> str:
+    """CLIP-ICM minus zero-shot CLIP, which it is where its map keeps all directions."""
+    (own,) = (method for method in METHODS if method.trainer == "CLIPICM")
+    return rows_of_pairs(
+        measured, [("CLIP-ICM minus zero-shot CLIP", own, ZERO_SHOT)], measured.plan.sets, measured.halves(), ACCURACIES
+    )
+
+
 def base_to_new(measured: Measured, methods: Sequence[Method] = METHODS) -> str:
     """The average row of the paper's Table 1."""
     sets, where = measured.plan.sets, measured.halves()
@@ -264,7 +274,9 @@ def diversity(measured: Measured) -> str:
         rows.append(row)
     names = ("similarity", "mean template", "best template", "fused")
     text = table(rows, ["beta", *(f"{part}: {name}" for part in ("base", "new") for name in names)])
-    return with_missing(text, measured, methods, sets, measured.halves())
+    others = [(f"beta {own.title}", own, CONFIGURED_DIVERSITY) for own in DIVERSITY if own != CONFIGURED_DIVERSITY]
+    differences = rows_of_pairs(measured, others, sets, measured.halves(), ACCURACIES)
+    return f"{with_missing(text, measured, methods, sets, measured.halves())}\n\nMinus the config's:\n\n{differences}"
 
 
 def _best(measured: Measured, method: Method, datasets: Sequence[str], where: Where) -> str:
@@ -331,6 +343,8 @@ GAPS: dict[str, Statistic] = {
     "accuracy - worst group": gap(0, 3),
     "worst group": value(3),
     "accuracy": value(0),
+    "aligned": value(1),
+    "conflicting": value(2),
 }
 CONFOUNDED_METHODS = (*METHODS, PROBE, *ABLATION, RECOLOURED)
 

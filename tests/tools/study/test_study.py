@@ -431,10 +431,11 @@ def test_study_goes_on_from_the_figures_of_another_machine(finished, shared, cap
     shared.study(*SEEDS, "--page-only", "--kept", shared.name)  # which has the others' figures, too
     assert (shared.folder / "page.md").read_text() == page
 
-    write_kept(second, {trained: {"accuracy": 1.5}})
+    elsewhere = next(run for run in figures if not (finished.output / run).exists())
+    write_kept(second, {elsewhere: {"accuracy": 1.5}})
     with pytest.raises(SystemExit):
         shared.study(*SEEDS, "--kept", first, second, "--page-only")
-    assert f"second.csv has other figures of {trained} than the files before" in capsys.readouterr().err
+    assert f"second.csv has other figures of {elsewhere} than the files before" in capsys.readouterr().err
 
 
 def test_figures_that_are_kept_are_not_lost(finished, shared, capsys):
@@ -467,22 +468,30 @@ def test_figures_of_other_machines_do_not_replace_others(finished, shared, capsy
     write_kept(other, {run: {**shared.figures[run], "accuracy": 1.0}})
     with pytest.raises(SystemExit):
         shared.study(*SEEDS, "--page-only", "--kept", other)
-    assert f"page.csv has other figures of {run} than the files of other machines" in capsys.readouterr().err
+    assert f"page.csv has other figures of {run} than the files before it" in capsys.readouterr().err
     assert shared.name.read_bytes() == before
+    with pytest.raises(SystemExit):
+        shared.study(*SEEDS, "--kept", other)
+    assert shared.asked == []  # it is told before the runs
 
     write_kept(shared.name, {**shared.figures, run: {**shared.figures[run], "accuracy": 1.0}})
     (shared.folder / "gone").rename(finished.output)
-    shared.study(*SEEDS, "--page-only")
-    assert f"page.csv had other figures of 1 runs that are here, such as {run}" in capsys.readouterr().out
+    shared.study(*SEEDS, "--page-only", "--kept", other)
+    assert f"1 runs that are here have other figures than kept files have, such as {run}" in capsys.readouterr().err
     assert read_kept(shared.name) == shared.figures
 
 
 def test_the_page_of_all_seeds_is_not_made_of_some(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("tools.study.page.write_page", lambda *arguments: pytest.fail("the page is written"))
-    monkeypatch.setattr("sys.argv", ["study", "--output", str(tmp_path / "runs"), "--seeds", "1", "--page-only"])
+    monkeypatch.setattr("tools.study.__main__.ROOT", tmp_path)
+    folder = full(tmp_path / "runs").half(methods.CDC, "digits", 1, "base")
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps({"figures": {"accuracy": 50.0}}))
+    arguments = ["study", "--output", str(tmp_path / "runs"), "--seeds", "1", "--page-only"]
+    monkeypatch.setattr("sys.argv", arguments)
     with pytest.raises(SystemExit, match="2"):
         main()
-    assert "study.md is left as it is, as it is of all seeds: --page FILE" in capsys.readouterr().err
+    assert "study.md and its .csv are left as they are, of all seeds: --page FILE" in capsys.readouterr().out
+    assert not (tmp_path / "docs").exists()
 
 
 def test_seeds_without_a_run_are_told(tmp_path, monkeypatch, capsys):
