@@ -77,7 +77,7 @@ def write_page(plan: Plan, figures: Figures, page: Path) -> None:
             "harder sets": lambda: tables.base_to_new(harder, systems),
             "harder sets, each": lambda: tables.each_set(harder, systems),
             "harder sets, differences": lambda: tables.differences_by_set(harder, systems),
-            "harder sets, CLIP-ICM": lambda: tables.subspace(harder),
+            "harder sets, CLIP-ICM": lambda: tables.subspace(harder, systems),
             "harder sets, drawn": lambda: picture(
                 "harder", pictures.draw_differences, "CDC minus each other system on harder sets", harder
             ),

@@ -150,12 +150,10 @@ def on_harder_sets(measured: Measured) -> tuple[Measured, list[Method], list[Pai
     return replace(measured, plan=replace(plan, sets=plan.harder, ablated=plan.harder)), systems, parts
 
 
-def subspace(measured: Measured) -> str:
-    """CLIP-ICM minus zero-shot CLIP, which it is where its map keeps all directions."""
-    (own,) = (method for method in METHODS if method.trainer == "CLIPICM")
-    return rows_of_pairs(
-        measured, [("CLIP-ICM minus zero-shot CLIP", own, ZERO_SHOT)], measured.plan.sets, measured.halves(), ACCURACIES
-    )
+def subspace(measured: Measured, methods: Iterable[Method]) -> str:
+    """CLIP-ICM minus zero-shot CLIP, which it is where its map keeps all directions; a dash where it is not run."""
+    pairs = [("CLIP-ICM minus zero-shot CLIP", own, ZERO_SHOT) for own in methods if own.trainer == "CLIPICM"]
+    return rows_of_pairs(measured, pairs, measured.plan.sets, measured.halves(), ACCURACIES) if pairs else NOTHING
 
 
 def base_to_new(measured: Measured, methods: Sequence[Method] = METHODS) -> str:
