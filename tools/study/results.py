@@ -123,17 +123,17 @@ def update_kept(
     lost = sorted((before.keys() & asked) - elsewhere.keys() - here.keys())
     figures = {**before, **elsewhere, **here}
     changed = sorted(
-        run for kept in (elsewhere, before) for run in kept.keys() & here.keys() if not _same(kept[run], here[run])
+        {run for kept in (before, elsewhere) for run in kept.keys() & here.keys() if not _same(kept[run], here[run])}
     )
     if not lost and figures:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_kept(path, figures)
-    return figures, lost, list(dict.fromkeys(changed))
+    return figures, lost, changed
 
 
 def _same(own: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    """Whether the figures that both have are the same, but for the seconds."""
-    return all(own[name] == other[name] for name in own.keys() & other.keys() if name != "train_seconds")
+    """Whether all figures are the same but for the seconds."""
+    return {**own, "train_seconds": 0.0} == {**other, "train_seconds": 0.0}
 
 
 def read_all_kept(paths: Iterable[Path], output: Path | None = None) -> dict[str, dict[str, float]]:
